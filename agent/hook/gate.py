@@ -1,0 +1,69 @@
+"""pulpcov's gate: is this process one of the service's? Everything else leaves here at once.
+
+Every Python of this interpreter runs it at its start, so it imports nothing but os and sys, reads
+two files of /proc, and never raises. The constants were rendered by `pulpcov-agent install`.
+"""
+import os
+import sys
+
+RULES = @RULES@
+CHILDREN = @CHILDREN@
+COVERAGE = @COVERAGE@
+HOOK = @HOOK@
+CONFIG = @CONFIG@
+
+
+def program(argv, exe):
+    """The script or module that a command line runs; None for `python -c` and an empty line."""
+    if not argv:
+        return None
+    if not os.path.basename(exe).startswith(("python", "pypy")):
+        return os.path.basename(argv[0])            # an embedded interpreter: mod_wsgi, uwsgi
+    words = iter(argv[1:])
+    for word in words:
+        if not word.startswith("-"):
+            return os.path.basename(word)
+        if word in ("-W", "-X", "--check-hash-based-pycs"):
+            next(words, None)
+        elif not word.startswith("--") and word[-1:] == "m":
+            return next(words, None)                # -m, -Im: a module name
+        elif not word.startswith("--") and "c" in word:
+            return None
+    return None
+
+
+def role_of(argv, exe, marker):
+    """The role of the first rule that fits, else None."""
+    if marker and "-c" in argv[:8] and any("multiprocessing" in word for word in argv[1:]):
+        return CHILDREN.get(marker, marker)         # spawn and forkserver children
+    name = program(argv, exe)
+    if name is None:
+        return None
+    for role, programs, argument in RULES:
+        if name in programs and (argument is None or any(argument in word for word in argv[1:])):
+            return role
+    return None
+
+
+def main():
+    with open("/proc/self/cmdline", "rb") as f:
+        raw = f.read(65536)
+    argv = [os.fsdecode(word) for word in raw.split(b"\0")[:-1]]
+    role = role_of(argv, os.readlink("/proc/self/exe"), os.environ.get("PULPCOV_ROLE"))
+    if role is None:
+        return
+    coverage = COVERAGE.get(getattr(sys.implementation, "cache_tag", None))
+    if coverage is None:
+        return
+    sys.path.insert(0, HOOK)
+    try:
+        import _pulpcov_recorder
+    finally:
+        sys.path.remove(HOOK)
+    _pulpcov_recorder.start(CONFIG, coverage, role, CHILDREN, argv)
+
+
+try:
+    main()
+except Exception:       # whatever it is, it is not the service's business
+    pass

@@ -1,0 +1,374 @@
+"""pulpcov's recorder: coverage.py records, this module makes sure that nothing of it is lost.
+
+coverage.py keeps what ran in `_collector.data`, a dict of sets that only grow. This module copies
+them from a thread of its own every few seconds, when somebody asks, at exit, before `os._exit` and
+before `exec`, and lets coverage.py's own `flush_data` unpack the copy into a data file. The live sets are never
+cleared while the process runs, and `save()` is never called: it loses lines that run meanwhile.
+
+Nothing here may raise into the service, block it, or print.
+"""
+import _thread
+import atexit
+import binascii
+import copy
+import json
+import os
+import sys
+import time
+
+# Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
+_allocate, _start_thread, _ident = _thread.allocate_lock, _thread.start_new_thread, _thread.get_ident
+_now = time.monotonic
+_getpid, _os_exit = os.getpid, os._exit
+
+RECORDER = 1                # version of the process record
+LEDGER = ".pulpcov"         # folder of records and of the trigger, in the data directory
+POLL = 0.5                  # seconds between two looks at the trigger: 0.6 ms CPU a second when idle
+PATIENCE = 5.0              # longest wait for a flush that is under way, at exit and before a fork
+MAX_ARGV = 64
+
+_state = None
+
+
+class State(object):
+    """All that the recorder knows about its process."""
+
+    def __init__(self, config, role, children, argv):
+        self.config, self.role, self.children = config, role, children
+        self.root = config["data_root"]
+        self.ledger = os.path.join(self.root, LEDGER)
+        self.trigger = os.path.join(self.ledger, "flush")
+        self.host = (config["host"] or os.uname()[1]).replace("/", "_")
+        self.argv = argv[:MAX_ARGV]
+        self.collector = self.shim = self.data_class = None
+        self.coverage_version = ""
+        self.seen = None            # the last flush request that the flusher looked at
+        self.became(os.getppid())
+
+    def became(self, parent):
+        """Names, locks and counters of a process that has just begun."""
+        self.pid, self.parent = _getpid(), parent
+        self.lock, self.owner = _allocate(), None
+        self.stop = self.done = None
+        suffix = "%s.%d.%s" % (self.host, self.pid, binascii.hexlify(os.urandom(6)).decode())
+        self.data_name, self.record_name = "data." + suffix, "proc." + suffix + ".json"
+        self.size = 0               # sum of the sets at the last flush: they only grow, so it tells all
+        self.last_flush = self.ack = self.ended = self.error = None
+        self.started_at = time.time()
+        self.start_ticks, self.unit = start_ticks(), unit()
+
+
+def start_ticks():
+    """Clock ticks between boot and the start of this process."""
+    with open("/proc/self/stat", "rb") as f:
+        return int(f.read().rpartition(b")")[2].split()[19])
+
+
+def boot_id():
+    with open("/proc/sys/kernel/random/boot_id") as f:
+        return f.read().strip()
+
+
+def unit():
+    """The systemd unit of this process, by its control group."""
+    try:
+        with open("/proc/self/cgroup") as f:
+            lines = f.read().splitlines()
+    except (OSError, IOError):
+        return None
+    for line in lines:
+        controllers, path = line.split(":", 2)[1:]
+        if controllers in ("", "name=systemd"):
+            for part in reversed(path.split("/")):
+                if part.endswith((".service", ".scope")):
+                    return part
+    return None
+
+
+def write_file(folder, name, data):
+    """Writes a file whole or not at all."""
+    tmp = os.path.join(folder, ".tmp." + name)
+    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    try:
+        os.fchmod(fd, 0o644)        # whatever the service's umask is, the agent must be able to read
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+    os.rename(tmp, os.path.join(folder, name))
+
+
+def package_files():
+    """Where the measured packages really came from in this process."""
+    found = {}
+    for name in _state.config["packages"]:
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path:
+            found[name] = os.path.abspath(path)
+    return found
+
+
+def write_record():
+    s = _state
+    record = {
+        "recorder": RECORDER, "pid": s.pid, "parent": s.parent, "start_ticks": s.start_ticks,
+        "boot_id": boot_id(), "started_at": s.started_at, "argv": s.argv, "unit": s.unit, "role": s.role,
+        "python": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix,
+        "coverage": s.coverage_version, "interval": s.config["interval"],
+        "data": s.data_name if s.size else None, "size": s.size, "last_flush": s.last_flush,
+        "ack": s.ack, "ended": s.ended, "error": s.error, "packages": package_files(),
+    }
+    write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"))
+
+
+def write_data():
+    """Writes the data file if anything ran since the last time; true if it did."""
+    s = _state
+    live = dict((name, lines.copy()) for name, lines in list(s.collector.data.items()))
+    size = sum(len(lines) for lines in live.values())
+    # coverage.py keeps one tracer a thread for ever. Only the first is needed by the collector; each
+    # live thread holds its own.
+    del s.collector.tracers[1:]
+    target = os.path.join(s.root, s.data_name)
+    if not size or (size == s.size and os.path.exists(target)):
+        return False
+    tmp = os.path.join(s.root, ".tmp." + s.data_name)
+    try:
+        out = s.data_class(basename=tmp)
+        s.shim.data, s.shim.covdata = live, out
+        try:
+            s.shim.flush_data()
+        finally:
+            s.shim.data, s.shim.covdata = {}, None
+            close_data(out)
+        fd = os.open(tmp, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            os.fchmod(fd, 0o644)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(tmp, target)
+    except BaseException:
+        try:
+            os.unlink(tmp)
+        except OSError:
+            pass
+        raise
+    s.size, s.last_flush = size, time.time()
+    return True
+
+
+def close_data(data):
+    """Closes every SQLite handle, in the words of each coverage.py since 6.2."""
+    if not hasattr(data, "close"):
+        data._reset()
+        return
+    try:
+        data.close(force=True)
+    except TypeError:
+        data.close()
+
+
+def flush(ack=None, ended=None):
+    """Writes what there is to write. Never raises; what went wrong stands in the record."""
+    s = _state
+    if s.owner == _ident():         # a signal handler came in the middle of this thread's own flush
+        return
+    if not s.lock.acquire(True, PATIENCE):
+        return
+    s.owner = _ident()
+    try:
+        wrote, failed = False, None
+        try:
+            wrote = write_data()
+        except Exception as e:
+            failed = "%s: %s" % (type(e).__name__, e)
+        changed = wrote or ack or ended or failed != s.error
+        s.error = failed
+        if ack and not failed:
+            s.ack = ack
+        if ended:
+            s.ended = ended
+        if changed:
+            write_record()
+    except Exception:
+        pass                        # a full disk, most likely: the next flush tries again
+    finally:
+        s.owner = None
+        s.lock.release()
+
+
+def trigger_seen():
+    """What tells one request from the next, and its name; (None, None) without one."""
+    try:
+        info = os.stat(_state.trigger)
+        return (info.st_mtime_ns, info.st_ino)
+    except OSError:
+        return None
+
+
+def trigger_name():
+    try:
+        with open(_state.trigger) as f:
+            return f.read(200).strip()
+    except (OSError, IOError, ValueError):
+        return None
+
+
+def run_flusher(stop, done, interval):
+    """The flusher thread: on time and on request, until told to stop."""
+    s = _state
+    try:
+        due = _now() + interval
+        while not stop.acquire(True, min(POLL, interval)):
+            now, current = _now(), trigger_seen()
+            # What was seen is remembered over a fork, which stops and starts this thread: a request
+            # that comes meanwhile is still answered, by the parent and by the child.
+            asked, s.seen = current is not None and current != s.seen, current
+            if asked or now >= due:
+                flush(ack=trigger_name() if asked else None)
+                due = _now() + interval
+    except Exception:
+        pass
+    finally:
+        done.release()
+
+
+def start_flusher():
+    s = _state
+    s.stop, s.done = _allocate(), _allocate()
+    s.stop.acquire()
+    s.done.acquire()
+    _start_thread(run_flusher, (s.stop, s.done, s.config["interval"]))
+
+
+def before_fork():
+    """One thread and no lock held at the moment of the fork."""
+    try:
+        s = _state
+        s.stop.release()
+        s.done.acquire(True, PATIENCE)
+        s.locked = s.lock.acquire(True, PATIENCE)
+        s.owner = _ident()
+    except Exception:
+        pass
+
+
+def after_in_parent():
+    try:
+        s = _state
+        s.owner = None
+        if s.locked:
+            s.lock.release()
+        start_flusher()
+    except Exception:
+        pass
+
+
+def after_in_child():
+    """A forked child is a process of its own: own name, own record, and only its own lines."""
+    try:
+        s = _state
+        s.role = s.children.get(s.role, s.role)
+        s.became(s.pid)
+        for lines in list(s.collector.data.values()):
+            lines.clear()           # what ran before the fork is the parent's to write
+        os.environ["PULPCOV_ROLE"] = s.role
+        write_record()
+        start_flusher()
+    except Exception:
+        pass
+
+
+def wrap_exits():
+    """`os._exit` and `exec*` leave without atexit: flush before them."""
+    def _exit(status):
+        flush(ended="_exit")
+        _os_exit(status)
+
+    def wrap(real):
+        def leave(*args, **kwargs):
+            flush(ended="exec")
+            try:
+                return real(*args, **kwargs)
+            finally:                # it came back: the exec failed and the process lives on
+                _state.ended = None
+                flush(ack=_state.ack)
+        leave.__name__, leave.__doc__ = real.__name__, real.__doc__
+        return leave
+
+    _exit.__doc__ = _os_exit.__doc__
+    os._exit = _exit
+    os.execv, os.execve = wrap(os.execv), wrap(os.execve)
+    atexit.register(flush, ended="exit")
+
+
+def make_coverage(config, coverage_dir):
+    """A started Coverage from the private directory, which does not stay on sys.path."""
+    sys.path.insert(0, coverage_dir)
+    try:
+        import coverage
+        import coverage.collector
+        import coverage.numbits     # noqa: F401  (all that a flush needs, before anything is patched)
+        import coverage.sqldata
+    finally:
+        sys.path.remove(coverage_dir)
+    words = {"data_file": None, "config_file": False, "source_pkgs": config["packages"],
+             "branch": config["branch"], "messages": False}
+    if has_module("greenlet"):      # one call stack a greenlet, else gevent gives false lines
+        words["concurrency"] = ["thread", "greenlet"]
+    cov = coverage.Coverage(**words)
+    cov._warn_no_data = cov._warn_unimported_source = cov._warn_preimported_source = False
+    cov._auto_save = False
+    try:
+        cov.set_option("run:core", "ctrace")
+    except Exception:
+        pass                        # before 7.9 there was nothing to choose
+    # The tracer calls these two in steady state. As Python methods they cost 12 to 19 % of a request
+    # and swallow signal handlers' lines; nothing here clears the live sets, so there is nothing to lock.
+    coverage.collector.Collector.lock_data = coverage.collector.Collector.unlock_data = int
+    cov.start()
+    atexit.unregister(cov._atexit)
+    return coverage, cov
+
+
+def has_module(name):
+    from importlib.util import find_spec
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def make_shim(collector):
+    """A collector that unpacks what it is given and clears nothing."""
+    shim = copy.copy(collector)
+    shim._activity, shim._clear_data, shim.file_tracers = (lambda: True), (lambda: None), {}
+    shim.data, shim.covdata = {}, None
+    return shim
+
+
+def start(config, coverage_dir, role, children, argv):
+    """Begins to record this process. Raises only before anything of the process was changed."""
+    global _state
+    if _state is not None:
+        return
+    if role == "pulpcov-selftest":
+        config = dict(config, data_root=os.environ["PULPCOV_SELFTEST"], packages=["_pulpcov_canary"])
+    _state = s = State(config, role, children, argv)
+    try:
+        coverage, cov = make_coverage(config, coverage_dir)
+        s.collector, s.data_class = cov._collector, coverage.CoverageData
+        s.coverage_version, s.shim = coverage.__version__, make_shim(cov._collector)
+    except Exception as e:
+        s.error, s.ended = "cannot start coverage: %s: %s" % (type(e).__name__, e), "not started"
+        write_record()
+        return
+    s.seen = trigger_seen()
+    os.environ["PULPCOV_ROLE"] = role
+    os.register_at_fork(before=before_fork, after_in_parent=after_in_parent, after_in_child=after_in_child)
+    wrap_exits()
+    try:
+        write_record()
+    except Exception:
+        pass
+    start_flusher()

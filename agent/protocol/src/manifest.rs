@@ -1,0 +1,95 @@
+//! `manifest.json`: the first entry of a bundle says what the others are.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u32,
+    /// Name of the host in the inventory.
+    pub host: String,
+    /// What the host calls itself.
+    pub hostname: String,
+    pub boot_id: String,
+    pub agent: String,
+    /// Seconds since the epoch, by the host's clock.
+    pub collected_at: f64,
+    pub data_root: String,
+    pub profile: String,
+    /// Seconds between flushes: what a killed process can have lost.
+    pub interval: f64,
+    pub processes: Vec<Process>,
+    /// Every other entry of the tar, in the tar's order.
+    pub entries: Vec<Entry>,
+    pub sources: Vec<Source>,
+    /// Things that a reader should know and that stopped nothing.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Path in the tar; see [`crate::bundle::EntryPath`].
+    pub path: String,
+    pub size: u64,
+    pub sha256: String,
+    /// Owner of a data file: the directory is world-writable, so it matters who wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+}
+
+/// A source file of the measured packages, run or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Where the host has it.
+    pub path: String,
+    /// Path below the folder that Python imports from: `shop/orders.py`.
+    pub module_path: String,
+    pub sha256: String,
+    pub size: u64,
+    /// Key of its analysis, [`analysis_key`]-made by the agent.
+    pub analysis: String,
+    pub interpreter: String,
+}
+
+/// One recorded process.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// The record's file name in the data directory.
+    pub record: String,
+    pub record_sha256: String,
+    pub pid: u32,
+    pub parent: u32,
+    /// Clock ticks between boot and start: with the pid, the process's identity.
+    pub start_ticks: u64,
+    pub started_at: f64,
+    pub argv: Vec<String>,
+    pub unit: Option<String>,
+    pub role: String,
+    pub python: String,
+    pub coverage: String,
+    /// Its data file, if it has written one.
+    pub data: Option<String>,
+    pub last_flush: Option<f64>,
+    pub state: ProcessState,
+    /// The recorder's own trouble, if it had any.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessState {
+    /// Running now.
+    Live,
+    /// Ended after a last flush: nothing is missing.
+    Ended,
+    /// Gone without a last flush (SIGKILL, out of memory, power): at most one interval is missing.
+    Died,
+}
+
+/// What decides an analysis: the source, who analysed it, and how.
+///
+/// Python's minor version is part of it although measured equal for 3.11 to 3.13: a newer syntax
+/// is an error on an older Python, and that error must not stand for the whole fleet.
+pub fn analysis_key_text(source_sha256: &str, coverage: &str, python_minor: &str, options: &str) -> String {
+    format!("pulpcov analysis 1\n{source_sha256}\n{coverage}\n{python_minor}\n{options}\n")
+}

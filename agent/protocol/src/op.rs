@@ -1,0 +1,257 @@
+//! What a controller, or a person, can ask of an agent.
+
+use serde::{Deserialize, Serialize};
+
+use crate::profile::Profile;
+
+/// Where pulpcov's own files live on a host unless the inventory says otherwise.
+pub const DEFAULT_LIB_ROOT: &str = "/usr/local/lib/pulpcov";
+
+/// Where Pulp's `coverage_hook` put its data, and where ours go unless told otherwise.
+pub const DEFAULT_DATA_ROOT: &str = "/srv/pulp_coverage";
+
+fn default_lib_root() -> String {
+    DEFAULT_LIB_ROOT.to_owned()
+}
+
+/// One request. The wire form is `{"op": "install", ...}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub enum Op {
+    Probe(Probe),
+    Install(Box<Install>),
+    Status(Status),
+    Flush(Flush),
+    Collect(Collect),
+    /// Sends the bundle that the last `Collect` of this session prepared.
+    Bundle(Bundle),
+    Erase(Erase),
+    Analyse(Analyse),
+    Services(Services),
+    Uninstall(Uninstall),
+}
+
+impl Op {
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Probe(_) => "probe",
+            Self::Install(_) => "install",
+            Self::Status(_) => "status",
+            Self::Flush(_) => "flush",
+            Self::Collect(_) => "collect",
+            Self::Bundle(_) => "bundle",
+            Self::Erase(_) => "erase",
+            Self::Analyse(_) => "analyse",
+            Self::Services(_) => "services",
+            Self::Uninstall(_) => "uninstall",
+        }
+    }
+}
+
+/// Looks, changes nothing: what the host is, which interpreters the service runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    #[serde(default)]
+    pub units: Vec<String>,
+    #[serde(default)]
+    pub interpreters: Vec<String>,
+}
+
+/// Puts the hook on the host. A second run with the same words changes nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Install {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    /// `None`: `PULP_COVERAGE_ROOT` of `/etc/environment`, else [`DEFAULT_DATA_ROOT`].
+    #[serde(default)]
+    pub data_root: Option<String>,
+    pub profile: Profile,
+    /// Interpreters besides those of the units.
+    #[serde(default)]
+    pub interpreters: Vec<String>,
+    /// What data files carry as host name; the host's own name where absent.
+    #[serde(default)]
+    pub host_label: Option<String>,
+    /// Wheels that follow this op as streams, in this order.
+    #[serde(default)]
+    pub wheels: Vec<Wheel>,
+    /// A folder of wheels on the host, for callers that cannot stream.
+    #[serde(default)]
+    pub wheelhouse: Option<String>,
+    /// Restart the profile's units where the hook changed.
+    #[serde(default)]
+    pub restart: bool,
+    /// Replace files that somebody else put where ours go (they are kept and come back).
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A wheel that the controller pushes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wheel {
+    pub file_name: String,
+    pub sha256: String,
+    pub size: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+}
+
+/// Asks every recorded process to write what it has, and waits for their answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flush {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    #[serde(default = "default_flush_timeout")]
+    pub timeout: f64,
+}
+
+/// Four times the poll period of the recorder, and room for a loaded host.
+fn default_flush_timeout() -> f64 {
+    5.0
+}
+
+/// Flushes and lists what there is to fetch. [`Op::Bundle`] then sends it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collect {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    /// Seconds to wait for live processes to flush; `None` takes the data as it lies there.
+    #[serde(default = "some_flush_timeout")]
+    pub flush_timeout: Option<f64>,
+    /// Files already asked for by name, for hosts with more data files than one bundle holds.
+    #[serde(default)]
+    pub skip: u64,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "serde's default wants the field's own type")]
+fn some_flush_timeout() -> Option<f64> {
+    Some(default_flush_timeout())
+}
+
+/// Which of the listed sources and analyses the bundle shall carry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// Name of the host in the inventory; written into the manifest.
+    pub host: String,
+    pub want: Want,
+    /// Leave the data files out: only sources and analyses are wanted, because the host that had
+    /// promised them failed.
+    #[serde(default)]
+    pub without_data: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Want {
+    Everything,
+    /// Source digests and analysis keys.
+    Only {
+        sources: Vec<String>,
+        analyses: Vec<String>,
+    },
+}
+
+/// Removes what is safely kept elsewhere: each file only if its bytes are still the named ones,
+/// and never the file of a process that is alive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Erase {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    pub files: Vec<ErasedFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasedFile {
+    /// Name in the data directory.
+    pub name: String,
+    pub sha256: String,
+}
+
+/// Analyses named sources with the host's own Python, without collecting anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Analyse {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    pub paths: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Services {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    pub action: ServiceAction,
+    /// Units to act on; the installed profile's where empty.
+    #[serde(default)]
+    pub units: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceAction {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl ServiceAction {
+    pub const fn verb(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// Puts back every byte, mode, owner and label that install touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "three independent switches of one command line")]
+pub struct Uninstall {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    /// Remove our files even where somebody changed them.
+    #[serde(default)]
+    pub force: bool,
+    /// Remove data files too, collected or not.
+    #[serde(default)]
+    pub erase_data: bool,
+    /// Restart the profile's units, so that no process keeps the hook in memory.
+    #[serde(default)]
+    pub restart: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_op_reads_as_a_person_would_write_it() {
+        let op: Op = serde_json::from_str(r#"{"op": "services", "action": "restart"}"#).expect("valid");
+        assert!(matches!(op, Op::Services(Services { action: ServiceAction::Restart, .. })));
+    }
+
+    #[test]
+    fn a_misspelt_word_is_an_error() {
+        let error =
+            serde_json::from_str::<Op>(r#"{"op": "uninstall", "forse": true}"#).expect_err("misspelt");
+        assert!(error.to_string().contains("forse"), "{error}");
+    }
+}

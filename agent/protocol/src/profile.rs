@@ -1,0 +1,157 @@
+//! What a kind of service is: which packages to measure, which processes to record.
+
+use serde::{Deserialize, Serialize};
+
+/// A profile with everything filled in, as the controller sends it to the agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    pub name: String,
+    /// Importable packages or modules to measure (coverage.py's `source_pkgs`).
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// Entry point groups whose modules' top-level packages are measured too.
+    #[serde(default)]
+    pub entry_points: Vec<String>,
+    /// Which processes are recorded, and under which role. The first rule that fits wins.
+    pub processes: Vec<ProcessRule>,
+    /// systemd units of the service, in start order; globs are allowed.
+    #[serde(default)]
+    pub units: Vec<String>,
+    /// Record branches (arcs), not only lines.
+    #[serde(default)]
+    pub branch: bool,
+    /// Seconds between two flushes of a process; what SIGKILL can cost at most.
+    #[serde(default = "default_interval")]
+    pub interval: f64,
+}
+
+fn default_interval() -> f64 {
+    5.0
+}
+
+/// One kind of process of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessRule {
+    pub role: String,
+    /// Base names of the program (one of the first three words of the command line).
+    pub program: Vec<String>,
+    /// A text that some later word must contain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub argument: Option<String>,
+    /// Role of the children that such a process forks; the same role where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub children: Option<String>,
+}
+
+/// Why a profile cannot be used.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ProfileError {
+    #[error("profile {name} names no packages and no entry points")]
+    NothingToMeasure { name: String },
+    #[error("profile {name} has no process rules")]
+    NoProcesses { name: String },
+    #[error("profile {name}: {value:?} is not a {what}")]
+    BadWord { name: String, what: &'static str, value: String },
+    #[error("profile {name}: an interval of {value} seconds is not between 0.05 and 3600")]
+    BadInterval { name: String, value: String },
+}
+
+impl Profile {
+    /// Refuses what the hook could not act on. Every text here ends up in Python source or on a
+    /// command line, so only plain words get through.
+    pub fn check(&self) -> Result<(), ProfileError> {
+        let name = || self.name.clone();
+        let bad = |what, value: &str| ProfileError::BadWord { name: name(), what, value: value.to_owned() };
+        if self.packages.is_empty() && self.entry_points.is_empty() {
+            return Err(ProfileError::NothingToMeasure { name: name() });
+        }
+        if self.processes.is_empty() {
+            return Err(ProfileError::NoProcesses { name: name() });
+        }
+        if let Some(word) = self.packages.iter().find(|word| !is_dotted_name(word)) {
+            return Err(bad("package", word));
+        }
+        if let Some(word) = self.entry_points.iter().find(|word| !is_plain_word(word)) {
+            return Err(bad("entry point group", word));
+        }
+        if let Some(word) = self.units.iter().find(|word| !is_unit_name(word)) {
+            return Err(bad("systemd unit", word));
+        }
+        for rule in &self.processes {
+            let roles = [Some(&rule.role), rule.children.as_ref()];
+            if let Some(role) = roles.into_iter().flatten().find(|role| !is_plain_word(role)) {
+                return Err(bad("role", role));
+            }
+            if rule.program.is_empty() {
+                return Err(bad("program of a process rule", ""));
+            }
+            if let Some(word) = rule.program.iter().find(|word| word.is_empty() || word.contains(['/', '\0']))
+            {
+                return Err(bad("program's base name", word));
+            }
+        }
+        if !(0.05..=3600.0).contains(&self.interval) {
+            return Err(ProfileError::BadInterval { name: name(), value: self.interval.to_string() });
+        }
+        Ok(())
+    }
+}
+
+fn is_plain_word(word: &str) -> bool {
+    !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+}
+
+fn is_dotted_name(word: &str) -> bool {
+    word.split('.').all(|part| {
+        part.chars().next().is_some_and(|c| c.is_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+fn is_unit_name(word: &str) -> bool {
+    !word.is_empty()
+        && !word.starts_with('-')
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-.@:\\*?[]".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile() -> Profile {
+        Profile {
+            name: "shop".into(),
+            packages: vec!["shop".into()],
+            entry_points: vec![],
+            processes: vec![ProcessRule {
+                role: "web".into(),
+                program: vec!["gunicorn".into()],
+                argument: Some("shop".into()),
+                children: None,
+            }],
+            units: vec!["shop-worker@*.service".into()],
+            branch: true,
+            interval: 5.0,
+        }
+    }
+
+    #[test]
+    fn a_usable_profile_passes() {
+        assert_eq!(profile().check(), Ok(()));
+    }
+
+    #[test]
+    fn words_that_could_become_code_are_refused() {
+        let mut bad = profile();
+        bad.packages = vec!["os; import evil".into()];
+        assert!(matches!(bad.check(), Err(ProfileError::BadWord { what: "package", .. })));
+        let mut bad = profile();
+        bad.units = vec!["--root=/".into()];
+        assert!(matches!(bad.check(), Err(ProfileError::BadWord { what: "systemd unit", .. })));
+        let mut bad = profile();
+        bad.interval = f64::NAN;
+        assert!(matches!(bad.check(), Err(ProfileError::BadInterval { .. })));
+    }
+}
