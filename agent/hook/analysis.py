@@ -2,7 +2,8 @@
 
 Runs under the interpreter of the service with its pinned coverage.py, reads one request from stdin:
     {"mode": "list", "coverage_dir": DIR, "roots": {"shop": "/opt/shop/shop/__init__.py"},
-     "packages": ["shop"], "entry_points": ["pulpcore.plugin"]}
+     "packages": ["shop"]}
+    {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...]}
 and answers one JSON object a line. A line is one source file.
 """
@@ -13,8 +14,6 @@ import sys
 
 def packages_of_entry_points(groups):
     """Top-level packages behind entry point groups, without importing them."""
-    if not groups:
-        return []
     try:
         from importlib.metadata import entry_points
     except ImportError:             # Python 3.6 and 3.7
@@ -62,9 +61,8 @@ def import_root(package, path):
 
 
 def list_sources(request):
-    packages = list(request["packages"]) + packages_of_entry_points(request["entry_points"])
     seen = set()
-    for package in packages:
+    for package in request["packages"]:
         found = [p for p in (request["roots"].get(package), locate(package)) if p]
         if not found:
             yield {"package": package, "missing": True}
@@ -74,6 +72,10 @@ def list_sources(request):
             if path not in seen:
                 seen.add(path)
                 yield {"path": path, "module_path": os.path.relpath(path, import_root(package, found[0]))}
+
+
+def list_packages(request):
+    return packages_of_entry_points(request["entry_points"])
 
 
 def ranges(numbers):
@@ -146,7 +148,7 @@ def main():
         import coverage             # noqa: F401
     except ImportError as e:
         sys.exit("%s cannot import coverage: %s" % (sys.executable, e))
-    answers = {"list": list_sources, "analyse": analyse_all}[request["mode"]]
+    answers = {"list": list_sources, "packages": list_packages, "analyse": analyse_all}[request["mode"]]
     for answer in answers(request):
         sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
 

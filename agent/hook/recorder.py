@@ -279,6 +279,31 @@ def after_in_child():
         pass
 
 
+def hook_forks():
+    """Every fork that Python makes passes through the three functions above."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=before_fork, after_in_parent=after_in_parent, after_in_child=after_in_child)
+        return
+
+    def wrap(real, pid_of):         # Python 3.6
+        def fork():
+            before_fork()
+            try:
+                result = real()
+            except BaseException:
+                after_in_parent()
+                raise
+            if pid_of(result):
+                after_in_parent()
+            else:
+                after_in_child()
+            return result
+        fork.__name__, fork.__doc__ = real.__name__, real.__doc__
+        return fork
+
+    os.fork, os.forkpty = wrap(os.fork, int), wrap(os.forkpty, lambda result: result[0])
+
+
 def wrap_exits():
     """`os._exit` and `exec*` leave without atexit: flush before them."""
     def _exit(status):
@@ -365,7 +390,7 @@ def start(config, coverage_dir, role, children, argv):
         return
     s.seen = trigger_seen()
     os.environ["PULPCOV_ROLE"] = role
-    os.register_at_fork(before=before_fork, after_in_parent=after_in_parent, after_in_child=after_in_child)
+    hook_forks()
     wrap_exits()
     try:
         write_record()

@@ -1,1 +1,26 @@
-fn main() {}
+//! pulpcov-agent: runs on a host, does one thing at a time, never dials out.
+//!
+//! Three faces over the same ops: `serve` (framed stdio, for the controller), `<verb> --json` (for
+//! scripts and Ansible's `command` module), and `ansible FILE` (Ansible's module protocol).
+
+mod coverage_dir;
+mod data_dir;
+mod face;
+mod failure;
+mod gather;
+mod hook;
+mod host;
+mod host_fs;
+mod interpreter;
+mod ledger;
+mod ops;
+mod receipt;
+mod serve;
+mod source_list;
+mod systemd;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    face::run(std::env::args_os().skip(1).collect())
+}

@@ -172,6 +172,9 @@ pub struct Erase {
     #[serde(default = "default_lib_root")]
     pub lib_root: String,
     pub files: Vec<ErasedFile>,
+    /// Process records that the bundle told of; each goes once its process and its data are gone.
+    #[serde(default)]
+    pub records: Vec<ErasedFile>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

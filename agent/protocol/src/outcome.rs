@@ -155,14 +155,14 @@ pub struct CollectDetail {
     pub processes: Vec<Process>,
     pub sources: Vec<Source>,
     pub flush: Option<FlushDetail>,
+    /// Where the bundle was written, for the faces that do not stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BundleDetail {
     pub entries: u64,
-    /// Where the bundle was written, for the faces that do not stream.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,118 @@
+//! The data directory. It is world-writable, so everything in it is taken for hostile: regular files
+//! only, no link is followed, sizes are bounded.
+
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use pulpcov_protocol::bundle::{MAX_ENTRY_BYTES, is_file_name};
+use pulpcov_protocol::op::DEFAULT_DATA_ROOT;
+
+use crate::failure::Failure;
+use crate::host_fs::{self, Regular};
+
+/// Folder of process records and of the flush trigger.
+pub(crate) const LEDGER: &str = ".pulpcov";
+
+/// What a coverage.py data file begins with.
+const SQLITE: &[u8] = b"SQLite format 3\0";
+
+/// Where data goes: what the caller says, what Pulp's own variable says, the default.
+pub(crate) fn resolve(asked: Option<&str>) -> Result<PathBuf, Failure> {
+    let root = asked
+        .map(str::to_owned)
+        .or_else(crate::host::pulp_coverage_root)
+        .unwrap_or_else(|| DEFAULT_DATA_ROOT.to_owned());
+    let path = PathBuf::from(&root);
+    let plain = path.is_absolute() && !root.contains("/../") && !root.ends_with("/..") && !root.chars().any(char::is_control);
+    if !plain || path.parent().is_none() {
+        return Err(Failure::new(format!("data directory {root:?} is not an absolute path below /")));
+    }
+    Ok(path)
+}
+
+/// A data file that is there to be fetched.
+pub(crate) struct DataFile {
+    pub(crate) name: String,
+    pub(crate) regular: Regular,
+}
+
+pub(crate) struct Listing {
+    pub(crate) files: Vec<DataFile>,
+    /// Data files beyond `max`.
+    pub(crate) remaining: u64,
+    /// What lies there and is no data file.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Data files in the order of their names, after the first `skip`, at most `max`. Each is held open:
+/// the recorder replaces files by renaming, so an open one keeps the bytes that were listed.
+pub(crate) fn list(root: &Path, skip: usize, max: usize) -> Result<Listing, Failure> {
+    let mut names = Vec::new();
+    let mut warnings = Vec::new();
+    for entry in fs_err::read_dir(root)? {
+        let raw = entry?.file_name();
+        match raw.to_str() {
+            Some(LEDGER) => {}
+            // Unfinished files of the recorder; a crash leaves them, nobody reads them.
+            Some(name) if name.starts_with(".tmp.") => {}
+            Some(name) if is_file_name(name) => names.push(name.to_owned()),
+            _ => warnings.push(format!("{:?} is left alone: no plain file name", String::from_utf8_lossy(raw.as_bytes()))),
+        }
+    }
+    names.sort();
+    let mut files = Vec::new();
+    let (mut seen, mut remaining) = (0, 0);
+    for name in names {
+        match open_data(&root.join(&name)) {
+            Ok(regular) => {
+                seen += 1;
+                if seen <= skip {
+                    continue;
+                }
+                if files.len() < max {
+                    files.push(DataFile { name, regular });
+                } else {
+                    remaining += 1;
+                }
+            }
+            Err(reason) => warnings.push(format!("{name} is left alone: {reason}")),
+        }
+    }
+    Ok(Listing { files, remaining, warnings })
+}
+
+fn open_data(path: &Path) -> Result<Regular, String> {
+    let mut regular = match host_fs::open_regular(path) {
+        Ok(Some(regular)) => regular,
+        Ok(None) => return Err("no regular file".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    };
+    if regular.size > MAX_ENTRY_BYTES {
+        return Err(format!("{} bytes, the limit is {MAX_ENTRY_BYTES}", regular.size));
+    }
+    let mut head = [0; SQLITE.len()];
+    let is_data = regular.file.read_exact(&mut head).is_ok() && head == SQLITE;
+    std::io::Seek::rewind(&mut regular.file).map_err(|error| error.to_string())?;
+    if is_data { Ok(regular) } else { Err("no coverage.py data file".to_owned()) }
+}
+
+/// Number and bytes of the data files, for status and uninstall.
+pub(crate) fn measure(root: &Path) -> Result<(u64, u64), Failure> {
+    if !root.is_dir() {
+        return Ok((0, 0));
+    }
+    let (mut count, mut bytes) = (0, 0);
+    for entry in fs_err::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == LEDGER || name.as_bytes().starts_with(b".tmp.") {
+            continue;
+        }
+        if let Ok(regular) = open_data(&entry.path()) {
+            count += 1;
+            bytes += regular.size;
+        }
+    }
+    Ok((count, bytes))
+}

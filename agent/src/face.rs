@@ -1,0 +1,308 @@
+//! The faces for people, scripts and Ansible: one op a run, one answer on stdout.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use pulpcov_protocol::bundle::{EntryPath, MANIFEST, MAX_MANIFEST_BYTES};
+use pulpcov_protocol::manifest::Manifest;
+use pulpcov_protocol::op::{Bundle, DEFAULT_LIB_ROOT, Erase, ErasedFile, Op, Want};
+use pulpcov_protocol::outcome::{Detail, Outcome};
+use serde_json::{Map, Value};
+
+use crate::failure::{During, Failure};
+use crate::ops::{self, OUTBOX, Session};
+use crate::{host, host_fs, serve};
+
+const HELP: &str = "\
+pulpcov-agent: records Python services on this host with coverage.py
+
+Usage:
+  pulpcov-agent <VERB> [--json] [--args FILE]   one op; its words as a JSON object in FILE ('-' is stdin)
+  pulpcov-agent ansible FILE                    the same as an Ansible module: {\"op\": VERB, ...}
+  pulpcov-agent serve                           framed ops on stdin, for the pulpcov controller
+
+Verbs:
+  probe      look at the host and its interpreters
+  install    put the hook in place; needs {\"profile\": {...}}
+  status     who records, who does not, and why
+  flush      let every recorded process write what it has
+  collect    flush, and write one bundle of all data (--bundle PATH, --host NAME)
+  erase      remove data that a fetched bundle holds (--bundle PATH)
+  analyse    coverage.py's analysis of {\"paths\": [...]}
+  services   {\"action\": \"start\" | \"stop\" | \"restart\"}
+  uninstall  put everything back
+
+Options:
+  --json         answer with one JSON object: changed, failed, msg, and more
+  --args FILE    the op's words
+  --bundle PATH  where collect writes its bundle, and erase reads what it held
+  --host NAME    name of this host in the bundle (its own host name otherwise)
+  -h, --help     this text
+  -V, --version  the version
+
+Exit codes: 0 ok, 1 failed, 2 usage.
+";
+
+/// Largest object of arguments.
+const MAX_ARGS: u64 = 8 * 1024 * 1024;
+
+const VERBS: [&str; 9] =
+    ["probe", "install", "status", "flush", "collect", "erase", "analyse", "services", "uninstall"];
+
+#[derive(Default)]
+struct Words {
+    verb: String,
+    json: bool,
+    args: Option<String>,
+    bundle: Option<PathBuf>,
+    host: Option<String>,
+}
+
+pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
+    let words: Vec<String> = words.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    match words.first().map(String::as_str) {
+        Some("-h" | "--help" | "help") => {
+            say(HELP);
+            ExitCode::SUCCESS
+        }
+        Some("-V" | "--version") => {
+            say(concat!("pulpcov-agent ", env!("CARGO_PKG_VERSION"), "\n"));
+            ExitCode::SUCCESS
+        }
+        Some("serve") => match serve::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                complain(&failure);
+                ExitCode::FAILURE
+            }
+        },
+        Some("ansible") => answer_ansible(words.get(1).map(String::as_str)),
+        _ => match parse(&words) {
+            Ok(words) => answer(&words),
+            Err(failure) => {
+                complain(&failure);
+                ExitCode::from(2)
+            }
+        },
+    }
+}
+
+fn parse(words: &[String]) -> Result<Words, Failure> {
+    let usage = |msg: String| Failure::new(msg).hint("pulpcov-agent --help");
+    let mut parsed = Words::default();
+    let mut rest = words.iter();
+    parsed.verb = rest.next().cloned().ok_or_else(|| usage("no verb".to_owned()))?;
+    if !VERBS.contains(&parsed.verb.as_str()) {
+        return Err(usage(format!("unknown verb {:?}", parsed.verb)));
+    }
+    while let Some(word) = rest.next() {
+        let mut value = || rest.next().cloned().ok_or_else(|| usage(format!("{word} wants a value")));
+        match word.as_str() {
+            "--json" => parsed.json = true,
+            "--args" => parsed.args = Some(value()?),
+            "--bundle" => parsed.bundle = Some(value()?.into()),
+            "--host" => parsed.host = Some(value()?),
+            _ => return Err(usage(format!("unknown word {word:?}"))),
+        }
+    }
+    if parsed.bundle.is_some() && !["collect", "erase"].contains(&parsed.verb.as_str()) {
+        return Err(usage(format!("--bundle does not go with {}", parsed.verb)));
+    }
+    Ok(parsed)
+}
+
+fn answer(words: &Words) -> ExitCode {
+    let args = match &words.args {
+        Some(file) => read_args(file),
+        None => Ok(Map::new()),
+    };
+    let outcome = args
+        .and_then(|args| one(&words.verb, args, words.bundle.as_deref(), words.host.as_deref()))
+        .unwrap_or_else(|failure| Outcome::failure(failure.msg, failure.hint));
+    if words.json { print_json(&outcome) } else { print_text(&outcome) }
+}
+
+/// Ansible's protocol for binary modules: arguments in a file, options of its own among them.
+fn answer_ansible(file: Option<&str>) -> ExitCode {
+    let outcome = file
+        .ok_or_else(|| Failure::new("no file of arguments"))
+        .and_then(read_args)
+        .and_then(|mut args| {
+            let check_mode = args.get("_ansible_check_mode") == Some(&Value::Bool(true));
+            args.retain(|key, _| !key.starts_with("_ansible_"));
+            let Some(Value::String(verb)) = args.remove("op") else {
+                return Err(Failure::new("the arguments name no op"));
+            };
+            if check_mode && !["probe", "status"].contains(&verb.as_str()) {
+                return Err(Failure::new(format!("{verb} has no check mode")).hint("set check_mode: false, or skip it"));
+            }
+            let bundle = take_text(&mut args, "bundle")?.map(PathBuf::from);
+            let host = take_text(&mut args, "host")?;
+            one(&verb, args, bundle.as_deref(), host.as_deref())
+        })
+        .unwrap_or_else(|failure| Outcome::failure(failure.msg, failure.hint));
+    print_json(&outcome)
+}
+
+fn take_text(args: &mut Map<String, Value>, key: &str) -> Result<Option<String>, Failure> {
+    match args.remove(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(Failure::new(format!("{key} is {other}, not a text"))),
+    }
+}
+
+fn read_args(file: &str) -> Result<Map<String, Value>, Failure> {
+    let mut text = Vec::new();
+    if file == "-" {
+        std::io::stdin().lock().take(MAX_ARGS).read_to_end(&mut text).during("read", "stdin")?;
+    } else {
+        // The caller's own file, a pipe as well as any other.
+        fs_err::File::open(file)?.take(MAX_ARGS).read_to_end(&mut text)?;
+    }
+    serde_json::from_slice(&text).map_err(|error| Failure::new(format!("the arguments are no JSON object: {error}")))
+}
+
+/// Does one verb with everything that belongs to it.
+fn one(verb: &str, mut args: Map<String, Value>, bundle: Option<&Path>, host: Option<&str>) -> Result<Outcome, Failure> {
+    if verb == "erase" {
+        if let Some(bundle) = bundle {
+            return erase_fetched(&args, bundle);
+        }
+    }
+    args.insert("op".to_owned(), Value::String(verb.to_owned()));
+    let op: Op = serde_json::from_value(Value::Object(args)).map_err(|error| Failure::new(format!("{verb}: {error}")))?;
+    let quiet = |_: &str| {};
+    let mut session = Session::new(&quiet);
+    let outcome = ops::run(&op, &mut session, &mut std::io::sink())?;
+    match op {
+        Op::Collect(collect) => write_bundle(&mut session, outcome, &collect.lib_root, bundle, host),
+        _ => Ok(outcome),
+    }
+}
+
+/// Writes the bundle whole: temporary file, fsync, rename; readable by whoever called sudo.
+fn write_bundle(session: &mut Session<'_>, listed: Outcome, lib_root: &str, path: Option<&Path>, host: Option<&str>) -> Result<Outcome, Failure> {
+    let host = host.map_or_else(host::hostname, str::to_owned);
+    let path = match path {
+        Some(path) => path.to_owned(),
+        None => {
+            let outbox = Path::new(lib_root).join(OUTBOX);
+            fs_err::create_dir_all(&outbox)?;
+            outbox.join("bundle.tar.gz")
+        }
+    };
+    let tmp = path.with_extension(format!("{}.tmp", host::random_word()?));
+    let op = Op::Bundle(Bundle { host, want: Want::Everything, without_data: false });
+    let result = (|| {
+        let mut file = std::os::unix::fs::OpenOptionsExt::mode(fs_err::OpenOptions::new().write(true).create_new(true).options_mut(), 0o600)
+            .open(&tmp)
+            .during("write", tmp.display())?;
+        ops::run(&op, session, &mut file)?;
+        file.sync_all().during("write", tmp.display())?;
+        if let Some((uid, gid)) = caller() {
+            std::os::unix::fs::fchown(&file, Some(uid), Some(gid)).during("set the owner of", tmp.display())?;
+        }
+        fs_err::rename(&tmp, &path).map_err(Failure::from)
+    })();
+    if result.is_err() {
+        let _ = std::fs::remove_file(&tmp);
+    }
+    result?;
+    host_fs::sync_folder(path.parent().unwrap_or(Path::new("/")));
+    let mut outcome = listed;
+    outcome.changed = true;
+    outcome.msg = format!("{} in {}", outcome.msg, path.display());
+    if let Detail::Collect(detail) = &mut outcome.pulpcov {
+        detail.bundle = Some(path.to_string_lossy().into_owned());
+        // The bundle tells it all; a log of a playbook need not.
+        detail.sources.clear();
+    }
+    Ok(outcome)
+}
+
+/// Who called sudo, so that the bundle can be fetched without it.
+fn caller() -> Option<(u32, u32)> {
+    let number = |name: &str| std::env::var(name).ok()?.parse().ok();
+    Some((number("SUDO_UID")?, number("SUDO_GID")?))
+}
+
+/// Erases the data that a bundle of this host holds, and then the bundle.
+fn erase_fetched(args: &Map<String, Value>, bundle: &Path) -> Result<Outcome, Failure> {
+    let manifest = read_manifest(bundle)?;
+    let lib_root = args.get("lib_root").and_then(Value::as_str).unwrap_or(DEFAULT_LIB_ROOT).to_owned();
+    let files = manifest
+        .entries
+        .into_iter()
+        .filter_map(|entry| match EntryPath::parse(&entry.path) {
+            Ok(EntryPath::Data(name)) => Some(ErasedFile { name, sha256: entry.sha256 }),
+            _ => None,
+        })
+        .collect();
+    let records = manifest
+        .processes
+        .into_iter()
+        .map(|process| ErasedFile { name: process.record, sha256: process.record_sha256 })
+        .collect();
+    let quiet = |_: &str| {};
+    let op = Op::Erase(Erase { lib_root, files, records });
+    let outcome = ops::run(&op, &mut Session::new(&quiet), &mut std::io::sink())?;
+    fs_err::remove_file(bundle)?;
+    Ok(Outcome { changed: true, ..outcome })
+}
+
+fn read_manifest(bundle: &Path) -> Result<Manifest, Failure> {
+    let regular = host_fs::open_regular(bundle)
+        .during("open", bundle.display())?
+        .ok_or_else(|| Failure::new(format!("{} is not a regular file", bundle.display())))?;
+    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(regular.file));
+    let damaged = |what: String| Failure::new(format!("{} is no bundle: {what}", bundle.display()));
+    let mut entries = tar.entries().map_err(|error| damaged(error.to_string()))?;
+    let first = entries.next().ok_or_else(|| damaged("it is empty".to_owned()))?.map_err(|error| damaged(error.to_string()))?;
+    if first.path_bytes() != MANIFEST.as_bytes() {
+        return Err(damaged("it does not begin with a manifest".to_owned()));
+    }
+    serde_json::from_reader(first.take(MAX_MANIFEST_BYTES)).map_err(|error| damaged(error.to_string()))
+}
+
+fn print_json(outcome: &Outcome) -> ExitCode {
+    let text = serde_json::to_string(outcome)
+        .unwrap_or_else(|error| format!(r#"{{"changed":false,"failed":true,"msg":"cannot answer: {error}"}}"#));
+    say(&text);
+    say("\n");
+    exit_code(outcome)
+}
+
+fn print_text(outcome: &Outcome) -> ExitCode {
+    for warning in &outcome.warnings {
+        shout(&format!("warning: {warning}\n"));
+    }
+    if outcome.failed {
+        complain(&Failure { msg: outcome.msg.clone(), hint: outcome.hint.clone() });
+    } else {
+        say(&format!("{}: {}\n", if outcome.changed { "changed" } else { "ok" }, outcome.msg));
+    }
+    exit_code(outcome)
+}
+
+fn exit_code(outcome: &Outcome) -> ExitCode {
+    if outcome.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn complain(failure: &Failure) {
+    shout(&format!("error: {}\n", failure.msg));
+    if let Some(hint) = &failure.hint {
+        shout(&format!("hint: {hint}\n"));
+    }
+}
+
+/// A reader that has gone is no error of ours.
+fn say(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+fn shout(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,74 @@
+//! Why an op failed, in the two lines that reach a person: the reason, and what to do about it.
+
+use std::fmt;
+
+/// Everything that goes wrong on a host ends as `msg` and `hint` of an outcome, so that is what an
+/// op returns.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) msg: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(msg: impl Into<String>) -> Self {
+        Self { msg: msg.into(), hint: None }
+    }
+
+    #[must_use]
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.msg)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// fs-err's errors carry act and path already.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                Some("become root: set ansible_become: true for this host".to_owned())
+            }
+            std::io::ErrorKind::StorageFull => Some("make room on that file system".to_owned()),
+            std::io::ErrorKind::ReadOnlyFilesystem => Some("remount that file system read-write".to_owned()),
+            _ => None,
+        };
+        Self { msg: chain(&error), hint }
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Adds what was being done to an error of the system calls that carry no path.
+pub(crate) trait During<T> {
+    fn during(self, act: &str, object: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T, E: Into<std::io::Error>> During<T> for Result<T, E> {
+    fn during(self, act: &str, object: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| {
+            let failure = Failure::from(error.into());
+            Failure { msg: format!("cannot {act} {object}: {}", failure.msg), ..failure }
+        })
+    }
+}

@@ -1,0 +1,197 @@
+//! Collecting: what is listed, held open, and written as one bundle.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use pulpcov_protocol::bundle::{EntryPath, MANIFEST, MAX_DATA_FILES};
+use pulpcov_protocol::manifest::{Entry, Manifest, Process, Source};
+use pulpcov_protocol::op::Want;
+use pulpcov_protocol::outcome::FlushDetail;
+use pulpcov_protocol::version::BUNDLE_FORMAT;
+
+use crate::data_dir::{self, DataFile};
+use crate::failure::{During, Failure};
+use crate::receipt::{self, Receipt};
+use crate::{host, host_fs, ledger, source_list};
+
+/// What one `collect` listed; the files stay open until the bundle is sent.
+pub(crate) struct Gathered {
+    pub(crate) receipt: Receipt,
+    pub(crate) lib_root: String,
+    data: Vec<(DataFile, Entry)>,
+    pub(crate) remaining: u64,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) flush: Option<FlushDetail>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Gathered {
+    pub(crate) fn data_files(&self) -> u64 {
+        self.data.len() as u64
+    }
+
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.data.iter().map(|(_, entry)| entry.size).sum()
+    }
+}
+
+/// Flushes, then lists data files, processes and sources.
+pub(crate) fn gather(lib_root: &str, flush_timeout: Option<f64>, skip: u64) -> Result<Gathered, Failure> {
+    let receipt = receipt::required(lib_root)?;
+    let root = &receipt.config.data_root;
+    let flush = match flush_timeout {
+        Some(seconds) => Some(ledger::flush(root, Duration::from_secs_f64(seconds.clamp(0.0, 600.0)))?),
+        None => None,
+    };
+    let mut listing = data_dir::list(root, usize::try_from(skip).unwrap_or(usize::MAX), open_file_budget())?;
+    // The ledger is read after the data is held: a process that ends in between has then flushed
+    // more than its record admits, never less.
+    let ledger = ledger::read(root)?;
+    let sources = source_list::list(lib_root, &receipt.config, &ledger)?;
+    let mut data = Vec::with_capacity(listing.files.len());
+    for mut file in std::mem::take(&mut listing.files) {
+        let (sha256, size) = host_fs::digest_of(&mut file.regular.file).during("read", &file.name)?;
+        let path = EntryPath::Data(file.name.clone()).to_string();
+        let uid = Some(file.regular.uid);
+        data.push((file, Entry { path, size, sha256, uid }));
+    }
+    let mut warnings = listing.warnings;
+    warnings.extend(ledger.warnings.iter().cloned());
+    warnings.extend(sources.warnings);
+    Ok(Gathered {
+        processes: ledger.processes(),
+        sources: sources.sources,
+        lib_root: lib_root.to_owned(),
+        remaining: listing.remaining,
+        receipt,
+        data,
+        flush,
+        warnings,
+    })
+}
+
+/// How many data files can be held open at once: the hard limit, less what the agent itself needs.
+fn open_file_budget() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const OWN: u64 = 64;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(u64::MAX).min(MAX_DATA_FILES as u64 + OWN);
+    let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+    let usable = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => wanted,
+        Err(_) => limit.current.unwrap_or(1024),
+    };
+    usize::try_from(usable.saturating_sub(OWN)).unwrap_or(MAX_DATA_FILES).clamp(1, MAX_DATA_FILES)
+}
+
+/// Writes the bundle: manifest, data, sources, analyses. Returns how many entries it has.
+pub(crate) fn write_bundle(
+    gathered: &mut Gathered,
+    host: &str,
+    want: &Want,
+    without_data: bool,
+    out: &mut dyn Write,
+) -> Result<u64, Failure> {
+    let (sources, analysed) = wanted(&gathered.sources, want);
+    let analyses = source_list::analyse(&gathered.lib_root, &gathered.receipt.config, &analysed)?;
+    let data = if without_data { &mut [][..] } else { gathered.data.as_mut_slice() };
+
+    let mut entries: Vec<Entry> = data.iter().map(|(_, entry)| entry.clone()).collect();
+    entries.extend(sources.iter().map(|source| Entry {
+        path: EntryPath::Source(source.sha256.clone()).to_string(),
+        size: source.size,
+        sha256: source.sha256.clone(),
+        uid: None,
+    }));
+    entries.extend(analysed.iter().zip(&analyses).map(|(source, text)| Entry {
+        path: EntryPath::Analysis(source.analysis.clone()).to_string(),
+        size: text.len() as u64,
+        sha256: host_fs::sha256(text),
+        uid: None,
+    }));
+    let config = &gathered.receipt.config;
+    let manifest = Manifest {
+        format: BUNDLE_FORMAT,
+        host: host.to_owned(),
+        hostname: config.host_label.clone().unwrap_or_else(host::hostname),
+        boot_id: host::boot_id(),
+        agent: env!("CARGO_PKG_VERSION").to_owned(),
+        collected_at: host::now(),
+        data_root: config.data_root.to_string_lossy().into_owned(),
+        profile: config.profile.name.clone(),
+        interval: config.profile.interval,
+        processes: gathered.processes.clone(),
+        entries,
+        sources: gathered.sources.clone(),
+        warnings: gathered.warnings.clone(),
+    };
+    let count = manifest.entries.len() as u64;
+    let mut tar = tar::Builder::new(GzEncoder::new(out, Compression::fast()));
+    let text = serde_json::to_vec(&manifest).map_err(|error| Failure::new(format!("cannot write the manifest: {error}")))?;
+    append(&mut tar, MANIFEST, text.len() as u64, text.as_slice())?;
+    let mut rest = manifest.entries.iter();
+    for ((file, _), entry) in data.iter_mut().zip(rest.by_ref()) {
+        append(&mut tar, &entry.path, entry.size, &mut file.regular.file)?;
+    }
+    for (source, entry) in sources.iter().zip(rest.by_ref()) {
+        let bytes = host_fs::read_limited(Path::new(&source.path), source_list::MAX_SOURCE)?;
+        append(&mut tar, &entry.path, entry.size, bytes.as_slice())?;
+    }
+    for (text, entry) in analyses.iter().zip(rest) {
+        append(&mut tar, &entry.path, entry.size, text.as_slice())?;
+    }
+    tar.into_inner().and_then(GzEncoder::finish).and_then(|out| out.flush()).during("write", "the bundle")?;
+    Ok(count)
+}
+
+/// Sources to carry, each content once, and sources to analyse, each key once.
+fn wanted<'s>(all: &'s [Source], want: &Want) -> (Vec<&'s Source>, Vec<&'s Source>) {
+    let pick = |key: fn(&Source) -> &String, names: Option<&Vec<String>>| -> Vec<&'s Source> {
+        let names: Option<BTreeSet<&String>> = names.map(|names| names.iter().collect());
+        let mut seen = BTreeSet::new();
+        all.iter()
+            .filter(|source| names.as_ref().is_none_or(|names| names.contains(key(source))))
+            .filter(|source| seen.insert(key(source).clone()))
+            .collect()
+    };
+    let (sources, analyses) = match want {
+        Want::Everything => (None, None),
+        Want::Only { sources, analyses } => (Some(sources), Some(analyses)),
+    };
+    (pick(|source| &source.sha256, sources), pick(|source| &source.analysis, analyses))
+}
+
+fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, size: u64, bytes: impl Read) -> Result<(), Failure> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size);
+    header.set_mode(0o644);
+    header.set_entry_type(tar::EntryType::Regular);
+    tar.append_data(&mut header, path, Exactly { bytes, left: size }).during("write", path)
+}
+
+/// Exactly so many bytes, or an error: a file that its owner cuts meanwhile must not become a tar
+/// whose sizes lie.
+struct Exactly<R> {
+    bytes: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Exactly<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let n = match buffer.get_mut(..most) {
+            Some(buffer) if !buffer.is_empty() => self.bytes.read(buffer)?,
+            _ => return Ok(0),
+        };
+        if n == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it got shorter while it was read"));
+        }
+        self.left -= n as u64;
+        Ok(n)
+    }
+}

@@ -1,0 +1,94 @@
+//! What this host is.
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::failure::{During, Failure};
+
+/// Only one agent changes a host at a time.
+pub(crate) struct HostLock {
+    _held: rustix::fd::OwnedFd,
+}
+
+/// Where root's lock lives; other users lock the folder that their own files go to.
+const LOCK: &str = "/run/pulpcov-agent.lock";
+
+impl HostLock {
+    pub(crate) fn take(lib_root: &str) -> Result<Self, Failure> {
+        let fd = if rustix::process::geteuid().is_root() {
+            let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::open(LOCK, flags, Mode::from_raw_mode(0o600)).during("open", LOCK)?
+        } else {
+            let folder = existing_parent(lib_root);
+            rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .during("open", folder.display())?
+        };
+        rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+            Failure::new("another pulpcov-agent is at work on this host").hint("wait for it, then try again")
+        })?;
+        Ok(Self { _held: fd })
+    }
+}
+
+fn existing_parent(path: &str) -> std::path::PathBuf {
+    let mut folder = std::path::Path::new(path);
+    while let Some(parent) = folder.parent() {
+        if parent.is_dir() {
+            return parent.to_owned();
+        }
+        folder = parent;
+    }
+    "/".into()
+}
+
+pub(crate) fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+pub(crate) fn machine() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
+}
+
+pub(crate) fn boot_id() -> String {
+    fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// The start time of a living process in clock ticks after boot; `None` when there is no such
+/// process, or only its unreaped remains.
+pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace();
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// Seconds since the epoch.
+pub(crate) fn now() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// A word that nobody else has: names of temporary files, names of flush requests.
+pub(crate) fn random_word() -> Result<String, Failure> {
+    let mut bytes = [0; 8];
+    std::io::Read::read_exact(&mut fs_err::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// `PULP_COVERAGE_ROOT` as Pulp's `coverage_hook` took it: the agent's environment, then
+/// `/etc/environment`.
+pub(crate) fn pulp_coverage_root() -> Option<String> {
+    const NAME: &str = "PULP_COVERAGE_ROOT";
+    if let Ok(value) = std::env::var(NAME) {
+        return Some(value).filter(|value| !value.is_empty());
+    }
+    let text = fs_err::read_to_string("/etc/environment").ok()?;
+    text.lines().rev().find_map(|line| {
+        let line = line.trim();
+        let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+        (name.trim() == NAME).then(|| value.trim().trim_matches(['"', '\'']).to_owned())
+    })
+}

@@ -1,0 +1,158 @@
+//! Every read and write of files that matter: whole or not at all, and no link is followed where
+//! somebody else can write.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use sha2::{Digest, Sha256};
+
+use crate::failure::{During, Failure};
+
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A regular file, opened without following a link and without waiting on a pipe.
+pub(crate) struct Regular {
+    pub(crate) file: std::fs::File,
+    pub(crate) size: u64,
+    pub(crate) uid: u32,
+}
+
+/// `Ok(None)`: there is something, but it is no regular file.
+pub(crate) fn open_regular(path: &Path) -> Result<Option<Regular>, std::io::Error> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let stat = rustix::fs::fstat(&fd)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    Ok(Some(Regular { file: fd.into(), size, uid: stat.st_uid }))
+}
+
+/// Reads a regular file of at most `limit` bytes.
+pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let regular = open_regular(path)
+        .during("open", path.display())?
+        .ok_or_else(|| Failure::new(format!("{} is not a regular file", path.display())))?;
+    let mut bytes = Vec::new();
+    regular.file.take(limit + 1).read_to_end(&mut bytes).during("read", path.display())?;
+    if bytes.len() as u64 > limit {
+        return Err(Failure::new(format!("{} is larger than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Digest and size of what an open file holds, read from its beginning.
+pub(crate) fn digest_of(file: &mut std::fs::File) -> std::io::Result<(String, u64)> {
+    std::io::Seek::rewind(file)?;
+    let mut hasher = Sha256::new();
+    let mut size = 0;
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let n = file.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..n).filter(|bytes| !bytes.is_empty()) else { break };
+        hasher.update(bytes);
+        size += n as u64;
+    }
+    std::io::Seek::rewind(file)?;
+    Ok((hex(&hasher.finalize()), size))
+}
+
+/// Writes a file whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let tmp = folder.join(format!(".{name}.{}", crate::host::random_word()?));
+    let result = (|| {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&tmp, flags, Mode::from_raw_mode(0o600)).during("write", path.display())?;
+        let mut file = std::fs::File::from(fd);
+        file.write_all(bytes).during("write", path.display())?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode)).during("set the mode of", path.display())?;
+        file.sync_all().during("write", path.display())?;
+        std::fs::rename(&tmp, path).during("write", path.display())
+    })();
+    if result.is_err() {
+        let _ = std::fs::remove_file(&tmp);
+    }
+    result?;
+    sync_folder(folder);
+    Ok(())
+}
+
+/// Makes a rename or an unlink in `folder` survive a power loss, where the file system can.
+pub(crate) fn sync_folder(folder: &Path) {
+    if let Ok(file) = std::fs::File::open(folder) {
+        let _ = file.sync_all();
+    }
+}
+
+/// Mode, owner and SELinux label of a path, to be put back later.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) label: Option<String>,
+}
+
+impl Attributes {
+    /// `None` where there is nothing at that path.
+    pub(crate) fn of(path: &Path) -> Result<Option<Self>, Failure> {
+        match fs_err::symlink_metadata(path) {
+            Ok(meta) => Ok(Some(Self {
+                mode: meta.permissions().mode() & 0o7777,
+                uid: meta.uid(),
+                gid: meta.gid(),
+                label: label(path),
+            })),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn put_back(&self, path: &Path) -> Result<(), Failure> {
+        if Self::of(path)?.as_ref() == Some(self) {
+            return Ok(());
+        }
+        std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid)).during("set the owner of", path.display())?;
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(self.mode))?;
+        if let Some(label) = &self.label {
+            rustix::fs::lsetxattr(path, LABEL, label.as_bytes(), rustix::fs::XattrFlags::empty())
+                .during("set the label of", path.display())?;
+        }
+        Ok(())
+    }
+}
+
+const LABEL: &str = "security.selinux";
+
+fn label(path: &Path) -> Option<String> {
+    let mut buffer = [0u8; 1024];
+    let len = rustix::fs::lgetxattr(path, LABEL, &mut buffer).ok()?;
+    String::from_utf8(buffer.get(..len)?.to_vec()).ok()
+}
+
+/// Gives new files the labels that the host's policy has for their places.
+pub(crate) fn restore_labels(paths: &[&Path]) {
+    if Path::new("/sys/fs/selinux/enforce").exists() {
+        let _ = std::process::Command::new("restorecon").arg("-R").args(paths).output();
+    }
+}

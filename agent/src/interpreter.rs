@@ -1,0 +1,209 @@
+//! The Pythons of a host: which ones, what they are, how to run one.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pulpcov_protocol::outcome::Interpreter;
+use pulpcov_protocol::wheel::pinned_coverage;
+
+use crate::failure::{During, Failure};
+
+/// Longest run of a Python that the agent starts. Unpacking and compiling coverage.py on a slow
+/// host takes seconds; analysing Pulp half a minute.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Most that such a Python may answer.
+const MAX_ANSWER: u64 = 256 * 1024 * 1024;
+
+/// Prints what the agent must know, as JSON. `-I`: nothing of the working directory or the user's
+/// site is imported; the paths it tells are the same without.
+const FACTS: &str = r#"
+import json, os, platform, sys, sysconfig
+v = sys.version_info
+cp = "cp%d%d" % v[:2]
+abi = cp + ("m" if v < (3, 8) else "")
+purelib = sysconfig.get_path("purelib")
+if purelib not in sys.path:
+    purelib = next((p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")), purelib)
+machine = platform.machine()
+try:
+    major, minor = [int(n) for n in os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")[:2]]
+    old = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+    platforms = []
+    for n in range(minor, 4, -1):
+        platforms.append("manylinux_%d_%d_%s" % (major, n, machine))
+        if n in old:
+            platforms.append("%s_%s" % (old[n], machine))
+except (ValueError, OSError, IndexError, AttributeError):
+    platforms = ["musllinux_1_%d_%s" % (n, machine) for n in (2, 1)]
+print(json.dumps({"version": "%d.%d.%d" % v[:3], "major": v[0], "minor": v[1], "prefix": sys.prefix,
+                  "cache_tag": sys.implementation.cache_tag, "implementation": sys.implementation.name,
+                  "purelib": purelib, "tags": ["-".join((cp, abi, p)) for p in platforms]}))
+"#;
+
+#[derive(serde::Deserialize)]
+struct Facts {
+    version: String,
+    major: u32,
+    minor: u32,
+    prefix: String,
+    cache_tag: String,
+    implementation: String,
+    purelib: String,
+    tags: Vec<String>,
+}
+
+/// Asks the interpreter at `path` what it is.
+pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
+    if !Path::new(path).is_absolute() {
+        return Err(Failure::new(format!("interpreter {path} is not an absolute path")));
+    }
+    let answer = run(Command::new(path).args(["-I", "-B", "-c", FACTS]), b"")?;
+    let facts: Facts = serde_json::from_slice(&answer)
+        .map_err(|error| Failure::new(format!("{path} does not answer as a Python 3: {error}")))?;
+    if facts.implementation != "cpython" {
+        return Err(Failure::new(format!("{path} is {}, only CPython can be recorded", facts.implementation)));
+    }
+    let coverage = pinned_coverage(facts.major, facts.minor).ok_or_else(|| {
+        Failure::new(format!("{path} is Python {}, the hook needs 3.6 or later", facts.version))
+    })?;
+    Ok(Interpreter {
+        path: path.to_owned(),
+        version: facts.version,
+        cache_tag: facts.cache_tag,
+        purelib: facts.purelib,
+        prefix: facts.prefix,
+        coverage: coverage.to_owned(),
+        coverage_present: false,
+        tags: facts.tags,
+    })
+}
+
+/// `3.11` of `3.11.2`.
+pub(crate) fn minor_version(interpreter: &Interpreter) -> String {
+    interpreter.version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
+}
+
+/// Runs a command to its end with `input` on its stdin, in a clean environment; fails with its last
+/// words when it fails.
+pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Vec<u8>, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    command
+        .env_remove("PYTHONPATH")
+        .env_remove("PYTHONHOME")
+        .env_remove("PULPCOV_ROLE")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().during("run", &program)?;
+    let mut stdin = child.stdin.take();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        // Three pipes, three threads: whichever side fills first, nobody waits for ever.
+        scope.spawn(move || {
+            if let Some(mut pipe) = stdin.take() {
+                let _ = pipe.write_all(input);
+            }
+        });
+        let out = scope.spawn(move || read_limited(stdout));
+        let err = scope.spawn(move || read_limited(stderr));
+        let status = wait(&mut child, &program)?;
+        let out = out.join().unwrap_or_default();
+        let err = err.join().unwrap_or_default();
+        if status.success() {
+            return Ok(out);
+        }
+        let words = String::from_utf8_lossy(&err);
+        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
+        Err(Failure::new(format!("{program} failed ({status}): {}", last.trim())))
+    })
+}
+
+fn wait(child: &mut std::process::Child, program: &str) -> Result<std::process::ExitStatus, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().during("wait for", program)? {
+            return Ok(status);
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Failure::new(format!("{program} did not end within {} s", PATIENCE.as_secs())));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn read_limited(pipe: Option<impl std::io::Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        let _ = std::io::Read::read_to_end(&mut pipe.take(MAX_ANSWER), &mut bytes);
+    }
+    bytes
+}
+
+/// The interpreter behind a program of a unit: itself, or what its first lines name.
+pub(crate) fn of_program(program: &str) -> Option<String> {
+    let mut head = vec![0; 1024];
+    let mut file = fs_err::File::open(program).ok()?;
+    let n = std::io::Read::read(&mut file, &mut head).ok()?;
+    head.truncate(n);
+    if head.starts_with(b"\x7fELF") {
+        let name = Path::new(program).file_name()?.to_str()?;
+        return name.starts_with("python").then(|| program.to_owned());
+    }
+    interpreter_of_script(&String::from_utf8_lossy(&head), &std::env::var("PATH").unwrap_or_default())
+}
+
+/// Reads `#!/usr/bin/python3`, `#!/usr/bin/env python3` and pip's form for long paths
+/// (`#!/bin/sh` and then `'''exec' /very/long/python ...`).
+fn interpreter_of_script(head: &str, path: &str) -> Option<String> {
+    let mut lines = head.lines();
+    let mut words = lines.next()?.strip_prefix("#!")?.split_whitespace();
+    let program = words.next()?;
+    match Path::new(program).file_name()?.to_str()? {
+        "env" => {
+            let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
+            if !name.starts_with("python") {
+                return None;
+            }
+            path.split(':').map(|folder| Path::new(folder).join(name)).find(|p| p.is_file()).map(into_text)
+        }
+        "sh" | "bash" | "dash" => {
+            let second = lines.next()?.strip_prefix("'''exec'")?.trim_start();
+            let python = match second.strip_prefix('"') {
+                Some(quoted) => quoted.split('"').next()?,
+                None => second.split_whitespace().next()?,
+            };
+            Some(python.to_owned())
+        }
+        name if name.starts_with("python") => Some(program.to_owned()),
+        _ => None,
+    }
+}
+
+fn into_text(path: PathBuf) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interpreter_of_script as of;
+
+    #[test]
+    fn every_form_of_a_script_head_is_read() {
+        assert_eq!(of("#!/opt/venv/bin/python3.11 -s\nimport x", "").as_deref(), Some("/opt/venv/bin/python3.11"));
+        assert_eq!(of("#!/usr/bin/env -S python3\n", "/nowhere:/usr/bin"), of("#!/usr/bin/env python3\n", "/usr/bin"));
+        assert_eq!(
+            of("#!/bin/sh\n'''exec' \"/a b/python3\" \"$0\" \"$@\"\n' '''\n", "").as_deref(),
+            Some("/a b/python3")
+        );
+        assert_eq!(of("#!/bin/bash\nexec foo\n", ""), None);
+        assert_eq!(of("#!/usr/bin/perl\n", ""), None);
+        assert_eq!(of("", ""), None);
+    }
+}

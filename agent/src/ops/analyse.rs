@@ -1,0 +1,35 @@
+//! Analyses named sources with the host's own Python.
+
+use std::path::Path;
+
+use pulpcov_protocol::manifest::Source;
+use pulpcov_protocol::op::Analyse;
+use pulpcov_protocol::outcome::{AnalyseDetail, Detail, Outcome};
+
+use crate::failure::Failure;
+use crate::{host_fs, receipt, source_list};
+
+pub(super) fn run(args: &Analyse) -> Result<Outcome, Failure> {
+    let receipt = receipt::required(&args.lib_root)?;
+    let python = receipt.config.interpreters.first().ok_or_else(|| Failure::new("the receipt names no interpreter"))?;
+    let mut sources = Vec::new();
+    for path in &args.paths {
+        let bytes = host_fs::read_limited(Path::new(path), source_list::MAX_SOURCE)?;
+        sources.push(Source {
+            path: path.clone(),
+            module_path: path.clone(),
+            sha256: host_fs::sha256(&bytes),
+            size: bytes.len() as u64,
+            analysis: String::new(),
+            interpreter: python.path.clone(),
+        });
+    }
+    let texts = source_list::analyse(&args.lib_root, &receipt.config, &sources.iter().collect::<Vec<_>>())?;
+    let analyses = texts
+        .iter()
+        .map(|text| serde_json::from_slice(text))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Failure::new(format!("the analysis answered no JSON: {error}")))?;
+    let msg = format!("analysed {}", super::counted(analyses.len() as u64, "source"));
+    Ok(Outcome::ok(false, msg, Detail::Analyse(AnalyseDetail { analyses })))
+}

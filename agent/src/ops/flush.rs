@@ -1,0 +1,20 @@
+//! Asks every recorded process to write what it has.
+
+use std::time::Duration;
+
+use pulpcov_protocol::op::Flush;
+use pulpcov_protocol::outcome::{Detail, Outcome};
+
+use crate::failure::Failure;
+use crate::{host::HostLock, ledger, receipt};
+
+pub(super) fn run(args: &Flush) -> Result<Outcome, Failure> {
+    let _lock = HostLock::take(&args.lib_root)?;
+    let receipt = receipt::required(&args.lib_root)?;
+    let timeout = Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0));
+    let detail = ledger::flush(&receipt.config.data_root, timeout)?;
+    let warnings = detail.silent.iter().map(|pid| format!("process {pid} did not answer")).collect();
+    let msg = format!("{} flushed, {} silent", super::counted(detail.acked.len() as u64, "process"), detail.silent.len());
+    // A flush changes data, not the host's configuration, but it does change something.
+    Ok(Outcome::ok(!detail.acked.is_empty(), msg, Detail::Flush(detail)).with_warnings(warnings))
+}

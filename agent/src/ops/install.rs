@@ -1,0 +1,172 @@
+//! Puts the hook on the host: all of it, proven to work, or nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pulpcov_protocol::op::{Install, ServiceAction};
+use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome};
+use pulpcov_protocol::version::RECEIPT_FORMAT;
+
+use super::{Session, probe, status};
+use crate::coverage_dir::Wheels;
+use crate::data_dir::LEDGER;
+use crate::failure::Failure;
+use crate::host::HostLock;
+use crate::receipt::{Config, Receipt};
+use crate::{coverage_dir, data_dir, hook, host, interpreter, ledger, receipt, source_list, systemd};
+
+mod changes;
+pub(super) use changes::{forget, undo_file, undo_folder};
+mod selftest;
+
+use changes::Changes;
+
+pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, Failure> {
+    args.profile.check().map_err(|error| Failure::new(error.to_string()))?;
+    if args.host_label.as_deref().is_some_and(|label| label.is_empty() || label.contains('/') || label.chars().any(char::is_control)) {
+        return Err(Failure::new("the host label is empty or has a slash or a control character"));
+    }
+    let lib_root = Path::new(&args.lib_root);
+    if !lib_root.is_absolute() {
+        return Err(Failure::new(format!("lib root {:?} is not an absolute path", args.lib_root)));
+    }
+    let _lock = HostLock::take(&args.lib_root)?;
+    (session.progress)("looking at the interpreters");
+    let old = receipt::load(&args.lib_root)?;
+    let interpreters = probe::interpreters(&args.lib_root, &args.profile.units, &args.interpreters)?;
+
+    let mut changes = Changes::new(old.clone());
+    let result = put_in_place(args, session, &interpreters, &mut changes);
+    let new = match result {
+        Ok(receipt) => receipt,
+        Err(failure) => {
+            let trouble = changes.roll_back();
+            return Err(match trouble {
+                None => failure,
+                Some(trouble) => failure.hint(format!("what was begun could not all be undone: {trouble}")),
+            });
+        }
+    };
+    let touched = changes.touched();
+    let changed = !touched.is_empty();
+    let restarted = if args.restart { restart_where_needed(&new, changed, session)? } else { Vec::new() };
+    let msg = match (changed, restarted.is_empty()) {
+        (false, true) => "already installed".to_owned(),
+        (true, true) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
+        (_, false) => format!("installed, restarted {}", super::counted(restarted.len() as u64, "unit")),
+    };
+    let warnings = if changed && !args.restart && !args.profile.units.is_empty() {
+        vec!["services that run already are recorded only after a restart".to_owned()]
+    } else {
+        Vec::new()
+    };
+    let detail = InstallDetail {
+        data_root: new.config.data_root.to_string_lossy().into_owned(),
+        interpreters: new.config.interpreters.clone(),
+        restarted: restarted.clone(),
+        touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+    };
+    Ok(Outcome::ok(changed || !restarted.is_empty(), msg, Detail::Install(detail)).with_warnings(warnings))
+}
+
+/// A folder, a file or a tree of ours, as it shall be.
+fn put_in_place(args: &Install, session: &Session<'_>, interpreters: &[Interpreter], changes: &mut Changes) -> Result<Receipt, Failure> {
+    let lib_root = Path::new(&args.lib_root);
+    let hook_dir = lib_root.join("hook");
+    let data_root = data_dir::resolve(args.data_root.as_deref().or_else(|| changes.old_data_root()))?;
+    changes.folder(lib_root, 0o755)?;
+    changes.folder(&hook_dir, 0o755)?;
+    changes.folder(&data_root, 0o1777)?;
+    changes.folder(&data_root.join(LEDGER), 0o1777)?;
+
+    let mut coverage = BTreeMap::new();
+    for python in interpreters {
+        let target = coverage_dir::path(&args.lib_root, python);
+        coverage.insert(python.cache_tag.clone(), target.to_string_lossy().into_owned());
+        if !changes.has_tree(&target)? {
+            (session.progress)(&format!("unpacking coverage {} for {}", python.coverage, python.path));
+            let wheels = Wheels { pushed: &session.wheels, wheelhouse: args.wheelhouse.as_deref() };
+            changes.tree(&target, |target| coverage_dir::unpack(&args.lib_root, python, &wheels, target))?;
+        }
+    }
+    for (name, text) in [
+        ("_pulpcov_recorder.py", hook::RECORDER),
+        ("_pulpcov_canary.py", hook::CANARY),
+        ("analysis.py", hook::ANALYSIS),
+        ("pulpcov-selftest", hook::SELFTEST),
+    ] {
+        changes.file(&hook_dir.join(name), text.as_bytes(), 0o644, args.force)?;
+    }
+    let mut packages = Vec::new();
+    for python in interpreters {
+        let folder = coverage_dir::path(&args.lib_root, python);
+        packages.extend(source_list::packages(&args.lib_root, python, &args.profile, &folder)?);
+    }
+    packages.sort();
+    packages.dedup();
+    let known: Vec<Interpreter> =
+        interpreters.iter().map(|python| Interpreter { coverage_present: true, ..python.clone() }).collect();
+    let config = Config {
+        profile: args.profile.clone(),
+        data_root: data_root.clone(),
+        host_label: args.host_label.clone(),
+        interpreters: known,
+        coverage,
+        packages,
+    };
+    let gate = hook::render_gate(&hook::GateFacts {
+        profile: &config.profile,
+        packages: &config.packages,
+        coverage: &config.coverage,
+        hook_dir: &hook_dir.to_string_lossy(),
+        data_root: &data_root.to_string_lossy(),
+        host_label: config.host_label.as_deref(),
+    });
+    for python in interpreters {
+        let purelib = Path::new(&python.purelib);
+        changes.folder(purelib, 0o755)?;
+        byte_compiled(changes, python, &hook_dir.join("_pulpcov_recorder.py"))?;
+        changes.file(&purelib.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;
+        byte_compiled(changes, python, &purelib.join(hook::GATE_FILE))?;
+        // The last piece: from here on the hook runs.
+        changes.file(&purelib.join(hook::PTH), hook::PTH_TEXT.as_bytes(), 0o644, args.force)?;
+    }
+    changes.remove_what_is_no_longer_wanted()?;
+    let same_config = changes.old().is_some_and(|old| old.config == config);
+    let new = changes.receipt(config, same_config, RECEIPT_FORMAT);
+    if !changes.touched().is_empty() || !same_config {
+        for python in interpreters {
+            (session.progress)(&format!("self-test under {}", python.path));
+            selftest::run(&args.lib_root, python, &new.config)?;
+        }
+        new.save(&args.lib_root)?;
+        changes.note(receipt::path_in(&args.lib_root));
+    }
+    Ok(new)
+}
+
+/// Byte code beside a file of ours: service users could not write it themselves, and would compile
+/// at every start.
+fn byte_compiled(changes: &mut Changes, python: &Interpreter, source: &Path) -> Result<(), Failure> {
+    let stem = source.file_stem().unwrap_or_default().to_string_lossy();
+    let folder: PathBuf = source.parent().unwrap_or(Path::new("/")).join("__pycache__");
+    changes.folder(&folder, 0o755)?;
+    let target = folder.join(format!("{stem}.{}.pyc", python.cache_tag));
+    let stale = changes.touched().contains(&source.to_owned());
+    changes.derived(&target, stale, || {
+        interpreter::run(Command::new(&python.path).args(["-I", "-m", "py_compile"]).arg(source), b"").map(drop)
+    })
+}
+
+fn restart_where_needed(receipt: &Receipt, changed: bool, session: &Session<'_>) -> Result<Vec<String>, Failure> {
+    let units = systemd::expand(&receipt.config.profile.units)?;
+    let ledger = ledger::read(&receipt.config.data_root)?;
+    let old_processes = status::unrecorded(receipt, &ledger)?.iter().any(|process| host::start_ticks(process.pid).is_some());
+    if units.is_empty() || !(changed || old_processes) {
+        return Ok(Vec::new());
+    }
+    (session.progress)("restarting services");
+    systemd::act(ServiceAction::Restart, &units)?;
+    Ok(units)
+}

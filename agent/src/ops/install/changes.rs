@@ -1,0 +1,267 @@
+//! What one install changes: each step is noted before it is done, so that a failure undoes all of
+//! it and the receipt tells all of it.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::failure::{During, Failure};
+use crate::host_fs::{self, Attributes};
+use crate::receipt::{Config, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
+use crate::{host, receipt};
+
+/// Largest file that `--force` replaces and keeps.
+const MAX_REPLACED: u64 = 1024 * 1024;
+
+enum Undo {
+    RemoveFile(PathBuf),
+    RemoveFolder(PathBuf),
+    RemoveTree(PathBuf),
+    Rewrite(PathBuf, Vec<u8>, Attributes),
+    PutBack(PathBuf, Attributes),
+}
+
+pub(super) struct Changes {
+    old: Option<Receipt>,
+    folders: Vec<TouchedFolder>,
+    files: BTreeMap<PathBuf, TouchedFile>,
+    trees: BTreeMap<PathBuf, String>,
+    undo: Vec<Undo>,
+    touched: Vec<PathBuf>,
+}
+
+impl Changes {
+    pub(super) fn new(old: Option<Receipt>) -> Self {
+        // Folders stay ours as long as anything is installed.
+        let folders = old.as_ref().map(|old| old.folders.clone()).unwrap_or_default();
+        Self { old, folders, files: BTreeMap::new(), trees: BTreeMap::new(), undo: Vec::new(), touched: Vec::new() }
+    }
+
+    pub(super) fn old(&self) -> Option<&Receipt> {
+        self.old.as_ref()
+    }
+
+    pub(super) fn old_data_root(&self) -> Option<&str> {
+        self.old.as_ref().and_then(|old| old.config.data_root.to_str())
+    }
+
+    pub(super) fn touched(&self) -> &[PathBuf] {
+        &self.touched
+    }
+
+    pub(super) fn note(&mut self, path: PathBuf) {
+        self.touched.push(path);
+    }
+
+    /// A folder with that mode, and its parents with the usual one.
+    pub(super) fn folder(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
+        let known = self.folders.iter().any(|folder| folder.path == path);
+        match Attributes::of(path)? {
+            None => {
+                if let Some(parent) = path.parent() {
+                    if Attributes::of(parent)?.is_none() {
+                        self.folder(parent, 0o755)?;
+                    }
+                }
+                fs_err::create_dir(path)?;
+                self.undo.push(Undo::RemoveFolder(path.to_owned()));
+                fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                host_fs::restore_labels(&[path]);
+                self.touched.push(path.to_owned());
+                if !known {
+                    self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
+                }
+            }
+            // A site-packages folder may well be a link into lib64; the data directory may not: root reads it.
+            Some(_) if !path.is_dir() => {
+                return Err(Failure::new(format!("{} is no folder", path.display())));
+            }
+            Some(before) if mode & 0o1000 != 0 => {
+                if fs_err::symlink_metadata(path)?.is_symlink() {
+                    return Err(Failure::new(format!("{} is a link", path.display()))
+                        .hint("set pulpcov_data_root to the folder itself"));
+                }
+                if before.mode != mode {
+                    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                    self.undo.push(Undo::PutBack(path.to_owned(), before.clone()));
+                    self.touched.push(path.to_owned());
+                    if !known {
+                        self.folders.push(TouchedFolder { path: path.to_owned(), before: Some(before) });
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A file with those bytes and that mode. One that is not ours is replaced only with `force`.
+    pub(super) fn file(&mut self, path: &Path, bytes: &[u8], mode: u32, force: bool) -> Result<(), Failure> {
+        let sha256 = host_fs::sha256(bytes);
+        let of_old = self.old.as_ref().and_then(|old| old.files.get(path)).cloned();
+        let mut before = of_old.as_ref().and_then(|file| file.before.clone());
+        let mut is_same = false;
+        match Attributes::of(path)? {
+            None => self.undo.push(Undo::RemoveFile(path.to_owned())),
+            Some(attributes) => {
+                let found = host_fs::read_limited(path, MAX_REPLACED)?;
+                is_same = found == bytes && attributes.mode == mode;
+                let found_digest = host_fs::sha256(&found);
+                let is_ours = of_old.as_ref().is_some_and(|file| file.sha256.as_ref() == Some(&found_digest));
+                if !is_same && !is_ours {
+                    if !force {
+                        let whose = if of_old.is_some() { "was changed by somebody" } else { "is there and is not ours" };
+                        return Err(Failure::new(format!("{} {whose}", path.display())).hint("look at it, then use --force"));
+                    }
+                    if of_old.is_none() {
+                        before = Some(Replaced { attributes: attributes.clone(), bytes: found.clone() });
+                    }
+                }
+                if !is_same {
+                    self.undo.push(Undo::Rewrite(path.to_owned(), found, attributes));
+                }
+            }
+        }
+        if !is_same {
+            host_fs::write_whole(path, bytes, mode)?;
+            host_fs::restore_labels(&[path]);
+            self.touched.push(path.to_owned());
+        }
+        self.files.insert(path.to_owned(), TouchedFile { sha256: Some(sha256), mode, before });
+        Ok(())
+    }
+
+    /// A file that Python derives from one of ours.
+    pub(super) fn derived(&mut self, path: &Path, stale: bool, make: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+        if stale || !path.exists() {
+            if !path.exists() {
+                self.undo.push(Undo::RemoveFile(path.to_owned()));
+            }
+            make()?;
+            fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o644))?;
+            self.touched.push(path.to_owned());
+        }
+        self.files.insert(path.to_owned(), TouchedFile { sha256: None, mode: 0o644, before: None });
+        Ok(())
+    }
+
+    /// Whether a tree of ours is there, as it was made.
+    pub(super) fn has_tree(&mut self, path: &Path) -> Result<bool, Failure> {
+        let Some(wanted) = self.old.as_ref().and_then(|old| old.trees.get(path)) else { return Ok(self.trees.contains_key(path)) };
+        let intact = path.is_dir() && tree_digest(path)? == *wanted;
+        if intact {
+            self.trees.insert(path.to_owned(), wanted.clone());
+        }
+        Ok(intact)
+    }
+
+    /// A tree of ours, made anew by `make`; what a broken install left there goes.
+    pub(super) fn tree(&mut self, path: &Path, make: impl FnOnce(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
+        if path.exists() {
+            fs_err::remove_dir_all(path)?;
+        }
+        self.undo.push(Undo::RemoveTree(path.to_owned()));
+        make(path)?;
+        host_fs::restore_labels(&[path]);
+        self.touched.push(path.to_owned());
+        self.trees.insert(path.to_owned(), tree_digest(path)?);
+        Ok(())
+    }
+
+    /// Files and trees of an earlier install that this one has no use for.
+    pub(super) fn remove_what_is_no_longer_wanted(&mut self) -> Result<(), Failure> {
+        let Some(old) = self.old.clone() else { return Ok(()) };
+        for (path, file) in &old.files {
+            if self.files.contains_key(path) {
+                continue;
+            }
+            if let Some(attributes) = Attributes::of(path)? {
+                let bytes = host_fs::read_limited(path, MAX_REPLACED)?;
+                self.undo.push(Undo::Rewrite(path.clone(), bytes, attributes));
+                undo_file(path, file)?;
+                self.touched.push(path.clone());
+            }
+        }
+        for path in old.trees.keys().filter(|path| !self.trees.contains_key(*path)) {
+            if path.exists() {
+                fs_err::remove_dir_all(path)?;
+                self.touched.push(path.clone());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn receipt(&self, config: Config, same_config: bool, format: u32) -> Receipt {
+        let unchanged_since = self.old.as_ref().filter(|_| same_config && self.touched.is_empty());
+        Receipt {
+            format,
+            agent: env!("CARGO_PKG_VERSION").to_owned(),
+            installed_at: unchanged_since.map_or_else(host::now, |old| old.installed_at),
+            config,
+            folders: self.folders.clone(),
+            files: self.files.clone(),
+            trees: self.trees.clone(),
+        }
+    }
+
+    /// Undoes everything, last change first; the first thing that could not be undone comes back.
+    pub(super) fn roll_back(&mut self) -> Option<String> {
+        let mut trouble = None;
+        for step in std::mem::take(&mut self.undo).into_iter().rev() {
+            let result: Result<(), Failure> = match &step {
+                Undo::RemoveFile(path) => gone(fs_err::remove_file(path)),
+                Undo::RemoveFolder(path) => gone(fs_err::remove_dir(path)),
+                Undo::RemoveTree(path) => gone(fs_err::remove_dir_all(path)),
+                Undo::Rewrite(path, bytes, attributes) => {
+                    host_fs::write_whole(path, bytes, attributes.mode).and_then(|()| attributes.put_back(path))
+                }
+                Undo::PutBack(path, attributes) => attributes.put_back(path),
+            };
+            if let Err(failure) = result {
+                trouble.get_or_insert(failure.msg);
+            }
+        }
+        trouble
+    }
+}
+
+fn gone(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file of ours, or puts back what it had replaced.
+pub(in crate::ops) fn undo_file(path: &Path, file: &TouchedFile) -> Result<(), Failure> {
+    match &file.before {
+        None => gone(fs_err::remove_file(path)),
+        Some(replaced) => {
+            host_fs::write_whole(path, &replaced.bytes, replaced.attributes.mode)?;
+            replaced.attributes.put_back(path)
+        }
+    }
+}
+
+/// Removes a folder that install made, or puts its mode, owner and label back. A folder that is not
+/// empty stays: what is in it is not ours.
+pub(in crate::ops) fn undo_folder(folder: &TouchedFolder) -> Result<bool, Failure> {
+    match &folder.before {
+        Some(attributes) => {
+            if folder.path.exists() {
+                attributes.put_back(&folder.path)?;
+            }
+            Ok(false)
+        }
+        None => match std::fs::remove_dir(&folder.path) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty) => Ok(false),
+            Err(error) => Err(error).during("remove", folder.path.display()),
+        },
+    }
+}
+
+/// The receipt's own path never counts as a file of the receipt.
+pub(in crate::ops) fn forget(lib_root: &str) -> Result<(), Failure> {
+    gone(fs_err::remove_file(receipt::path_in(lib_root)))
+}

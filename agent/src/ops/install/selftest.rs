@@ -1,0 +1,49 @@
+//! Proves gate, recorder, flush and data file under an interpreter.
+
+use std::path::Path;
+use std::process::Command;
+
+use pulpcov_protocol::outcome::Interpreter;
+use serde::Deserialize;
+
+use crate::data_dir::LEDGER;
+use crate::failure::Failure;
+use crate::receipt::Config;
+use crate::{host, interpreter};
+
+#[derive(Deserialize)]
+struct Verdict {
+    problems: Vec<String>,
+}
+
+/// Runs known code in a recorded process and its forked child, and compares what they left.
+pub(super) fn run(lib_root: &str, python: &Interpreter, config: &Config) -> Result<(), Failure> {
+    let root = Path::new(lib_root).join(format!(".selftest-{}", host::random_word()?));
+    fs_err::create_dir(&root)?;
+    let result = fs_err::create_dir(root.join(LEDGER)).map_err(Failure::from).and_then(|()| prove(lib_root, python, config, &root));
+    let _ = fs_err::remove_dir_all(&root);
+    result.map_err(|failure| Failure {
+        msg: format!("self-test under {} (Python {}, coverage {}) failed: {}", python.path, python.version, python.coverage, failure.msg),
+        ..failure
+    })
+}
+
+fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> Result<(), Failure> {
+    let script = Path::new(lib_root).join("hook").join("pulpcov-selftest");
+    interpreter::run(Command::new(&python.path).arg(&script).arg("run").env("PULPCOV_SELFTEST", root), b"")?;
+    let coverage = config.coverage.get(&python.cache_tag).map(String::as_str).unwrap_or_default();
+    let mut check = Command::new(&python.path);
+    check.arg(&script).arg("check").arg(root).arg(coverage).arg(config.profile.branch.to_string());
+    let answer = interpreter::run(&mut check, b"")?;
+    let verdict: Verdict =
+        serde_json::from_slice(&answer).map_err(|error| Failure::new(format!("it answered no JSON: {error}")))?;
+    if let Some(problem) = verdict.problems.first() {
+        return Err(Failure::new(problem.clone()));
+    }
+    // And a Python that is nobody's service stays untouched.
+    let other = interpreter::run(Command::new(&python.path).args(["-c", "import sys; print('coverage' in sys.modules)"]), b"")?;
+    if other.trim_ascii() != b"False" {
+        return Err(Failure::new("a process that is not the profile's imports coverage"));
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! One verb, one file.
+
+mod analyse;
+mod collect;
+mod erase;
+mod flush;
+mod install;
+mod probe;
+mod services;
+mod status;
+mod uninstall;
+
+pub(crate) use uninstall::OUTBOX;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use pulpcov_protocol::op::Op;
+use pulpcov_protocol::outcome::Outcome;
+
+use crate::failure::Failure;
+use crate::gather::Gathered;
+
+/// What lasts from op to op of one caller.
+pub(crate) struct Session<'a> {
+    /// Tells whoever watches what is being done.
+    pub(crate) progress: &'a dyn Fn(&str),
+    /// Wheels that came with the op.
+    pub(crate) wheels: Vec<PathBuf>,
+    /// What `collect` listed, for `bundle` to send.
+    pub(crate) gathered: Option<Gathered>,
+}
+
+impl<'a> Session<'a> {
+    pub(crate) fn new(progress: &'a dyn Fn(&str)) -> Self {
+        Self { progress, wheels: Vec::new(), gathered: None }
+    }
+}
+
+/// Does one op. `stream` takes a bundle; nothing else is written to it.
+pub(crate) fn run(op: &Op, session: &mut Session<'_>, stream: &mut dyn Write) -> Result<Outcome, Failure> {
+    match op {
+        Op::Probe(args) => probe::run(args),
+        Op::Install(args) => install::run(args, session),
+        Op::Status(args) => status::run(args),
+        Op::Flush(args) => flush::run(args),
+        Op::Collect(args) => collect::list(args, session),
+        Op::Bundle(args) => collect::send(args, session, stream),
+        Op::Erase(args) => erase::run(args),
+        Op::Analyse(args) => analyse::run(args),
+        Op::Services(args) => services::run(args),
+        Op::Uninstall(args) => uninstall::run(args, session),
+    }
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn counted(n: u64, noun: &str) -> String {
+    let plural = match noun.strip_suffix("ss") {
+        Some(stem) => format!("{stem}sses"),
+        None => format!("{noun}s"),
+    };
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {plural}") }
+}

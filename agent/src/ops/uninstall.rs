@@ -1,0 +1,117 @@
+//! Puts back every byte, mode, owner and label that install touched.
+
+use std::path::Path;
+
+use pulpcov_protocol::op::{ServiceAction, Uninstall};
+use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
+
+use super::Session;
+use super::install::{forget, undo_file, undo_folder};
+use crate::data_dir::LEDGER;
+use crate::failure::Failure;
+use crate::host::HostLock;
+use crate::hook::PTH;
+use crate::receipt::Receipt;
+use crate::{data_dir, receipt, systemd};
+
+/// Bundles that a playbook has made and not fetched yet.
+pub(crate) const OUTBOX: &str = "outbox";
+
+pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Failure> {
+    let _lock = HostLock::take(&args.lib_root)?;
+    let Some(receipt) = receipt::load(&args.lib_root)? else {
+        let detail = UninstallDetail { removed: Vec::new(), data_left: 0, data_root: String::new() };
+        return Ok(Outcome::ok(false, "not installed", Detail::Uninstall(detail)));
+    };
+    let changed = receipt.changed_since()?;
+    if !changed.is_empty() && !args.force {
+        let names: Vec<String> = changed.iter().map(|path| path.display().to_string()).collect();
+        return Err(Failure::new(format!("somebody changed {}", names.join(", ")))
+            .hint("nothing was removed; look at it, then use --force"));
+    }
+    (session.progress)("removing the hook");
+    let mut removed = remove_files(&receipt)?;
+    let units = systemd::expand(&receipt.config.profile.units)?;
+    if args.restart && !units.is_empty() {
+        (session.progress)("restarting services");
+        systemd::act(ServiceAction::Restart, &units)?;
+    }
+    let mut warnings = Vec::new();
+    let data_left = clear_data(&receipt, args.erase_data)?;
+    if data_left > 0 {
+        let files = super::counted(data_left, "data file");
+        warnings.push(format!("{files} left in {}; collect first, or use --erase-data", receipt.config.data_root.display()));
+    }
+    let outbox = Path::new(&args.lib_root).join(OUTBOX);
+    if args.erase_data && outbox.exists() {
+        fs_err::remove_dir_all(&outbox)?;
+    } else if std::fs::remove_dir(&outbox).is_err() && outbox.exists() {
+        warnings.push(format!("bundles that were not fetched are left in {}", outbox.display()));
+    }
+    forget(&args.lib_root)?;
+    for folder in receipt.folders.iter().rev() {
+        if undo_folder(folder)? {
+            removed.push(folder.path.display().to_string());
+        }
+    }
+    remove_cached_agent();
+    let detail = UninstallDetail {
+        removed,
+        data_left,
+        data_root: receipt.config.data_root.to_string_lossy().into_owned(),
+    };
+    Ok(Outcome::ok(true, "uninstalled", Detail::Uninstall(detail)).with_warnings(warnings))
+}
+
+/// The `.pth` first: from then on no new process meets the hook, whatever happens later.
+fn remove_files(receipt: &Receipt) -> Result<Vec<String>, Failure> {
+    let is_pth = |path: &Path| path.file_name().is_some_and(|name| name == PTH);
+    let (first, rest): (Vec<_>, Vec<_>) = receipt.files.iter().partition(|(path, _)| is_pth(path));
+    let mut removed = Vec::new();
+    for (path, file) in first.into_iter().chain(rest) {
+        undo_file(path, file)?;
+        removed.push(path.display().to_string());
+    }
+    for path in receipt.trees.keys().filter(|path| path.exists()) {
+        fs_err::remove_dir_all(path)?;
+        removed.push(path.display().to_string());
+    }
+    Ok(removed)
+}
+
+/// Removes the ledger where no data is left to explain, and the data where that was asked for.
+fn clear_data(receipt: &Receipt, erase: bool) -> Result<u64, Failure> {
+    let root = &receipt.config.data_root;
+    if !root.is_dir() {
+        return Ok(0);
+    }
+    if erase {
+        for file in data_dir::list(root, 0, usize::MAX)?.files {
+            fs_err::remove_file(root.join(&file.name))?;
+        }
+    }
+    let (left, _) = data_dir::measure(root)?;
+    if left == 0 {
+        let ledger = root.join(LEDGER);
+        if ledger.is_dir() {
+            fs_err::remove_dir_all(&ledger)?;
+        }
+        for entry in fs_err::read_dir(root)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(".tmp.") {
+                fs_err::remove_file(entry.path())?;
+            }
+        }
+    }
+    Ok(left)
+}
+
+/// The controller's bootstrap keeps the agent in a folder of its own; that goes too.
+fn remove_cached_agent() {
+    let Ok(program) = std::env::current_exe() else { return };
+    let Some(folder) = program.parent() else { return };
+    if folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(".pulpcov-")) {
+        let _ = std::fs::remove_file(&program);
+        let _ = std::fs::remove_dir(folder);
+    }
+}

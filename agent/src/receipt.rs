@@ -1,0 +1,151 @@
+//! The receipt: every path that install touched, and how it was before.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pulpcov_protocol::outcome::Interpreter;
+use pulpcov_protocol::profile::Profile;
+use pulpcov_protocol::version::RECEIPT_FORMAT;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+use crate::host_fs::{self, Attributes};
+
+/// Largest receipt that is read: it has a few kilobytes.
+const MAX_RECEIPT: u64 = 8 * 1024 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Receipt {
+    pub(crate) format: u32,
+    pub(crate) agent: String,
+    pub(crate) installed_at: f64,
+    pub(crate) config: Config,
+    /// In the order in which they were made; undone backwards.
+    pub(crate) folders: Vec<TouchedFolder>,
+    pub(crate) files: BTreeMap<PathBuf, TouchedFile>,
+    /// Whole folders of ours, by the digest of what is in them.
+    pub(crate) trees: BTreeMap<PathBuf, String>,
+}
+
+/// What was installed: later ops act on it without being told again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Config {
+    pub(crate) profile: Profile,
+    pub(crate) data_root: PathBuf,
+    pub(crate) host_label: Option<String>,
+    pub(crate) interpreters: Vec<Interpreter>,
+    /// Cache tag to private coverage.py folder.
+    pub(crate) coverage: BTreeMap<String, String>,
+    /// Packages of the profile and of its entry points.
+    pub(crate) packages: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TouchedFolder {
+    pub(crate) path: PathBuf,
+    /// `None`: install made it.
+    pub(crate) before: Option<Attributes>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TouchedFile {
+    /// What install wrote; `None` for byte code, which Python may write again at any time.
+    pub(crate) sha256: Option<String>,
+    pub(crate) mode: u32,
+    /// What was there, where `--force` replaced something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) before: Option<Replaced>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Replaced {
+    pub(crate) attributes: Attributes,
+    pub(crate) bytes: Vec<u8>,
+}
+
+pub(crate) fn path_in(lib_root: &str) -> PathBuf {
+    Path::new(lib_root).join("receipt.json")
+}
+
+/// The receipt under `lib_root`; `None` where nothing is installed.
+pub(crate) fn load(lib_root: &str) -> Result<Option<Receipt>, Failure> {
+    let path = path_in(lib_root);
+    if Attributes::of(&path)?.is_none() {
+        return Ok(None);
+    }
+    let bytes = host_fs::read_limited(&path, MAX_RECEIPT)?;
+    let receipt: Receipt = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(format!("{} is damaged: {error}", path.display())))?;
+    if receipt.format != RECEIPT_FORMAT {
+        return Err(Failure::new(format!(
+            "{} has format {}, this agent reads {RECEIPT_FORMAT}",
+            path.display(),
+            receipt.format
+        ))
+        .hint("use the pulpcov that installed it"));
+    }
+    Ok(Some(receipt))
+}
+
+/// The receipt, or the failure that every op but install and probe gives without one.
+pub(crate) fn required(lib_root: &str) -> Result<Receipt, Failure> {
+    load(lib_root)?
+        .ok_or_else(|| Failure::new("pulpcov is not installed on this host").hint("run pulpcov fleet install first"))
+}
+
+impl Receipt {
+    pub(crate) fn save(&self, lib_root: &str) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| Failure::new(format!("cannot write the receipt: {error}")))?;
+        host_fs::write_whole(&path_in(lib_root), &text, 0o644)
+    }
+
+    /// Paths of ours that no longer hold what install wrote.
+    pub(crate) fn changed_since(&self) -> Result<Vec<PathBuf>, Failure> {
+        let mut changed = Vec::new();
+        for (path, file) in &self.files {
+            let Some(wanted) = &file.sha256 else { continue };
+            if Attributes::of(path)?.is_none() {
+                continue;
+            }
+            let same = host_fs::read_limited(path, MAX_RECEIPT).is_ok_and(|bytes| host_fs::sha256(&bytes) == *wanted);
+            if !same {
+                changed.push(path.clone());
+            }
+        }
+        for (path, wanted) in &self.trees {
+            if path.exists() && tree_digest(path)? != *wanted {
+                changed.push(path.clone());
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// Digest of the names and bytes below a folder; byte code does not count.
+pub(crate) fn tree_digest(root: &Path) -> Result<String, Failure> {
+    fn walk(root: &Path, folder: &Path, text: &mut String) -> Result<(), Failure> {
+        let mut entries = fs_err::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+        entries.sort_by_key(fs_err::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                if path.file_name().is_some_and(|name| name != "__pycache__") {
+                    walk(root, &path, text)?;
+                }
+                continue;
+            }
+            let digest = match host_fs::open_regular(&path)? {
+                Some(mut regular) => host_fs::digest_of(&mut regular.file)?.0,
+                None => "no regular file".to_owned(),
+            };
+            let name = path.strip_prefix(root).unwrap_or(&path);
+            text.push_str(&format!("{digest} {}\n", name.display()));
+        }
+        Ok(())
+    }
+    let mut text = String::new();
+    walk(root, root, &mut text)?;
+    Ok(host_fs::sha256(text.as_bytes()))
+}

@@ -1,0 +1,116 @@
+//! systemd, by its own tool: which units there are, what they run, start and stop.
+
+use std::process::Command;
+
+use pulpcov_protocol::op::ServiceAction;
+use pulpcov_protocol::outcome::UnitState;
+
+use crate::failure::{During, Failure};
+
+fn systemctl(args: &[&str]) -> Result<std::process::Output, Failure> {
+    Command::new("systemctl").args(args).env("SYSTEMD_COLORS", "0").env("LC_ALL", "C").output().during("run", "systemctl")
+}
+
+/// Whether systemd is this host's service manager.
+pub(crate) fn is_here() -> bool {
+    std::path::Path::new("/run/systemd/system").is_dir()
+}
+
+/// The names behind the profile's units: globs become what matches now, the rest stays as it is.
+pub(crate) fn expand(patterns: &[String]) -> Result<Vec<String>, Failure> {
+    let mut units = Vec::new();
+    for pattern in patterns {
+        if !pattern.contains(['*', '?', '[']) {
+            units.push(pattern.clone());
+            continue;
+        }
+        let output = systemctl(&["list-units", "--all", "--plain", "--no-legend", "--", pattern])?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        units.extend(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    units.retain(|unit| seen.insert(unit.clone()));
+    Ok(units)
+}
+
+fn property(unit: &str, name: &str) -> Result<String, Failure> {
+    let output = systemctl(&["show", "--property", name, "--value", "--", unit])?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+pub(crate) fn state(unit: &str) -> Result<String, Failure> {
+    property(unit, "ActiveState")
+}
+
+/// Programs that a unit starts.
+pub(crate) fn programs(unit: &str) -> Result<Vec<String>, Failure> {
+    if property(unit, "LoadState")? != "loaded" {
+        return Err(Failure::new(format!("there is no unit {unit}"))
+            .hint("name this host's units in the profile, or the interpreter in pulpcov_interpreters"));
+    }
+    Ok(parse_exec(&property(unit, "ExecStart")?))
+}
+
+/// `{ path=/usr/bin/x ; argv[]=/usr/bin/x -a ; ignore_errors=no ; ... }`, one a command.
+fn parse_exec(text: &str) -> Vec<String> {
+    text.split("{ path=").skip(1).filter_map(|rest| rest.split(" ; ").next()).map(str::to_owned).collect()
+}
+
+/// Processes of a unit, by its control group.
+pub(crate) fn pids(unit: &str) -> Vec<u32> {
+    let Ok(group) = property(unit, "ControlGroup") else { return Vec::new() };
+    if group.is_empty() {
+        return Vec::new();
+    }
+    // Unified, then the two homes that systemd has for its own hierarchy on older hosts.
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"]
+        .iter()
+        .find_map(|root| fs_err::read_to_string(format!("{root}{group}/cgroup.procs")).ok())
+        .map(|text| text.lines().filter_map(|line| line.parse().ok()).collect())
+        .unwrap_or_default()
+}
+
+/// Starts, stops or restarts units in order, and waits until systemd says it is done.
+pub(crate) fn act(action: ServiceAction, units: &[String]) -> Result<Vec<UnitState>, Failure> {
+    if !is_here() {
+        return Err(Failure::new("this host has no systemd").hint("start and stop its services yourself"));
+    }
+    let wanted = if action == ServiceAction::Stop { "inactive" } else { "active" };
+    let mut order: Vec<&String> = units.iter().collect();
+    if action == ServiceAction::Stop {
+        order.reverse();
+    }
+    let mut states = Vec::new();
+    for unit in order {
+        let output = systemctl(&[action.verb(), "--", unit])?;
+        let state = state(unit)?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        // A failed stop leaves `failed`, which is stopped all the same.
+        let reached = state == wanted || (action == ServiceAction::Stop && state == "failed");
+        if !output.status.success() || !reached {
+            let reason = words.lines().next().unwrap_or("no message").trim().to_owned();
+            return Err(Failure::new(format!("cannot {} {unit}: it is {state}: {reason}", action.verb()))
+                .hint(last_log_lines(unit)));
+        }
+        states.push(UnitState { unit: unit.clone(), state });
+    }
+    Ok(states)
+}
+
+fn last_log_lines(unit: &str) -> String {
+    let output = Command::new("journalctl").args(["--no-pager", "-n", "5", "-o", "cat", "-u", unit]).output();
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() { format!("journalctl -u {unit} on the host") } else { format!("its last log lines: {}", lines.join(" | ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_command_of_a_unit_is_found() {
+        let text = "{ path=/usr/bin/gunicorn ; argv[]=/usr/bin/gunicorn a:b ; ignore_errors=no ; start_time=[n/a] } \
+                    { path=/bin/echo ; argv[]=/bin/echo hi ; ignore_errors=no }";
+        assert_eq!(super::parse_exec(text), ["/usr/bin/gunicorn", "/bin/echo"]);
+        assert!(super::parse_exec("").is_empty());
+    }
+}
