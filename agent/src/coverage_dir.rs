@@ -23,7 +23,12 @@ pub(crate) struct Wheels<'a> {
 }
 
 /// Unpacks the pinned wheel for `python` into `target`, which does not exist yet.
-pub(crate) fn unpack(lib_root: &str, python: &Interpreter, wheels: &Wheels<'_>, target: &Path) -> Result<(), Failure> {
+pub(crate) fn unpack(
+    lib_root: &str,
+    python: &Interpreter,
+    wheels: &Wheels<'_>,
+    target: &Path,
+) -> Result<(), Failure> {
     let staging = Path::new(lib_root).join(format!(".unpack-{}", host::random_word()?));
     fs_err::create_dir(&staging)?;
     let result = fill(python, wheels, &staging).and_then(|()| {

@@ -24,7 +24,10 @@ pub(crate) fn resolve(asked: Option<&str>) -> Result<PathBuf, Failure> {
         .or_else(crate::host::pulp_coverage_root)
         .unwrap_or_else(|| DEFAULT_DATA_ROOT.to_owned());
     let path = PathBuf::from(&root);
-    let plain = path.is_absolute() && !root.contains("/../") && !root.ends_with("/..") && !root.chars().any(char::is_control);
+    let plain = path.is_absolute()
+        && !root.contains("/../")
+        && !root.ends_with("/..")
+        && !root.chars().any(char::is_control);
     if !plain || path.parent().is_none() {
         return Err(Failure::new(format!("data directory {root:?} is not an absolute path below /")));
     }
@@ -57,7 +60,10 @@ pub(crate) fn list(root: &Path, skip: usize, max: usize) -> Result<Listing, Fail
             // Unfinished files of the recorder; a crash leaves them, nobody reads them.
             Some(name) if name.starts_with(".tmp.") => {}
             Some(name) if is_file_name(name) => names.push(name.to_owned()),
-            _ => warnings.push(format!("{:?} is left alone: no plain file name", String::from_utf8_lossy(raw.as_bytes()))),
+            _ => warnings.push(format!(
+                "{:?} is left alone: no plain file name",
+                String::from_utf8_lossy(raw.as_bytes())
+            )),
         }
     }
     names.sort();

@@ -136,7 +136,8 @@ fn answer_ansible(file: Option<&str>) -> ExitCode {
                 return Err(Failure::new("the arguments name no op"));
             };
             if check_mode && !["probe", "status"].contains(&verb.as_str()) {
-                return Err(Failure::new(format!("{verb} has no check mode")).hint("set check_mode: false, or skip it"));
+                return Err(Failure::new(format!("{verb} has no check mode"))
+                    .hint("set check_mode: false, or skip it"));
             }
             let bundle = take_text(&mut args, "bundle")?.map(PathBuf::from);
             let host = take_text(&mut args, "host")?;
@@ -162,18 +163,25 @@ fn read_args(file: &str) -> Result<Map<String, Value>, Failure> {
         // The caller's own file, a pipe as well as any other.
         fs_err::File::open(file)?.take(MAX_ARGS).read_to_end(&mut text)?;
     }
-    serde_json::from_slice(&text).map_err(|error| Failure::new(format!("the arguments are no JSON object: {error}")))
+    serde_json::from_slice(&text)
+        .map_err(|error| Failure::new(format!("the arguments are no JSON object: {error}")))
 }
 
 /// Does one verb with everything that belongs to it.
-fn one(verb: &str, mut args: Map<String, Value>, bundle: Option<&Path>, host: Option<&str>) -> Result<Outcome, Failure> {
+fn one(
+    verb: &str,
+    mut args: Map<String, Value>,
+    bundle: Option<&Path>,
+    host: Option<&str>,
+) -> Result<Outcome, Failure> {
     if verb == "erase" {
         if let Some(bundle) = bundle {
             return erase_fetched(&args, bundle);
         }
     }
     args.insert("op".to_owned(), Value::String(verb.to_owned()));
-    let op: Op = serde_json::from_value(Value::Object(args)).map_err(|error| Failure::new(format!("{verb}: {error}")))?;
+    let op: Op = serde_json::from_value(Value::Object(args))
+        .map_err(|error| Failure::new(format!("{verb}: {error}")))?;
     let quiet = |_: &str| {};
     let mut session = Session::new(&quiet);
     let outcome = ops::run(&op, &mut session, &mut std::io::sink())?;
@@ -184,7 +192,13 @@ fn one(verb: &str, mut args: Map<String, Value>, bundle: Option<&Path>, host: Op
 }
 
 /// Writes the bundle whole: temporary file, fsync, rename; readable by whoever called sudo.
-fn write_bundle(session: &mut Session<'_>, listed: Outcome, lib_root: &str, path: Option<&Path>, host: Option<&str>) -> Result<Outcome, Failure> {
+fn write_bundle(
+    session: &mut Session<'_>,
+    listed: Outcome,
+    lib_root: &str,
+    path: Option<&Path>,
+    host: Option<&str>,
+) -> Result<Outcome, Failure> {
     let host = host.map_or_else(host::hostname, str::to_owned);
     let path = match path {
         Some(path) => path.to_owned(),
@@ -197,13 +211,17 @@ fn write_bundle(session: &mut Session<'_>, listed: Outcome, lib_root: &str, path
     let tmp = path.with_extension(format!("{}.tmp", host::random_word()?));
     let op = Op::Bundle(Bundle { host, want: Want::Everything, without_data: false });
     let result = (|| {
-        let mut file = std::os::unix::fs::OpenOptionsExt::mode(fs_err::OpenOptions::new().write(true).create_new(true).options_mut(), 0o600)
-            .open(&tmp)
-            .during("write", tmp.display())?;
+        let mut file = std::os::unix::fs::OpenOptionsExt::mode(
+            fs_err::OpenOptions::new().write(true).create_new(true).options_mut(),
+            0o600,
+        )
+        .open(&tmp)
+        .during("write", tmp.display())?;
         ops::run(&op, session, &mut file)?;
         file.sync_all().during("write", tmp.display())?;
         if let Some((uid, gid)) = caller() {
-            std::os::unix::fs::fchown(&file, Some(uid), Some(gid)).during("set the owner of", tmp.display())?;
+            std::os::unix::fs::fchown(&file, Some(uid), Some(gid))
+                .during("set the owner of", tmp.display())?;
         }
         fs_err::rename(&tmp, &path).map_err(Failure::from)
     })();
@@ -260,7 +278,10 @@ fn read_manifest(bundle: &Path) -> Result<Manifest, Failure> {
     let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(regular.file));
     let damaged = |what: String| Failure::new(format!("{} is no bundle: {what}", bundle.display()));
     let mut entries = tar.entries().map_err(|error| damaged(error.to_string()))?;
-    let first = entries.next().ok_or_else(|| damaged("it is empty".to_owned()))?.map_err(|error| damaged(error.to_string()))?;
+    let first = entries
+        .next()
+        .ok_or_else(|| damaged("it is empty".to_owned()))?
+        .map_err(|error| damaged(error.to_string()))?;
     if first.path_bytes() != MANIFEST.as_bytes() {
         return Err(damaged("it does not begin with a manifest".to_owned()));
     }
@@ -268,8 +289,9 @@ fn read_manifest(bundle: &Path) -> Result<Manifest, Failure> {
 }
 
 fn print_json(outcome: &Outcome) -> ExitCode {
-    let text = serde_json::to_string(outcome)
-        .unwrap_or_else(|error| format!(r#"{{"changed":false,"failed":true,"msg":"cannot answer: {error}"}}"#));
+    let text = serde_json::to_string(outcome).unwrap_or_else(|error| {
+        format!(r#"{{"changed":false,"failed":true,"msg":"cannot answer: {error}"}}"#)
+    });
     say(&text);
     say("\n");
     exit_code(outcome)

@@ -132,7 +132,8 @@ pub(crate) fn write_bundle(
     };
     let count = manifest.entries.len() as u64;
     let mut tar = tar::Builder::new(GzEncoder::new(out, Compression::fast()));
-    let text = serde_json::to_vec(&manifest).map_err(|error| Failure::new(format!("cannot write the manifest: {error}")))?;
+    let text = serde_json::to_vec(&manifest)
+        .map_err(|error| Failure::new(format!("cannot write the manifest: {error}")))?;
     append(&mut tar, MANIFEST, text.len() as u64, text.as_slice())?;
     let mut rest = manifest.entries.iter();
     for ((file, _), entry) in data.iter_mut().zip(rest.by_ref()) {
@@ -166,7 +167,12 @@ fn wanted<'s>(all: &'s [Source], want: &Want) -> (Vec<&'s Source>, Vec<&'s Sourc
     (pick(|source| &source.sha256, sources), pick(|source| &source.analysis, analyses))
 }
 
-fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, size: u64, bytes: impl Read) -> Result<(), Failure> {
+fn append<W: Write>(
+    tar: &mut tar::Builder<W>,
+    path: &str,
+    size: u64,
+    bytes: impl Read,
+) -> Result<(), Failure> {
     let mut header = tar::Header::new_gnu();
     header.set_size(size);
     header.set_mode(0o644);

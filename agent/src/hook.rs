@@ -15,7 +15,8 @@ pub(crate) const PTH: &str = "pulpcov.pth";
 pub(crate) const GATE_FILE: &str = "_pulpcov_gate.py";
 
 /// A `.pth` line runs in every Python at once: it must not raise even where the gate is gone.
-pub(crate) const PTH_TEXT: &str = "import sys; exec(\"try:\\n    import _pulpcov_gate\\nexcept Exception:\\n    pass\")\n";
+pub(crate) const PTH_TEXT: &str =
+    "import sys; exec(\"try:\\n    import _pulpcov_gate\\nexcept Exception:\\n    pass\")\n";
 
 /// Role and program of the self-test; the recorder knows the role's name.
 const SELFTEST_NAME: &str = "pulpcov-selftest";
@@ -44,9 +45,13 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
         })
         .chain([format!("    ({0}, ({0},), \"run\"),\n", py_str(SELFTEST_NAME))])
         .collect::<String>();
-    let children = py_dict(facts.profile.processes.iter().filter_map(|rule| {
-        rule.children.as_ref().map(|child| (rule.role.as_str(), py_str(child)))
-    }));
+    let children = py_dict(
+        facts
+            .profile
+            .processes
+            .iter()
+            .filter_map(|rule| rule.children.as_ref().map(|child| (rule.role.as_str(), py_str(child)))),
+    );
     let coverage = py_dict(facts.coverage.iter().map(|(tag, folder)| (tag.as_str(), py_str(folder))));
     let packages: Vec<String> = facts.packages.iter().map(|name| py_str(name)).collect();
     let config = py_dict([
@@ -64,7 +69,8 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
 }
 
 fn py_dict<'a>(items: impl IntoIterator<Item = (&'a str, String)>) -> String {
-    let items: Vec<String> = items.into_iter().map(|(key, value)| format!("{}: {value}", py_str(key))).collect();
+    let items: Vec<String> =
+        items.into_iter().map(|(key, value)| format!("{}: {value}", py_str(key))).collect();
     format!("{{{}}}", items.join(", "))
 }
 

@@ -84,7 +84,8 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fa
         let fd = rustix::fs::open(&tmp, flags, Mode::from_raw_mode(0o600)).during("write", path.display())?;
         let mut file = std::fs::File::from(fd);
         file.write_all(bytes).during("write", path.display())?;
-        file.set_permissions(std::fs::Permissions::from_mode(mode)).during("set the mode of", path.display())?;
+        file.set_permissions(std::fs::Permissions::from_mode(mode))
+            .during("set the mode of", path.display())?;
         file.sync_all().during("write", path.display())?;
         std::fs::rename(&tmp, path).during("write", path.display())
     })();
@@ -132,7 +133,8 @@ impl Attributes {
         if Self::of(path)?.as_ref() == Some(self) {
             return Ok(());
         }
-        std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid)).during("set the owner of", path.display())?;
+        std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))
+            .during("set the owner of", path.display())?;
         fs_err::set_permissions(path, std::fs::Permissions::from_mode(self.mode))?;
         if let Some(label) = &self.label {
             rustix::fs::lsetxattr(path, LABEL, label.as_bytes(), rustix::fs::XattrFlags::empty())

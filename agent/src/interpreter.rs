@@ -64,7 +64,10 @@ pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
     let facts: Facts = serde_json::from_slice(&answer)
         .map_err(|error| Failure::new(format!("{path} does not answer as a Python 3: {error}")))?;
     if facts.implementation != "cpython" {
-        return Err(Failure::new(format!("{path} is {}, only CPython can be recorded", facts.implementation)));
+        return Err(Failure::new(format!(
+            "{path} is {}, only CPython can be recorded",
+            facts.implementation
+        )));
     }
     let coverage = pinned_coverage(facts.major, facts.minor).ok_or_else(|| {
         Failure::new(format!("{path} is Python {}, the hook needs 3.6 or later", facts.version))
@@ -196,8 +199,14 @@ mod tests {
 
     #[test]
     fn every_form_of_a_script_head_is_read() {
-        assert_eq!(of("#!/opt/venv/bin/python3.11 -s\nimport x", "").as_deref(), Some("/opt/venv/bin/python3.11"));
-        assert_eq!(of("#!/usr/bin/env -S python3\n", "/nowhere:/usr/bin"), of("#!/usr/bin/env python3\n", "/usr/bin"));
+        assert_eq!(
+            of("#!/opt/venv/bin/python3.11 -s\nimport x", "").as_deref(),
+            Some("/opt/venv/bin/python3.11")
+        );
+        assert_eq!(
+            of("#!/usr/bin/env -S python3\n", "/nowhere:/usr/bin"),
+            of("#!/usr/bin/env python3\n", "/usr/bin")
+        );
         assert_eq!(
             of("#!/bin/sh\n'''exec' \"/a b/python3\" \"$0\" \"$@\"\n' '''\n", "").as_deref(),
             Some("/a b/python3")

@@ -97,7 +97,8 @@ pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
 
 fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
     let bytes = host_fs::read_limited(&folder.join(name), MAX_RECORD)?;
-    let raw: Raw = serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("is damaged: {error}")))?;
+    let raw: Raw =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("is damaged: {error}")))?;
     let alive = raw.boot_id == boot_id && host::start_ticks(raw.pid) == Some(raw.start_ticks);
     let state = match (&raw.ended, alive) {
         (Some(_), _) => ProcessState::Ended,
@@ -136,7 +137,10 @@ pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, 
         let has_acked = |record: &Record| record.ack.as_deref() == Some(&request);
         let pids = |wanted: bool| -> Vec<u32> {
             let of_interest = ledger.records.iter().filter(|record| record.is_live() || has_acked(record));
-            of_interest.filter(|record| has_acked(record) == wanted).map(|record| record.process.pid).collect()
+            of_interest
+                .filter(|record| has_acked(record) == wanted)
+                .map(|record| record.process.pid)
+                .collect()
         };
         let silent = pids(false);
         if silent.is_empty() || Instant::now() >= deadline {

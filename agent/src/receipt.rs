@@ -89,8 +89,9 @@ pub(crate) fn load(lib_root: &str) -> Result<Option<Receipt>, Failure> {
 
 /// The receipt, or the failure that every op but install and probe gives without one.
 pub(crate) fn required(lib_root: &str) -> Result<Receipt, Failure> {
-    load(lib_root)?
-        .ok_or_else(|| Failure::new("pulpcov is not installed on this host").hint("run pulpcov fleet install first"))
+    load(lib_root)?.ok_or_else(|| {
+        Failure::new("pulpcov is not installed on this host").hint("run pulpcov fleet install first")
+    })
 }
 
 impl Receipt {
@@ -108,7 +109,8 @@ impl Receipt {
             if Attributes::of(path)?.is_none() {
                 continue;
             }
-            let same = host_fs::read_limited(path, MAX_RECEIPT).is_ok_and(|bytes| host_fs::sha256(&bytes) == *wanted);
+            let same = host_fs::read_limited(path, MAX_RECEIPT)
+                .is_ok_and(|bytes| host_fs::sha256(&bytes) == *wanted);
             if !same {
                 changed.push(path.clone());
             }

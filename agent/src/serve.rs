@@ -55,7 +55,12 @@ pub(crate) fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-fn answer(op: &Op, session: &mut Session<'_>, input: &mut dyn io::Read, out: &Out) -> Result<Outcome, Failure> {
+fn answer(
+    op: &Op,
+    session: &mut Session<'_>,
+    input: &mut dyn io::Read,
+    out: &Out,
+) -> Result<Outcome, Failure> {
     let spool = match op {
         Op::Install(install) if !install.wheels.is_empty() => Some(Spool::receive(&install.wheels, input)?),
         _ => None,
@@ -168,7 +173,10 @@ impl Drop for Spool {
 
 fn receive_one(wheel: &Wheel, input: &mut dyn io::Read) -> Result<Vec<u8>, Failure> {
     if WheelName::parse(&wheel.file_name).is_none() || wheel.size > MAX_WHEEL {
-        return Err(Failure::new(format!("{:?} of {} bytes is no wheel that is taken", wheel.file_name, wheel.size)));
+        return Err(Failure::new(format!(
+            "{:?} of {} bytes is no wheel that is taken",
+            wheel.file_name, wheel.size
+        )));
     }
     let mut bytes = Vec::new();
     loop {

@@ -41,10 +41,16 @@ fn answers<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<Vec<T>, Failur
 }
 
 /// Top-level packages behind the profile's entry points, and its own.
-pub(crate) fn packages(lib_root: &str, python: &Interpreter, profile: &pulpcov_protocol::profile::Profile, coverage_dir: &Path) -> Result<Vec<String>, Failure> {
+pub(crate) fn packages(
+    lib_root: &str,
+    python: &Interpreter,
+    profile: &pulpcov_protocol::profile::Profile,
+    coverage_dir: &Path,
+) -> Result<Vec<String>, Failure> {
     let mut packages: BTreeSet<String> = profile.packages.iter().cloned().collect();
     if !profile.entry_points.is_empty() {
-        let request = json!({"mode": "packages", "coverage_dir": coverage_dir, "entry_points": profile.entry_points});
+        let request =
+            json!({"mode": "packages", "coverage_dir": coverage_dir, "entry_points": profile.entry_points});
         let found: Vec<String> = answers(&ask(lib_root, python, &request)?)?;
         packages.extend(found);
     }
@@ -112,8 +118,9 @@ fn is_believable(config: &Config, package: &str, path: &str) -> bool {
 pub(crate) fn analyse(lib_root: &str, config: &Config, wanted: &[&Source]) -> Result<Vec<Vec<u8>>, Failure> {
     let mut analyses = vec![Vec::new(); wanted.len()];
     for python in &config.interpreters {
-        let mine: Vec<usize> =
-            (0..wanted.len()).filter(|&i| wanted.get(i).is_some_and(|source| source.interpreter == python.path)).collect();
+        let mine: Vec<usize> = (0..wanted.len())
+            .filter(|&i| wanted.get(i).is_some_and(|source| source.interpreter == python.path))
+            .collect();
         if mine.is_empty() {
             continue;
         }
@@ -122,7 +129,12 @@ pub(crate) fn analyse(lib_root: &str, config: &Config, wanted: &[&Source]) -> Re
         let answer = ask(lib_root, python, &request)?;
         let lines: Vec<&[u8]> = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
         if lines.len() != mine.len() {
-            return Err(Failure::new(format!("{} analysed {} of {} sources", python.path, lines.len(), mine.len())));
+            return Err(Failure::new(format!(
+                "{} analysed {} of {} sources",
+                python.path,
+                lines.len(),
+                mine.len()
+            )));
         }
         for (i, line) in mine.into_iter().zip(lines) {
             if let Some(slot) = analyses.get_mut(i) {
@@ -133,7 +145,9 @@ pub(crate) fn analyse(lib_root: &str, config: &Config, wanted: &[&Source]) -> Re
     for source in wanted {
         let now = host_fs::sha256(&host_fs::read_limited(Path::new(&source.path), MAX_SOURCE)?);
         if now != source.sha256 {
-            return Err(Failure::new(format!("{} changed while it was analysed", source.path)).hint("collect again"));
+            return Err(
+                Failure::new(format!("{} changed while it was analysed", source.path)).hint("collect again")
+            );
         }
     }
     Ok(analyses)

@@ -8,7 +8,12 @@ use pulpcov_protocol::outcome::UnitState;
 use crate::failure::{During, Failure};
 
 fn systemctl(args: &[&str]) -> Result<std::process::Output, Failure> {
-    Command::new("systemctl").args(args).env("SYSTEMD_COLORS", "0").env("LC_ALL", "C").output().during("run", "systemctl")
+    Command::new("systemctl")
+        .args(args)
+        .env("SYSTEMD_COLORS", "0")
+        .env("LC_ALL", "C")
+        .output()
+        .during("run", "systemctl")
 }
 
 /// Whether systemd is this host's service manager.
@@ -101,7 +106,11 @@ fn last_log_lines(unit: &str) -> String {
     let output = Command::new("journalctl").args(["--no-pager", "-n", "5", "-o", "cat", "-u", unit]).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    if lines.is_empty() { format!("journalctl -u {unit} on the host") } else { format!("its last log lines: {}", lines.join(" | ")) }
+    if lines.is_empty() {
+        format!("journalctl -u {unit} on the host")
+    } else {
+        format!("its last log lines: {}", lines.join(" | "))
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@ use crate::{host_fs, receipt, source_list};
 
 pub(super) fn run(args: &Analyse) -> Result<Outcome, Failure> {
     let receipt = receipt::required(&args.lib_root)?;
-    let python = receipt.config.interpreters.first().ok_or_else(|| Failure::new("the receipt names no interpreter"))?;
+    let python = receipt
+        .config
+        .interpreters
+        .first()
+        .ok_or_else(|| Failure::new("the receipt names no interpreter"))?;
     let mut sources = Vec::new();
     for path in &args.paths {
         let bytes = host_fs::read_limited(Path::new(path), source_list::MAX_SOURCE)?;

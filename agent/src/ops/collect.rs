@@ -16,7 +16,8 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     let gathered = gather::gather(&args.lib_root, args.flush_timeout, args.skip)?;
     let mut warnings = gathered.warnings.clone();
     if let Some(flush) = &gathered.flush {
-        warnings.extend(flush.silent.iter().map(|pid| format!("process {pid} did not answer the flush request")));
+        warnings
+            .extend(flush.silent.iter().map(|pid| format!("process {pid} did not answer the flush request")));
     }
     let detail = CollectDetail {
         data_files: gathered.data_files(),
@@ -27,14 +28,23 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
         flush: gathered.flush.clone(),
         bundle: None,
     };
-    let msg = format!("{} of {}", super::counted(detail.data_files, "data file"), super::counted(detail.processes.len() as u64, "process"));
+    let msg = format!(
+        "{} of {}",
+        super::counted(detail.data_files, "data file"),
+        super::counted(detail.processes.len() as u64, "process")
+    );
     session.gathered = Some(gathered);
     Ok(Outcome::ok(false, msg, Detail::Collect(detail)).with_warnings(warnings))
 }
 
-pub(super) fn send(args: &Bundle, session: &mut Session<'_>, stream: &mut dyn Write) -> Result<Outcome, Failure> {
+pub(super) fn send(
+    args: &Bundle,
+    session: &mut Session<'_>,
+    stream: &mut dyn Write,
+) -> Result<Outcome, Failure> {
     (session.progress)("analysing and sending");
-    let gathered = session.gathered.as_mut().ok_or_else(|| Failure::new("a bundle was asked for before a collect"))?;
+    let gathered =
+        session.gathered.as_mut().ok_or_else(|| Failure::new("a bundle was asked for before a collect"))?;
     let entries = gather::write_bundle(gathered, &args.host, &args.want, args.without_data, stream)?;
     let detail = BundleDetail { entries };
     Ok(Outcome::ok(false, format!("sent {entries} entries"), Detail::Bundle(detail)))

@@ -19,8 +19,12 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     let receipt = receipt::required(&args.lib_root)?;
     let root = &receipt.config.data_root;
     let ledger = ledger::read(root)?;
-    let live: BTreeSet<&str> =
-        ledger.records.iter().filter(|record| record.is_live()).filter_map(|record| record.process.data.as_deref()).collect();
+    let live: BTreeSet<&str> = ledger
+        .records
+        .iter()
+        .filter(|record| record.is_live())
+        .filter_map(|record| record.process.data.as_deref())
+        .collect();
     let mut detail = EraseDetail { erased: Vec::new(), kept: Vec::new() };
     for file in &args.files {
         let result = if !is_file_name(&file.name) {
@@ -37,7 +41,11 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     }
     erase_records(root, &ledger, &args.records);
     host_fs::sync_folder(root);
-    let msg = format!("erased {}, kept {}", super::counted(detail.erased.len() as u64, "data file"), detail.kept.len());
+    let msg = format!(
+        "erased {}, kept {}",
+        super::counted(detail.erased.len() as u64, "data file"),
+        detail.kept.len()
+    );
     Ok(Outcome::ok(!detail.erased.is_empty(), msg, Detail::Erase(detail)))
 }
 
@@ -64,14 +72,16 @@ fn erase_if_same(root: &Path, file: &ErasedFile) -> Result<(), String> {
     // one holds all that this one held.
     let back = rustix::fs::renameat_with(CWD, &aside, CWD, &path, RenameFlags::NOREPLACE);
     if back.is_err() {
-        fs_err::rename(&aside, root.join(format!("{}.{word}", file.name))).map_err(|error| error.to_string())?;
+        fs_err::rename(&aside, root.join(format!("{}.{word}", file.name)))
+            .map_err(|error| error.to_string())?;
     }
     Err(CHANGED.to_owned())
 }
 
 /// Records go once the process is gone and its data is too.
 fn erase_records(root: &Path, ledger: &Ledger, named: &[ErasedFile]) {
-    let named: BTreeSet<(&str, &str)> = named.iter().map(|file| (file.name.as_str(), file.sha256.as_str())).collect();
+    let named: BTreeSet<(&str, &str)> =
+        named.iter().map(|file| (file.name.as_str(), file.sha256.as_str())).collect();
     for record in ledger.records.iter().filter(|record| !record.is_live()) {
         let process = &record.process;
         let data_is_gone = process.data.as_ref().is_none_or(|data| !root.join(data).exists());

@@ -14,7 +14,11 @@ pub(super) fn run(args: &Flush) -> Result<Outcome, Failure> {
     let timeout = Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0));
     let detail = ledger::flush(&receipt.config.data_root, timeout)?;
     let warnings = detail.silent.iter().map(|pid| format!("process {pid} did not answer")).collect();
-    let msg = format!("{} flushed, {} silent", super::counted(detail.acked.len() as u64, "process"), detail.silent.len());
+    let msg = format!(
+        "{} flushed, {} silent",
+        super::counted(detail.acked.len() as u64, "process"),
+        detail.silent.len()
+    );
     // A flush changes data, not the host's configuration, but it does change something.
     Ok(Outcome::ok(!detail.acked.is_empty(), msg, Detail::Flush(detail)).with_warnings(warnings))
 }

@@ -24,7 +24,11 @@ use changes::Changes;
 
 pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, Failure> {
     args.profile.check().map_err(|error| Failure::new(error.to_string()))?;
-    if args.host_label.as_deref().is_some_and(|label| label.is_empty() || label.contains('/') || label.chars().any(char::is_control)) {
+    if args
+        .host_label
+        .as_deref()
+        .is_some_and(|label| label.is_empty() || label.contains('/') || label.chars().any(char::is_control))
+    {
         return Err(Failure::new("the host label is empty or has a slash or a control character"));
     }
     let lib_root = Path::new(&args.lib_root);
@@ -71,7 +75,12 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
 }
 
 /// A folder, a file or a tree of ours, as it shall be.
-fn put_in_place(args: &Install, session: &Session<'_>, interpreters: &[Interpreter], changes: &mut Changes) -> Result<Receipt, Failure> {
+fn put_in_place(
+    args: &Install,
+    session: &Session<'_>,
+    interpreters: &[Interpreter],
+    changes: &mut Changes,
+) -> Result<Receipt, Failure> {
     let lib_root = Path::new(&args.lib_root);
     let hook_dir = lib_root.join("hook");
     let data_root = data_dir::resolve(args.data_root.as_deref().or_else(|| changes.old_data_root()))?;
@@ -155,14 +164,20 @@ fn byte_compiled(changes: &mut Changes, python: &Interpreter, source: &Path) -> 
     let target = folder.join(format!("{stem}.{}.pyc", python.cache_tag));
     let stale = changes.touched().contains(&source.to_owned());
     changes.derived(&target, stale, || {
-        interpreter::run(Command::new(&python.path).args(["-I", "-m", "py_compile"]).arg(source), b"").map(drop)
+        interpreter::run(Command::new(&python.path).args(["-I", "-m", "py_compile"]).arg(source), b"")
+            .map(drop)
     })
 }
 
-fn restart_where_needed(receipt: &Receipt, changed: bool, session: &Session<'_>) -> Result<Vec<String>, Failure> {
+fn restart_where_needed(
+    receipt: &Receipt,
+    changed: bool,
+    session: &Session<'_>,
+) -> Result<Vec<String>, Failure> {
     let units = systemd::expand(&receipt.config.profile.units)?;
     let ledger = ledger::read(&receipt.config.data_root)?;
-    let old_processes = status::unrecorded(receipt, &ledger)?.iter().any(|process| host::start_ticks(process.pid).is_some());
+    let old_processes =
+        status::unrecorded(receipt, &ledger)?.iter().any(|process| host::start_ticks(process.pid).is_some());
     if units.is_empty() || !(changed || old_processes) {
         return Ok(Vec::new());
     }

@@ -21,12 +21,21 @@ pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
         installed: receipt.is_some(),
         interpreters,
     };
-    let msg = format!("{} is {} with {}", detail.hostname, detail.machine, super::counted(detail.interpreters.len() as u64, "interpreter"));
+    let msg = format!(
+        "{} is {} with {}",
+        detail.hostname,
+        detail.machine,
+        super::counted(detail.interpreters.len() as u64, "interpreter")
+    );
     Ok(Outcome::ok(false, msg, Detail::Probe(detail)))
 }
 
 /// The interpreters of the units and those named; each site directory once.
-pub(super) fn interpreters(lib_root: &str, units: &[String], named: &[String]) -> Result<Vec<Interpreter>, Failure> {
+pub(super) fn interpreters(
+    lib_root: &str,
+    units: &[String],
+    named: &[String],
+) -> Result<Vec<Interpreter>, Failure> {
     let mut paths = named.to_vec();
     if !units.is_empty() && (systemd::is_here() || named.is_empty()) {
         for unit in systemd::expand(units)? {

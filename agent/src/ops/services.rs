@@ -9,18 +9,27 @@ use crate::{receipt, systemd};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     let _lock = HostLock::take(&args.lib_root)?;
-    let patterns = if args.units.is_empty() { receipt::required(&args.lib_root)?.config.profile.units } else { args.units.clone() };
+    let patterns = if args.units.is_empty() {
+        receipt::required(&args.lib_root)?.config.profile.units
+    } else {
+        args.units.clone()
+    };
     let units = systemd::expand(&patterns)?;
     if units.is_empty() {
         return Err(Failure::new("no units to act on").hint("name them in the profile"));
     }
     let before = units.iter().map(|unit| systemd::state(unit)).collect::<Result<Vec<_>, _>>()?;
     let states = systemd::act(args.action, &units)?;
-    let changed = args.action == ServiceAction::Restart || states.iter().map(|unit| &unit.state).ne(before.iter());
-    let msg = format!("{} {}", super::counted(states.len() as u64, "unit"), match args.action {
-        ServiceAction::Start => "started",
-        ServiceAction::Stop => "stopped",
-        ServiceAction::Restart => "restarted",
-    });
+    let changed =
+        args.action == ServiceAction::Restart || states.iter().map(|unit| &unit.state).ne(before.iter());
+    let msg = format!(
+        "{} {}",
+        super::counted(states.len() as u64, "unit"),
+        match args.action {
+            ServiceAction::Start => "started",
+            ServiceAction::Stop => "stopped",
+            ServiceAction::Restart => "restarted",
+        }
+    );
     Ok(Outcome::ok(changed, msg, Detail::Services(ServicesDetail { units: states })))
 }

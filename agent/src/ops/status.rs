@@ -34,7 +34,9 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         super::counted(data_files, "data file")
     );
     let mut warnings = ledger.warnings.clone();
-    warnings.extend(receipt.changed_since()?.iter().map(|path| format!("{} was changed by somebody", path.display())));
+    warnings.extend(
+        receipt.changed_since()?.iter().map(|path| format!("{} was changed by somebody", path.display())),
+    );
     let detail = StatusDetail {
         installed: true,
         data_root: root.to_string_lossy().into_owned(),
@@ -67,7 +69,11 @@ pub(super) fn unrecorded(receipt: &Receipt, ledger: &Ledger) -> Result<Vec<Unrec
             let started = started_at(ticks);
             let reason = if started < receipt.installed_at {
                 "it started before the hook was installed; restart its unit"
-            } else if let Some(record) = ledger.records.iter().find(|record| record.process.pid == pid && record.process.error.is_some()) {
+            } else if let Some(record) = ledger
+                .records
+                .iter()
+                .find(|record| record.process.pid == pid && record.process.error.is_some())
+            {
                 record.process.error.as_deref().unwrap_or_default()
             } else {
                 "no process rule of the profile fits it"
@@ -85,14 +91,18 @@ fn is_python(pid: u32) -> bool {
 
 fn argv(pid: u32) -> Vec<String> {
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    raw.split(|&byte| byte == 0).filter(|word| !word.is_empty()).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    raw.split(|&byte| byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
 }
 
 /// Seconds since the epoch of a start time in ticks. Linux reports 100 ticks a second to programs.
 fn started_at(ticks: u64) -> f64 {
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let boot: f64 = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0.0);
+    let boot: f64 =
+        stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0.0);
     #[expect(clippy::cast_precision_loss, reason = "hundredths of a second since boot")]
     let since_boot = ticks as f64 / TICKS_PER_SECOND;
     boot + since_boot

@@ -9,8 +9,8 @@ use super::Session;
 use super::install::{forget, undo_file, undo_folder};
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
-use crate::host::HostLock;
 use crate::hook::PTH;
+use crate::host::HostLock;
 use crate::receipt::Receipt;
 use crate::{data_dir, receipt, systemd};
 
@@ -40,7 +40,10 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     let data_left = clear_data(&receipt, args.erase_data)?;
     if data_left > 0 {
         let files = super::counted(data_left, "data file");
-        warnings.push(format!("{files} left in {}; collect first, or use --erase-data", receipt.config.data_root.display()));
+        warnings.push(format!(
+            "{files} left in {}; collect first, or use --erase-data",
+            receipt.config.data_root.display()
+        ));
     }
     let outbox = Path::new(&args.lib_root).join(OUTBOX);
     if args.erase_data && outbox.exists() {

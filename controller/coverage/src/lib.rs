@@ -1,1 +1,14 @@
+//! coverage.py's model in Rust: data files, combining, analysis, numbers, reports.
+//!
+//! Knows nothing of hosts beyond their names, and nothing of SSH, terminals or clocks. Only
+//! [`data_file`] touches the file system.
 
+pub mod analysis;
+pub mod data;
+pub mod data_file;
+pub mod fleet;
+pub mod lines;
+pub mod numbers;
+mod pages;
+pub mod render;
+pub mod report;

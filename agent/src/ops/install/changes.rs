@@ -34,7 +34,14 @@ impl Changes {
     pub(super) fn new(old: Option<Receipt>) -> Self {
         // Folders stay ours as long as anything is installed.
         let folders = old.as_ref().map(|old| old.folders.clone()).unwrap_or_default();
-        Self { old, folders, files: BTreeMap::new(), trees: BTreeMap::new(), undo: Vec::new(), touched: Vec::new() }
+        Self {
+            old,
+            folders,
+            files: BTreeMap::new(),
+            trees: BTreeMap::new(),
+            undo: Vec::new(),
+            touched: Vec::new(),
+        }
     }
 
     pub(super) fn old(&self) -> Option<&Receipt> {
@@ -110,8 +117,13 @@ impl Changes {
                 let is_ours = of_old.as_ref().is_some_and(|file| file.sha256.as_ref() == Some(&found_digest));
                 if !is_same && !is_ours {
                     if !force {
-                        let whose = if of_old.is_some() { "was changed by somebody" } else { "is there and is not ours" };
-                        return Err(Failure::new(format!("{} {whose}", path.display())).hint("look at it, then use --force"));
+                        let whose = if of_old.is_some() {
+                            "was changed by somebody"
+                        } else {
+                            "is there and is not ours"
+                        };
+                        return Err(Failure::new(format!("{} {whose}", path.display()))
+                            .hint("look at it, then use --force"));
                     }
                     if of_old.is_none() {
                         before = Some(Replaced { attributes: attributes.clone(), bytes: found.clone() });
@@ -132,7 +144,12 @@ impl Changes {
     }
 
     /// A file that Python derives from one of ours.
-    pub(super) fn derived(&mut self, path: &Path, stale: bool, make: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    pub(super) fn derived(
+        &mut self,
+        path: &Path,
+        stale: bool,
+        make: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         if stale || !path.exists() {
             if !path.exists() {
                 self.undo.push(Undo::RemoveFile(path.to_owned()));
@@ -147,7 +164,9 @@ impl Changes {
 
     /// Whether a tree of ours is there, as it was made.
     pub(super) fn has_tree(&mut self, path: &Path) -> Result<bool, Failure> {
-        let Some(wanted) = self.old.as_ref().and_then(|old| old.trees.get(path)) else { return Ok(self.trees.contains_key(path)) };
+        let Some(wanted) = self.old.as_ref().and_then(|old| old.trees.get(path)) else {
+            return Ok(self.trees.contains_key(path));
+        };
         let intact = path.is_dir() && tree_digest(path)? == *wanted;
         if intact {
             self.trees.insert(path.to_owned(), wanted.clone());
@@ -156,7 +175,11 @@ impl Changes {
     }
 
     /// A tree of ours, made anew by `make`; what a broken install left there goes.
-    pub(super) fn tree(&mut self, path: &Path, make: impl FnOnce(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub(super) fn tree(
+        &mut self,
+        path: &Path,
+        make: impl FnOnce(&Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         if path.exists() {
             fs_err::remove_dir_all(path)?;
         }
@@ -212,9 +235,8 @@ impl Changes {
                 Undo::RemoveFile(path) => gone(fs_err::remove_file(path)),
                 Undo::RemoveFolder(path) => gone(fs_err::remove_dir(path)),
                 Undo::RemoveTree(path) => gone(fs_err::remove_dir_all(path)),
-                Undo::Rewrite(path, bytes, attributes) => {
-                    host_fs::write_whole(path, bytes, attributes.mode).and_then(|()| attributes.put_back(path))
-                }
+                Undo::Rewrite(path, bytes, attributes) => host_fs::write_whole(path, bytes, attributes.mode)
+                    .and_then(|()| attributes.put_back(path)),
                 Undo::PutBack(path, attributes) => attributes.put_back(path),
             };
             if let Err(failure) = result {
@@ -255,7 +277,14 @@ pub(in crate::ops) fn undo_folder(folder: &TouchedFolder) -> Result<bool, Failur
         }
         None => match std::fs::remove_dir(&folder.path) {
             Ok(()) => Ok(true),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty) => Ok(false),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty
+                ) =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error).during("remove", folder.path.display()),
         },
     }

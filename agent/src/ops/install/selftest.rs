@@ -20,10 +20,15 @@ struct Verdict {
 pub(super) fn run(lib_root: &str, python: &Interpreter, config: &Config) -> Result<(), Failure> {
     let root = Path::new(lib_root).join(format!(".selftest-{}", host::random_word()?));
     fs_err::create_dir(&root)?;
-    let result = fs_err::create_dir(root.join(LEDGER)).map_err(Failure::from).and_then(|()| prove(lib_root, python, config, &root));
+    let result = fs_err::create_dir(root.join(LEDGER))
+        .map_err(Failure::from)
+        .and_then(|()| prove(lib_root, python, config, &root));
     let _ = fs_err::remove_dir_all(&root);
     result.map_err(|failure| Failure {
-        msg: format!("self-test under {} (Python {}, coverage {}) failed: {}", python.path, python.version, python.coverage, failure.msg),
+        msg: format!(
+            "self-test under {} (Python {}, coverage {}) failed: {}",
+            python.path, python.version, python.coverage, failure.msg
+        ),
         ..failure
     })
 }
@@ -35,13 +40,16 @@ fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> 
     let mut check = Command::new(&python.path);
     check.arg(&script).arg("check").arg(root).arg(coverage).arg(config.profile.branch.to_string());
     let answer = interpreter::run(&mut check, b"")?;
-    let verdict: Verdict =
-        serde_json::from_slice(&answer).map_err(|error| Failure::new(format!("it answered no JSON: {error}")))?;
+    let verdict: Verdict = serde_json::from_slice(&answer)
+        .map_err(|error| Failure::new(format!("it answered no JSON: {error}")))?;
     if let Some(problem) = verdict.problems.first() {
         return Err(Failure::new(problem.clone()));
     }
     // And a Python that is nobody's service stays untouched.
-    let other = interpreter::run(Command::new(&python.path).args(["-c", "import sys; print('coverage' in sys.modules)"]), b"")?;
+    let other = interpreter::run(
+        Command::new(&python.path).args(["-c", "import sys; print('coverage' in sys.modules)"]),
+        b"",
+    )?;
     if other.trim_ascii() != b"False" {
         return Err(Failure::new("a process that is not the profile's imports coverage"));
     }

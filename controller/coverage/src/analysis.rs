@@ -1,0 +1,146 @@
+//! What coverage.py says of a source without running it: made on a host by its own Python, read here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use crate::lines::Arc;
+
+/// Deepest nesting and largest text that are read come from serde_json and from the bundle's limits.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalysisError {
+    #[error("an analysis is no JSON of the expected shape")]
+    Json(#[source] serde_json::Error),
+    #[error("coverage.py could not analyse it: {0}")]
+    Failed(String),
+    #[error("an analysis has line {0}")]
+    LineNumber(i64),
+}
+
+/// Class or function: a part of a file with numbers of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Region {
+    pub kind: RegionKind,
+    pub name: String,
+    pub start: i32,
+    /// Inclusive ranges of lines.
+    pub ranges: Vec<(i32, i32)>,
+}
+
+impl Region {
+    pub fn lines(&self) -> impl Iterator<Item = i32> + '_ {
+        self.ranges.iter().flat_map(|&(first, last)| first..=last)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegionKind {
+    Function,
+    Class,
+}
+
+/// coverage.py's static view of one source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceAnalysis {
+    pub coverage: String,
+    pub python: String,
+    pub n_lines: i32,
+    pub statements: BTreeSet<i32>,
+    pub excluded: BTreeSet<i32>,
+    /// Line to first line of its statement, where they differ.
+    pub multiline: BTreeMap<i32, i32>,
+    pub no_branch: BTreeSet<i32>,
+    /// Every arc that could run.
+    pub arcs: BTreeSet<Arc>,
+    /// Line to the number of its possible exits.
+    pub exit_counts: BTreeMap<i32, i64>,
+    /// Arcs of `with` statements to what they stand for; to nothing where they stand for nothing.
+    pub with_fixers: BTreeMap<Arc, Option<Arc>>,
+    pub regions: Vec<Region>,
+}
+
+#[derive(Deserialize)]
+struct Raw {
+    coverage: String,
+    python: String,
+    error: Option<String>,
+    #[serde(default)]
+    n_lines: i32,
+    #[serde(default)]
+    statements: BTreeSet<i32>,
+    #[serde(default)]
+    excluded: BTreeSet<i32>,
+    #[serde(default)]
+    multiline: Vec<(i32, i32)>,
+    #[serde(default)]
+    no_branch: BTreeSet<i32>,
+    #[serde(default)]
+    arcs: BTreeSet<Arc>,
+    #[serde(default)]
+    exit_counts: Vec<(i32, i64)>,
+    #[serde(default)]
+    with_fixers: Vec<(Arc, Option<Arc>)>,
+    #[serde(default)]
+    regions: Vec<(RegionKind, String, i32, Vec<(i32, i32)>)>,
+}
+
+/// Most lines that a source may have; regions are spread out line by line.
+const MAX_LINES: i32 = 10_000_000;
+
+impl SourceAnalysis {
+    pub fn from_json(text: &[u8]) -> Result<Self, AnalysisError> {
+        let raw: Raw = serde_json::from_slice(text).map_err(AnalysisError::Json)?;
+        if let Some(error) = raw.error {
+            return Err(AnalysisError::Failed(error));
+        }
+        check_lines(&raw)?;
+        Ok(Self {
+            coverage: raw.coverage,
+            python: raw.python,
+            n_lines: raw.n_lines,
+            statements: raw.statements,
+            excluded: raw.excluded,
+            multiline: raw.multiline.into_iter().collect(),
+            no_branch: raw.no_branch,
+            arcs: raw.arcs,
+            exit_counts: raw.exit_counts.into_iter().collect(),
+            with_fixers: raw.with_fixers.into_iter().collect(),
+            regions: raw
+                .regions
+                .into_iter()
+                .map(|(kind, name, start, ranges)| Region { kind, name, start, ranges })
+                .collect(),
+        })
+    }
+
+    /// First line of the statement that `line` belongs to; exits and entries keep their sign.
+    pub fn first_line(&self, line: i32) -> i32 {
+        let first = |line| self.multiline.get(&line).copied().unwrap_or(line);
+        if line >= 0 { first(line) } else { -first(-line) }
+    }
+
+    /// Arcs as coverage.py reports them: `with` fixed, continuation lines gone.
+    pub fn translate_arcs(&self, arcs: impl IntoIterator<Item = Arc>) -> BTreeSet<Arc> {
+        arcs.into_iter()
+            .filter_map(|arc| self.with_fixers.get(&arc).copied().unwrap_or(Some(arc)))
+            .map(|(from, to)| (self.first_line(from), self.first_line(to)))
+            .collect()
+    }
+}
+
+fn check_lines(raw: &Raw) -> Result<(), AnalysisError> {
+    let mut region_lines = 0i64;
+    for &(first, last) in raw.regions.iter().flat_map(|(_, _, _, ranges)| ranges) {
+        if first < 0 || last < first {
+            return Err(AnalysisError::LineNumber(first.into()));
+        }
+        // Nested regions repeat lines, but not without bound.
+        region_lines += i64::from(last) - i64::from(first) + 1;
+    }
+    let largest = i64::from(raw.n_lines).max(region_lines / 100);
+    if raw.n_lines < 0 || largest > i64::from(MAX_LINES) {
+        return Err(AnalysisError::LineNumber(largest));
+    }
+    Ok(())
+}

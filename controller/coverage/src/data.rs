@@ -1,0 +1,263 @@
+//! What one or many data files hold, and how they are combined.
+//!
+//! Combining is a union of sets, file by file and context by context: associative, commutative and
+//! idempotent, so inputs may come in any order, in parts, and more than once.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
+
+use crate::lines::{ArcSet, LineSet};
+
+/// What a data file records. A file that recorded nothing is of no kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Lines,
+    Arcs,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lines => "statement",
+            Self::Arcs => "branch",
+        })
+    }
+}
+
+/// What ran of one source file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Measured {
+    Lines(LineSet),
+    Arcs(ArcSet),
+}
+
+impl Measured {
+    pub fn none(kind: Kind) -> Self {
+        match kind {
+            Kind::Lines => Self::Lines(LineSet::default()),
+            Kind::Arcs => Self::Arcs(ArcSet::default()),
+        }
+    }
+
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Lines(_) => Kind::Lines,
+            Self::Arcs(_) => Kind::Arcs,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Lines(lines) => lines.is_empty(),
+            Self::Arcs(arcs) => arcs.is_empty(),
+        }
+    }
+
+    pub fn union_with(&mut self, other: &Self) -> Result<(), CombineError> {
+        match (self, other) {
+            (Self::Lines(mine), Self::Lines(theirs)) => mine.union_with(theirs.as_numbits()),
+            (Self::Arcs(mine), Self::Arcs(theirs)) => mine.union_with(theirs),
+            (mine, theirs) => return Err(CombineError::Kinds { have: mine.kind(), new: theirs.kind() }),
+        }
+        Ok(())
+    }
+}
+
+/// One measured source file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MeasuredFile {
+    /// The plugin that measured it, if one did.
+    pub tracer: String,
+    /// Context to what ran in it; the empty context is "none".
+    pub contexts: BTreeMap<String, Measured>,
+}
+
+impl MeasuredFile {
+    /// What ran in any context.
+    pub fn all(&self, kind: Kind) -> Measured {
+        let mut all = Measured::none(kind);
+        for measured in self.contexts.values() {
+            // All contexts of one data set are of one kind: `merge` sees to it.
+            let _ = all.union_with(measured);
+        }
+        all
+    }
+}
+
+/// The contents of a data file, or of many combined.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CoverageData {
+    kind: Option<Kind>,
+    pub files: BTreeMap<String, MeasuredFile>,
+}
+
+/// Data that does not go together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CombineError {
+    #[error("cannot combine {new} data with {have} data")]
+    Kinds { have: Kind, new: Kind },
+    #[error("{file} was measured by plugin {new:?} here and by {have:?} elsewhere")]
+    Tracers { file: String, have: String, new: String },
+}
+
+impl CoverageData {
+    pub fn new(kind: Option<Kind>) -> Self {
+        Self { kind, files: BTreeMap::new() }
+    }
+
+    pub const fn kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    /// Adds what ran of a file in a context.
+    pub fn add(&mut self, file: &str, context: &str, measured: Measured) -> Result<(), CombineError> {
+        self.accept(Some(measured.kind()))?;
+        let contexts = &mut self.files.entry(file.to_owned()).or_default().contexts;
+        match contexts.entry(context.to_owned()) {
+            Entry::Vacant(entry) => {
+                entry.insert(measured);
+                Ok(())
+            }
+            Entry::Occupied(mut entry) => entry.get_mut().union_with(&measured),
+        }
+    }
+
+    fn accept(&mut self, kind: Option<Kind>) -> Result<(), CombineError> {
+        match (self.kind, kind) {
+            (Some(have), Some(new)) if have != new => Err(CombineError::Kinds { have, new }),
+            (have, new) => {
+                self.kind = have.or(new);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether `other` could be merged: asked of all inputs before the first is merged, so that a
+    /// refusal leaves nothing half done.
+    pub fn check(&self, other: &Self) -> Result<(), CombineError> {
+        if let (Some(have), Some(new)) = (self.kind, other.kind) {
+            if have != new {
+                return Err(CombineError::Kinds { have, new });
+            }
+        }
+        for (name, file) in &other.files {
+            if let Some(mine) = self.files.get(name) {
+                if mine.tracer != file.tracer {
+                    return Err(CombineError::Tracers {
+                        file: name.clone(),
+                        have: mine.tracer.clone(),
+                        new: file.tracer.clone(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The union of both; `self` is unchanged where they do not go together.
+    pub fn merge(&mut self, other: Self) -> Result<(), CombineError> {
+        self.check(&other)?;
+        self.kind = self.kind.or(other.kind);
+        for (name, theirs) in other.files {
+            let mine = match self.files.entry(name) {
+                Entry::Vacant(entry) => {
+                    entry.insert(theirs);
+                    continue;
+                }
+                Entry::Occupied(entry) => entry.into_mut(),
+            };
+            for (context, measured) in theirs.contexts {
+                match mine.contexts.entry(context) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(measured);
+                    }
+                    Entry::Occupied(mut entry) => entry.get_mut().union_with(&measured)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The same data under one context, whatever contexts it had.
+    #[must_use]
+    pub fn in_context(self, context: &str) -> Self {
+        let Some(kind) = self.kind else { return self };
+        let files = self.files.into_iter().map(|(name, file)| {
+            let contexts = BTreeMap::from([(context.to_owned(), file.all(kind))]);
+            (name, MeasuredFile { tracer: file.tracer, contexts })
+        });
+        Self { kind: Some(kind), files: files.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn data(kind: Kind) -> impl Strategy<Value = CoverageData> {
+        let file = prop::sample::select(vec!["a.py", "b.py", "c.py"]);
+        let context = prop::sample::select(vec!["", "h1", "h2"]);
+        let numbers = prop::collection::vec((1u32..40, 1i32..40), 0..20);
+        prop::collection::vec((file, context, numbers), 0..8).prop_map(move |parts| {
+            let mut data = CoverageData::new(Some(kind));
+            for (file, context, numbers) in parts {
+                let measured = match kind {
+                    Kind::Lines => Measured::Lines(numbers.iter().map(|&(n, _)| n).collect()),
+                    Kind::Arcs => {
+                        Measured::Arcs(numbers.iter().map(|&(n, m)| (n.cast_signed(), m)).collect())
+                    }
+                };
+                data.add(file, context, measured).expect("one kind");
+            }
+            data
+        })
+    }
+
+    fn merged(mut a: CoverageData, b: CoverageData) -> CoverageData {
+        a.merge(b).expect("one kind");
+        a
+    }
+
+    fn laws(a: &CoverageData, b: &CoverageData, c: &CoverageData) {
+        assert_eq!(merged(a.clone(), b.clone()), merged(b.clone(), a.clone()));
+        assert_eq!(
+            merged(merged(a.clone(), b.clone()), c.clone()),
+            merged(a.clone(), merged(b.clone(), c.clone()))
+        );
+        assert_eq!(merged(a.clone(), a.clone()), *a);
+    }
+
+    proptest! {
+        #[test]
+        fn line_combining_is_commutative_associative_idempotent(a in data(Kind::Lines), b in data(Kind::Lines), c in data(Kind::Lines)) {
+            laws(&a, &b, &c);
+        }
+
+        #[test]
+        fn arc_combining_is_commutative_associative_idempotent(a in data(Kind::Arcs), b in data(Kind::Arcs), c in data(Kind::Arcs)) {
+            laws(&a, &b, &c);
+        }
+    }
+
+    #[test]
+    fn kinds_do_not_mix_and_nothing_is_half_merged() {
+        let mut lines = CoverageData::default();
+        lines.add("a.py", "", Measured::Lines([1, 2].into_iter().collect())).expect("first");
+        let mut arcs = CoverageData::default();
+        arcs.add("b.py", "", Measured::Arcs([(1, 2)].into_iter().collect())).expect("first");
+        let before = lines.clone();
+        assert_eq!(lines.merge(arcs), Err(CombineError::Kinds { have: Kind::Lines, new: Kind::Arcs }));
+        assert_eq!(lines, before);
+    }
+
+    #[test]
+    fn a_plugin_conflict_is_refused_by_name() {
+        let mut a = CoverageData::default();
+        a.add("t.html", "", Measured::Lines([1].into_iter().collect())).expect("first");
+        let mut b = a.clone();
+        b.files.get_mut("t.html").expect("just added").tracer = "django".into();
+        assert!(matches!(a.merge(b), Err(CombineError::Tracers { .. })));
+    }
+}

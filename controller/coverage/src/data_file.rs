@@ -1,0 +1,416 @@
+//! coverage.py's data file: read from bytes, written with SQLite. The crate's one I/O module.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, params};
+
+use crate::data::{CombineError, CoverageData, Kind, Measured};
+use crate::lines::{ArcSet, LineSet};
+use crate::pages::{self, Database, PageError};
+
+/// coverage.py's own number for the tables of 5.0 and later.
+const SCHEMA_VERSION: i64 = 7;
+
+/// Largest line number that is believed; Python's own limit on a file's lines is far below it.
+const MAX_LINE: i64 = 10_000_000;
+
+/// Largest data file that is read.
+pub const MAX_DATA_FILE: u64 = 1024 * 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("cannot read a data file")]
+    Io(#[source] std::io::Error),
+    #[error("{size} bytes, the limit is {MAX_DATA_FILE}")]
+    TooLarge { size: u64 },
+    #[error(transparent)]
+    Page(#[from] PageError),
+    #[error("data of coverage 4.x, which pulpcov does not read")]
+    OldJson,
+    #[error("schema version {0}, coverage 5.0 to 7.x write {SCHEMA_VERSION}")]
+    Schema(i64),
+    #[error("its table {table} has columns {found:?}")]
+    Columns { table: &'static str, found: Vec<String> },
+    #[error("line number {0}")]
+    LineNumber(i64),
+    #[error("a row names {what} {id}, which is not there")]
+    Dangling { what: &'static str, id: i64 },
+    #[error(transparent)]
+    Combine(#[from] CombineError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    #[error("cannot write {path}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("cannot write {path}")]
+    Sqlite { path: PathBuf, source: rusqlite::Error },
+}
+
+/// Reads a data file from disk.
+pub fn read_path(path: &Path) -> Result<CoverageData, ReadError> {
+    let size = fs_err::metadata(path).map_err(ReadError::Io)?.len();
+    if size > MAX_DATA_FILE {
+        return Err(ReadError::TooLarge { size });
+    }
+    read(&fs_err::read(path).map_err(ReadError::Io)?)
+}
+
+/// Reads a data file's bytes, wherever they come from.
+pub fn read(bytes: &[u8]) -> Result<CoverageData, ReadError> {
+    if bytes.starts_with(b"!coverage.py: This is a private format") {
+        return Err(ReadError::OldJson);
+    }
+    let database = Database::open(bytes)?;
+    let tables = Tables::find(&database)?;
+    let mut schema = None;
+    database.rows(tables.schema, |row| {
+        schema = Some(row.next_value()?.integer()?);
+        Ok(())
+    })?;
+    match schema {
+        Some(SCHEMA_VERSION) => {}
+        other => return Err(ReadError::Schema(other.unwrap_or(0))),
+    }
+    let kind = kind(&database, tables.meta)?;
+    let names = Names { files: texts(&database, tables.file)?, contexts: texts(&database, tables.context)? };
+    let mut data = CoverageData::new(kind);
+    for name in names.files.values() {
+        data.files.entry(name.clone()).or_default();
+    }
+    match kind {
+        Some(Kind::Lines) => read_lines(&database, tables.line_bits, &names, &mut data)?,
+        Some(Kind::Arcs) => read_arcs(&database, tables.arc, &names, &mut data)?,
+        None => {}
+    }
+    let mut tracers = Vec::new();
+    database.rows(tables.tracer, |row| {
+        let (id, tracer) = (key(row)?, row.next_value()?.text()?.to_owned());
+        tracers.push((id, tracer));
+        Ok(())
+    })?;
+    for (id, tracer) in tracers {
+        if let Some(file) = data.files.get_mut(names.file(id)?) {
+            file.tracer = tracer;
+        }
+    }
+    Ok(data)
+}
+
+/// Root pages of the seven tables.
+struct Tables {
+    schema: u32,
+    meta: u32,
+    file: u32,
+    context: u32,
+    line_bits: u32,
+    arc: u32,
+    tracer: u32,
+}
+
+impl Tables {
+    fn find(database: &Database<'_>) -> Result<Self, ReadError> {
+        let all = database.tables()?;
+        let root = |table: &'static str, wanted: &[&str]| {
+            let Some(found) = all.iter().find(|t| t.name == table) else {
+                return Err(ReadError::Columns { table, found: Vec::new() });
+            };
+            let columns = pages::columns(&found.sql);
+            if columns == wanted { Ok(found.root) } else { Err(ReadError::Columns { table, found: columns }) }
+        };
+        Ok(Self {
+            schema: root("coverage_schema", &["version"])?,
+            meta: root("meta", &["key", "value"])?,
+            file: root("file", &["id", "path"])?,
+            context: root("context", &["id", "context"])?,
+            line_bits: root("line_bits", &["file_id", "context_id", "numbits"])?,
+            arc: root("arc", &["file_id", "context_id", "fromno", "tono"])?,
+            tracer: root("tracer", &["file_id", "tracer"])?,
+        })
+    }
+}
+
+struct Names {
+    files: HashMap<i64, String>,
+    contexts: HashMap<i64, String>,
+}
+
+impl Names {
+    fn file(&self, id: i64) -> Result<&str, ReadError> {
+        self.files.get(&id).map(String::as_str).ok_or(ReadError::Dangling { what: "file", id })
+    }
+
+    fn context(&self, id: i64) -> Result<&str, ReadError> {
+        self.contexts.get(&id).map(String::as_str).ok_or(ReadError::Dangling { what: "context", id })
+    }
+}
+
+/// An INTEGER PRIMARY KEY is stored as NULL and is the row id.
+fn key(row: &mut pages::Record<'_>) -> Result<i64, PageError> {
+    match row.next_value()? {
+        pages::Value::Null => Ok(row.row_id),
+        value => value.integer(),
+    }
+}
+
+fn texts(database: &Database<'_>, root: u32) -> Result<HashMap<i64, String>, PageError> {
+    let mut texts = HashMap::new();
+    database.rows(root, |row| {
+        let id = key(row)?;
+        texts.insert(id, row.next_value()?.text()?.to_owned());
+        Ok(())
+    })?;
+    Ok(texts)
+}
+
+fn kind(database: &Database<'_>, meta: u32) -> Result<Option<Kind>, PageError> {
+    let mut kind = None;
+    database.rows(meta, |row| {
+        if row.next_value()?.text()? == "has_arcs" {
+            kind = Some(if row.next_value()?.text()? == "1" { Kind::Arcs } else { Kind::Lines });
+        }
+        Ok(())
+    })?;
+    Ok(kind)
+}
+
+fn read_lines(
+    database: &Database<'_>,
+    root: u32,
+    names: &Names,
+    data: &mut CoverageData,
+) -> Result<(), ReadError> {
+    let mut rows = Vec::new();
+    database.rows(root, |row| {
+        let (file, context) = (row.next_value()?.integer()?, row.next_value()?.integer()?);
+        let pages::Value::Blob(numbits) = row.next_value()? else {
+            return Err(PageError::Damaged("numbits are no blob"));
+        };
+        rows.push((file, context, numbits.to_vec()));
+        Ok(())
+    })?;
+    for (file, context, numbits) in rows {
+        if numbits.len() as i64 > MAX_LINE / 8 {
+            return Err(ReadError::LineNumber(numbits.len() as i64 * 8));
+        }
+        data.add(
+            names.file(file)?,
+            names.context(context)?,
+            Measured::Lines(LineSet::from_numbits(numbits)),
+        )?;
+    }
+    Ok(())
+}
+
+fn read_arcs(
+    database: &Database<'_>,
+    root: u32,
+    names: &Names,
+    data: &mut CoverageData,
+) -> Result<(), ReadError> {
+    let mut by_place: HashMap<(i64, i64), Vec<(i32, i32)>> = HashMap::new();
+    let mut bad = None;
+    let mut last = ((0, 0), Vec::new());
+    database.rows(root, |row| {
+        let place = (row.next_value()?.integer()?, row.next_value()?.integer()?);
+        let (from, to) = (row.next_value()?.integer()?, row.next_value()?.integer()?);
+        match (line_number(from), line_number(to)) {
+            (Some(from), Some(to)) => {
+                // Rows of one file come together: one lookup a run, not one a row.
+                if last.0 != place {
+                    let (old, arcs) = std::mem::replace(&mut last, (place, Vec::new()));
+                    by_place.entry(old).or_default().extend(arcs);
+                }
+                last.1.push((from, to));
+            }
+            (from_ok, _) => bad = Some(if from_ok.is_none() { from } else { to }),
+        }
+        Ok(())
+    })?;
+    if let Some(number) = bad {
+        return Err(ReadError::LineNumber(number));
+    }
+    by_place.entry(last.0).or_default().extend(last.1);
+    for ((file, context), arcs) in by_place {
+        if !arcs.is_empty() {
+            data.add(
+                names.file(file)?,
+                names.context(context)?,
+                Measured::Arcs(arcs.into_iter().collect::<ArcSet>()),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn line_number(n: i64) -> Option<i32> {
+    i32::try_from(n).ok().filter(|_| n.abs() <= MAX_LINE)
+}
+
+/// Tables as coverage.py makes them (schema version 7).
+const TABLES: &str = "
+create table coverage_schema (version integer);
+create table meta (key text, value text, unique (key));
+create table file (id integer primary key, path text, unique (path));
+create table context (id integer primary key, context text, unique (context));
+create table line_bits (file_id integer, context_id integer, numbits blob,
+    foreign key (file_id) references file (id), foreign key (context_id) references context (id),
+    unique (file_id, context_id));
+create table arc (file_id integer, context_id integer, fromno integer, tono integer,
+    foreign key (file_id) references file (id), foreign key (context_id) references context (id),
+    unique (file_id, context_id, fromno, tono));
+create table tracer (file_id integer primary key, tracer text,
+    foreign key (file_id) references file (id));
+";
+
+/// Writes a data file that coverage.py reads: whole or not at all.
+pub fn write(data: &CoverageData, path: &Path) -> Result<(), WriteError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let tmp = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
+    let io = |source| WriteError::Io { path: path.to_owned(), source };
+    match fs_err::remove_file(&tmp) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    let result = fill(data, &tmp)
+        .map_err(|source| WriteError::Sqlite { path: path.to_owned(), source })
+        .and_then(|()| fs_err::File::open(&tmp).and_then(|file| file.sync_all()).map_err(io))
+        .and_then(|()| fs_err::rename(&tmp, path).map_err(io));
+    if result.is_err() {
+        let _ = fs_err::remove_file(&tmp);
+    }
+    result
+}
+
+fn fill(data: &CoverageData, path: &Path) -> Result<(), rusqlite::Error> {
+    let mut connection = Connection::open(path)?;
+    // The file is thrown away where writing fails, so it needs no journal of its own.
+    connection.execute_batch("pragma journal_mode = off; pragma synchronous = off;")?;
+    let tx = connection.transaction()?;
+    tx.execute_batch(TABLES)?;
+    tx.execute("insert into coverage_schema values (?)", [SCHEMA_VERSION])?;
+    let mut meta = tx.prepare("insert into meta values (?, ?)")?;
+    meta.execute(["version", concat!("pulpcov ", env!("CARGO_PKG_VERSION"))])?;
+    if let Some(kind) = data.kind() {
+        meta.execute(["has_arcs", if kind == Kind::Arcs { "1" } else { "0" }])?;
+    }
+    drop(meta);
+    let contexts: std::collections::BTreeSet<&str> =
+        data.files.values().flat_map(|file| file.contexts.keys()).map(String::as_str).collect();
+    let context_ids: HashMap<&str, i64> = contexts.into_iter().zip(1..).collect();
+    {
+        let mut insert = tx.prepare("insert into context values (?, ?)")?;
+        for (context, id) in &context_ids {
+            insert.execute(params![id, context])?;
+        }
+        let mut file_row = tx.prepare("insert into file values (?, ?)")?;
+        let mut tracer_row = tx.prepare("insert into tracer values (?, ?)")?;
+        let mut line_row = tx.prepare("insert into line_bits values (?, ?, ?)")?;
+        let mut arc_row = tx.prepare("insert into arc values (?, ?, ?, ?)")?;
+        for ((name, file), id) in data.files.iter().zip(1i64..) {
+            file_row.execute(params![id, name])?;
+            if !file.tracer.is_empty() {
+                tracer_row.execute(params![id, file.tracer])?;
+            }
+            for (context, measured) in &file.contexts {
+                let context = context_ids.get(context.as_str()).copied().unwrap_or_default();
+                match measured {
+                    Measured::Lines(lines) => {
+                        line_row.execute(params![id, context, lines.as_numbits()])?;
+                    }
+                    Measured::Arcs(arcs) => {
+                        for (from, to) in arcs.iter() {
+                            arc_row.execute(params![id, context, from, to])?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    tx.commit()?;
+    connection.close().map_err(|(_, error)| error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample(kind: Kind, files: usize) -> CoverageData {
+        let mut data = CoverageData::new(Some(kind));
+        for i in 0..files {
+            let i32_i = i32::try_from(i).expect("small");
+            let measured = match kind {
+                Kind::Lines => Measured::Lines((1..200).filter(|n| n % (i as u32 + 2) != 0).collect()),
+                Kind::Arcs => Measured::Arcs((1..400).map(|n| (-n, n + i32_i)).collect()),
+            };
+            data.add(
+                &format!("/srv/app/{}/f{i}.py", "d".repeat(i % 90)),
+                if i % 3 == 0 { "" } else { "h1" },
+                measured,
+            )
+            .expect("one kind");
+        }
+        data
+    }
+
+    fn bytes_of(data: &CoverageData) -> Vec<u8> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(".coverage");
+        write(data, &path).expect("writes");
+        fs_err::read(path).expect("reads")
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for kind in [Kind::Lines, Kind::Arcs] {
+            for files in [0, 1, 7, 300] {
+                let data = sample(kind, files);
+                assert_eq!(read(&bytes_of(&data)).expect("reads"), data);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_name_and_a_long_bitmap_go_over_pages() {
+        let mut data = CoverageData::default();
+        let name = "x".repeat(20_000);
+        data.add(&name, "", Measured::Lines((1..60_000).collect())).expect("first");
+        assert_eq!(read(&bytes_of(&data)).expect("reads"), data);
+    }
+
+    #[test]
+    fn other_formats_are_named() {
+        assert!(matches!(read(b""), Err(ReadError::Page(PageError::NotSqlite))));
+        assert!(matches!(
+            read(b"!coverage.py: This is a private format, don't read it directly!{}"),
+            Err(ReadError::OldJson)
+        ));
+        let mut wal = bytes_of(&sample(Kind::Lines, 3));
+        wal[18] = 2;
+        assert!(matches!(read(&wal), Err(ReadError::Page(PageError::Unknown(_)))));
+        let mut cut = bytes_of(&sample(Kind::Arcs, 30));
+        cut.truncate(cut.len() - 4096);
+        assert!(read(&cut).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn damaged_bytes_are_an_error_or_data_but_never_a_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..12), cut in prop::option::of(any::<prop::sample::Index>())) {
+            thread_local! { static GOOD: Vec<u8> = bytes_of(&sample(Kind::Arcs, 12)); }
+            let mut bytes = GOOD.with(Clone::clone);
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            for (at, value) in edits {
+                if !bytes.is_empty() {
+                    let at = at.index(bytes.len());
+                    bytes[at] = value;
+                }
+            }
+            let _ = read(&bytes);
+        }
+    }
+}

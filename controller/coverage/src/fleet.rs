@@ -1,0 +1,228 @@
+//! What ran, on which host: the data of a fleet by source file.
+//!
+//! A source file is its module path and the digest of its bytes (not its path on a host): equal
+//! bytes are one file wherever they lie, different bytes are different files whatever they are
+//! called.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::analysis::SourceAnalysis;
+use crate::data::{CombineError, CoverageData, Kind, Measured};
+use crate::report::{Report, report_file};
+
+/// Identity of a source file in a fleet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId {
+    pub module_path: String,
+    pub sha256: String,
+}
+
+#[derive(Debug, Default)]
+struct FleetFile {
+    by_host: BTreeMap<String, Measured>,
+    /// Hosts that have this source, run or not.
+    on: BTreeSet<String>,
+    /// Keys of its analyses; one for each coverage.py version in the fleet.
+    analyses: BTreeSet<String>,
+}
+
+/// The data of all hosts.
+#[derive(Debug, Default)]
+pub struct FleetCoverage {
+    kind: Option<Kind>,
+    files: BTreeMap<SourceId, FleetFile>,
+    hosts: BTreeSet<String>,
+    /// Measured files that no host has a source of, by host.
+    unknown: BTreeMap<String, BTreeSet<String>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    #[error("cannot combine {new} data with {have} data")]
+    Kinds { have: Kind, new: Kind },
+    #[error(transparent)]
+    Combine(#[from] CombineError),
+}
+
+impl FleetCoverage {
+    pub fn add_host(&mut self, host: &str) {
+        self.hosts.insert(host.to_owned());
+    }
+
+    /// A source of a host, run or not.
+    pub fn add_source(&mut self, host: &str, id: SourceId, analysis: &str) {
+        let file = self.files.entry(id).or_default();
+        file.on.insert(host.to_owned());
+        file.analyses.insert(analysis.to_owned());
+    }
+
+    /// A data file of a host. `sources` tells which source each path of that host is.
+    pub fn add_data(
+        &mut self,
+        host: &str,
+        data: CoverageData,
+        sources: &BTreeMap<String, SourceId>,
+    ) -> Result<(), FleetError> {
+        let Some(kind) = data.kind() else { return Ok(()) };
+        match self.kind {
+            Some(have) if have != kind => return Err(FleetError::Kinds { have, new: kind }),
+            _ => self.kind = Some(kind),
+        }
+        for (path, file) in data.files {
+            let Some(id) = sources.get(&path) else {
+                self.unknown.entry(host.to_owned()).or_default().insert(path);
+                continue;
+            };
+            let measured = file.all(kind);
+            let by_host = &mut self.files.entry(id.clone()).or_default().by_host;
+            match by_host.get_mut(host) {
+                Some(have) => have.union_with(&measured)?,
+                None => {
+                    by_host.insert(host.to_owned(), measured);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Paths that were measured on a host, but whose source no bundle has.
+    pub fn unknown(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.unknown
+    }
+
+    /// The report; `analysis` finds an analysis by its key. Sources without one come back as the
+    /// second value: their numbers are missing from the report, and that must be said.
+    pub fn report(
+        &self,
+        analysis: &dyn Fn(&str) -> Option<std::sync::Arc<SourceAnalysis>>,
+    ) -> Result<(Report, Vec<String>), FleetError> {
+        let kind = self.kind.unwrap_or(Kind::Lines);
+        let variants = self.variants();
+        let mut report = Report {
+            branches: kind == Kind::Arcs,
+            hosts: self.hosts.iter().cloned().collect(),
+            ..Report::default()
+        };
+        let mut missing = Vec::new();
+        for (id, file) in &self.files {
+            let name = if variants.get(id.module_path.as_str()).is_some_and(|&count| count > 1) {
+                format!("{}@{}", id.module_path, id.sha256.get(..8).unwrap_or(&id.sha256))
+            } else {
+                id.module_path.clone()
+            };
+            // The newest coverage.py's view, where hosts have several.
+            let found = file
+                .analyses
+                .iter()
+                .filter_map(|key| analysis(key))
+                .max_by_key(|found| version_key(&found.coverage));
+            let Some(source) = found else {
+                missing.push(name);
+                continue;
+            };
+            let mut all = Measured::none(kind);
+            for measured in file.by_host.values() {
+                all.union_with(measured)?;
+            }
+            report.coverage_versions.insert(source.coverage.clone());
+            report.files.push(report_file(name, &source, &all, &file.by_host));
+        }
+        report.files.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok((report, missing))
+    }
+
+    /// How many different sources each module path has.
+    fn variants(&self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for id in self.files.keys() {
+            *counts.entry(id.module_path.as_str()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Module paths with more than one source, each source with the hosts that have it.
+    pub fn variant_hosts(&self) -> BTreeMap<&str, BTreeMap<&str, &BTreeSet<String>>> {
+        let counts = self.variants();
+        let mut variants: BTreeMap<&str, BTreeMap<&str, &BTreeSet<String>>> = BTreeMap::new();
+        for (id, file) in &self.files {
+            if counts.get(id.module_path.as_str()).is_some_and(|&count| count > 1) {
+                variants.entry(&id.module_path).or_default().insert(&id.sha256, &file.on);
+            }
+        }
+        variants
+    }
+}
+
+/// `7.17.3` as numbers, for comparing.
+fn version_key(version: &str) -> Vec<u32> {
+    version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn source(statements: &[i32]) -> Arc<SourceAnalysis> {
+        Arc::new(SourceAnalysis {
+            coverage: "7.17.3".into(),
+            n_lines: 10,
+            statements: statements.iter().copied().collect(),
+            ..SourceAnalysis::default()
+        })
+    }
+
+    fn id(path: &str, sha256: &str) -> SourceId {
+        SourceId { module_path: path.into(), sha256: sha256.into() }
+    }
+
+    fn ran(path: &str, lines: &[u32]) -> CoverageData {
+        let mut data = CoverageData::default();
+        data.add(path, "", Measured::Lines(lines.iter().copied().collect())).expect("first");
+        data
+    }
+
+    #[test]
+    fn equal_bytes_at_different_paths_are_one_file_that_knows_its_hosts() {
+        let mut fleet = FleetCoverage::default();
+        for (host, path, lines) in [("a", "/usr/lib/x.py", [1, 2]), ("b", "/opt/lib/x.py", [2, 3])] {
+            fleet.add_host(host);
+            fleet.add_source(host, id("x.py", "aa"), "k");
+            fleet
+                .add_data(host, ran(path, &lines), &BTreeMap::from([(path.to_owned(), id("x.py", "aa"))]))
+                .expect("lines");
+        }
+        let (report, missing) = fleet.report(&|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
+        assert!(missing.is_empty());
+        assert_eq!(report.files.len(), 1);
+        let file = &report.files[0];
+        assert_eq!(file.name, "x.py");
+        assert_eq!(file.analysed.missing, BTreeSet::from([4]));
+        assert_eq!(file.hosts["a"], BTreeSet::from([1, 2]));
+        assert_eq!(file.hosts["b"], BTreeSet::from([2, 3]));
+    }
+
+    #[test]
+    fn different_bytes_under_one_name_are_never_mixed() {
+        let mut fleet = FleetCoverage::default();
+        for (host, sha) in [("a", "aaaaaaaaaa"), ("b", "bbbbbbbbbb")] {
+            fleet.add_source(host, id("x.py", sha), "k");
+            fleet
+                .add_data(host, ran("/x.py", &[1]), &BTreeMap::from([("/x.py".to_owned(), id("x.py", sha))]))
+                .expect("lines");
+        }
+        let (report, _) = fleet.report(&|_| Some(source(&[1, 2]))).expect("one kind");
+        let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, ["x.py@aaaaaaaa", "x.py@bbbbbbbb"]);
+        assert_eq!(fleet.variant_hosts()["x.py"].len(), 2);
+    }
+
+    #[test]
+    fn a_source_without_analysis_is_named_and_not_counted_as_covered() {
+        let mut fleet = FleetCoverage::default();
+        fleet.add_source("a", id("x.py", "aa"), "k");
+        let (report, missing) = fleet.report(&|_| None).expect("no data");
+        assert!(report.files.is_empty());
+        assert_eq!(missing, ["x.py"]);
+    }
+}

@@ -1,0 +1,4 @@
+//! Reports as bytes. Nothing here opens a file, reads a clock or decides what is in a report.
+
+pub mod json;
+pub mod text;

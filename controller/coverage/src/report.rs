@@ -1,0 +1,267 @@
+//! From what ran and what could run to what a report says. The algorithm is coverage.py 7.17's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::analysis::{Region, RegionKind, SourceAnalysis};
+use crate::data::Measured;
+use crate::lines::Arc;
+use crate::numbers::Numbers;
+
+/// Executed, missing and excluded of a file or a region.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Analysed {
+    pub executed: BTreeSet<i32>,
+    pub missing: BTreeSet<i32>,
+    pub excluded: BTreeSet<i32>,
+    pub executed_branches: Vec<Arc>,
+    pub missing_branches: Vec<Arc>,
+    pub numbers: Numbers,
+}
+
+/// A function or class of a file, or what is outside of all (an empty name).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegionReport {
+    pub name: String,
+    pub start: i32,
+    pub analysed: Analysed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileReport {
+    pub name: String,
+    pub analysed: Analysed,
+    pub functions: Vec<RegionReport>,
+    pub classes: Vec<RegionReport>,
+    /// Host to the lines that it ran; empty for reports without hosts.
+    pub hosts: BTreeMap<String, BTreeSet<i32>>,
+}
+
+/// A whole report: files sorted by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    pub branches: bool,
+    /// coverage.py's version behind the analyses; several where hosts differ.
+    pub coverage_versions: BTreeSet<String>,
+    pub files: Vec<FileReport>,
+    /// Hosts that were asked, in the order of their names, with or without data.
+    pub hosts: Vec<String>,
+}
+
+impl Report {
+    pub fn totals(&self) -> Numbers {
+        self.files.iter().map(|file| file.analysed.numbers).sum()
+    }
+}
+
+/// All that regions narrow down: sets over the whole file.
+struct Whole<'a> {
+    source: &'a SourceAnalysis,
+    executed: BTreeSet<i32>,
+    possible: BTreeSet<Arc>,
+    executed_arcs: BTreeSet<Arc>,
+    exit_counts: BTreeMap<i32, i64>,
+}
+
+/// Statements of `source` that `measured` ran.
+pub fn executed_statements(source: &SourceAnalysis, measured: &Measured) -> BTreeSet<i32> {
+    let lines = match measured {
+        Measured::Lines(lines) => lines.clone(),
+        Measured::Arcs(arcs) => arcs.lines(),
+    };
+    lines
+        .iter()
+        .filter_map(|line| i32::try_from(line).ok())
+        .map(|line| source.first_line(line))
+        .filter(|line| source.statements.contains(line))
+        .collect()
+}
+
+fn whole<'a>(source: &'a SourceAnalysis, measured: &Measured) -> Whole<'a> {
+    let executed = executed_statements(source, measured);
+    let Measured::Arcs(arcs) = measured else {
+        return Whole {
+            source,
+            executed,
+            possible: BTreeSet::new(),
+            executed_arcs: BTreeSet::new(),
+            exit_counts: BTreeMap::new(),
+        };
+    };
+    let mut destinations: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for &(from, to) in &source.arcs {
+        destinations.entry(from).or_default().push(to);
+    }
+    // `(l, l)` says that the line ran; with one way out, that way ran.
+    let resolved = source.translate_arcs(arcs.iter()).into_iter().filter_map(|(from, to)| {
+        if from != to {
+            return Some((from, to));
+        }
+        match destinations.get(&from).map(Vec::as_slice) {
+            Some(&[only]) => Some((from, only)),
+            _ => None,
+        }
+    });
+    let executed_arcs = source.translate_arcs(resolved.collect::<Vec<_>>());
+    Whole {
+        source,
+        executed,
+        possible: source.arcs.clone(),
+        executed_arcs,
+        exit_counts: source.exit_counts.clone(),
+    }
+}
+
+/// The sets that one region, or the whole file, counts from.
+struct Part<'a> {
+    statements: BTreeSet<i32>,
+    excluded: BTreeSet<i32>,
+    executed: BTreeSet<i32>,
+    no_branch: &'a BTreeSet<i32>,
+    possible: BTreeSet<Arc>,
+    executed_arcs: BTreeSet<Arc>,
+    exit_counts: BTreeMap<i32, i64>,
+}
+
+fn analyse(part: Part<'_>) -> Analysed {
+    let missing: BTreeSet<i32> = part.statements.difference(&part.executed).copied().collect();
+    let is_branch = |line: i32| part.exit_counts.get(&line).is_some_and(|&count| count > 1);
+    let missing_branches: Vec<Arc> = part
+        .possible
+        .iter()
+        .copied()
+        .filter(|arc| !part.executed_arcs.contains(arc))
+        .filter(|(from, to)| {
+            !part.no_branch.contains(from) && !part.excluded.contains(to) && is_branch(*from)
+        })
+        .collect();
+    let executed_branches: Vec<Arc> = part
+        .executed_arcs
+        .iter()
+        .copied()
+        .filter(|arc| part.possible.contains(arc) && is_branch(arc.0))
+        .collect();
+    let branches: i64 = part.exit_counts.values().filter(|&&count| count > 1).sum();
+    let numbers = Numbers {
+        files: 1,
+        statements: part.statements.len() as u64,
+        excluded: part.excluded.len() as u64,
+        missing: missing.len() as u64,
+        branches: branches.unsigned_abs(),
+        partial_branches: missing_branches.iter().filter(|(from, _)| !missing.contains(from)).count() as u64,
+        missing_branches: missing_branches.len() as u64,
+    };
+    Analysed {
+        executed: part.executed,
+        missing,
+        excluded: part.excluded,
+        executed_branches,
+        missing_branches,
+        numbers,
+    }
+}
+
+/// The report of one file.
+pub fn report_file(
+    name: String,
+    source: &SourceAnalysis,
+    measured: &Measured,
+    hosts: &BTreeMap<String, Measured>,
+) -> FileReport {
+    let whole = whole(source, measured);
+    let analysed = analyse(Part {
+        statements: source.statements.clone(),
+        excluded: source.excluded.clone(),
+        executed: whole.executed.clone(),
+        no_branch: &source.no_branch,
+        possible: whole.possible.clone(),
+        executed_arcs: whole.executed_arcs.clone(),
+        exit_counts: whole.exit_counts.clone(),
+    });
+    FileReport {
+        name,
+        analysed,
+        functions: regions(&whole, RegionKind::Function),
+        classes: regions(&whole, RegionKind::Class),
+        hosts: hosts
+            .iter()
+            .map(|(host, measured)| (host.clone(), executed_statements(source, measured)))
+            .collect(),
+    }
+}
+
+/// Each region of a kind, in the order of their lines, and last what is outside of all of them.
+fn regions(whole: &Whole<'_>, kind: RegionKind) -> Vec<RegionReport> {
+    let found: Vec<&Region> = whole.source.regions.iter().filter(|region| region.kind == kind).collect();
+    let mut outside: BTreeSet<i32> = (1..=whole.source.n_lines).collect();
+    // Nested regions come after the one around them, so the last that claims a line owns its arcs.
+    let mut owner: BTreeMap<i32, usize> = BTreeMap::new();
+    for (i, region) in found.iter().enumerate() {
+        for line in region.lines() {
+            outside.remove(&line);
+            owner.insert(line, i);
+        }
+    }
+    owner.extend(outside.iter().map(|&line| (line, found.len())));
+
+    let mut possible = vec![BTreeSet::new(); found.len() + 1];
+    let mut executed_arcs = possible.clone();
+    let mut exit_counts = vec![BTreeMap::new(); found.len() + 1];
+    for (arcs, by_owner) in [(&whole.possible, &mut possible), (&whole.executed_arcs, &mut executed_arcs)] {
+        for &(from, to) in arcs {
+            for set in [from, to].iter().filter_map(|line| owner.get(line)) {
+                if let Some(set) = by_owner.get_mut(*set) {
+                    set.insert((from, to));
+                }
+            }
+        }
+    }
+    for (&line, &count) in &whole.exit_counts {
+        if let Some(counts) = owner.get(&line).and_then(|&i| exit_counts.get_mut(i)) {
+            counts.insert(line, count);
+        }
+    }
+    let outside_start = outside.first().copied().unwrap_or(1);
+    let all = found
+        .iter()
+        .map(|region| (region.name.clone(), region.start, region.lines().collect::<BTreeSet<i32>>()))
+        .chain([(String::new(), outside_start, outside)]);
+    let mut reports: Vec<RegionReport> = all
+        .zip(possible.into_iter().zip(executed_arcs).zip(exit_counts))
+        .map(|((name, start, lines), ((possible, executed_arcs), exit_counts))| {
+            let narrow = |set: &BTreeSet<i32>| set.intersection(&lines).copied().collect::<BTreeSet<i32>>();
+            let analysed = analyse(Part {
+                statements: narrow(&whole.source.statements),
+                excluded: narrow(&whole.source.excluded),
+                executed: narrow(&whole.executed),
+                no_branch: &whole.source.no_branch,
+                possible,
+                executed_arcs,
+                exit_counts,
+            });
+            RegionReport { name, start, analysed }
+        })
+        .collect();
+    let outside = reports.pop();
+    reports.sort_by_key(|region| region.start);
+    name_apart(&mut reports);
+    reports.extend(outside);
+    reports
+}
+
+/// Gives repeated names their line, as coverage.py 7.17.3 does: `f`, then `f@12`. Where only some
+/// have statements, the bare name is theirs.
+fn name_apart(regions: &mut [RegionReport]) {
+    let with_statements: BTreeSet<String> = regions
+        .iter()
+        .filter(|region| region.analysed.numbers.statements > 0)
+        .map(|region| region.name.clone())
+        .collect();
+    let mut used = BTreeSet::new();
+    for region in regions {
+        let yields = region.analysed.numbers.statements == 0 && with_statements.contains(&region.name);
+        if used.contains(&region.name) || yields {
+            region.name = format!("{}@{}", region.name, region.start);
+        }
+        used.insert(region.name.clone());
+    }
+}
