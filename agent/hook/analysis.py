@@ -141,7 +141,8 @@ def analyse_all(request):
 
 def main():
     request = json.load(sys.stdin)
-    sys.path = [folder for folder in sys.path if folder != os.path.dirname(os.path.abspath(__file__))]
+    if "__file__" in globals():    # run as a file: its own folder is no place for the service's packages
+        sys.path = [f for f in sys.path if f != os.path.dirname(os.path.abspath(__file__))]
     if request.get("coverage_dir"):
         sys.path.insert(0, request["coverage_dir"])
     try:

@@ -1,1 +1,81 @@
-fn main() {}
+//! pulpcov: code coverage of long-running Python services on many real hosts.
+
+mod agent_binary;
+mod bootstrap;
+mod bundle_store;
+mod claims;
+mod cli;
+mod command;
+mod data_inputs;
+mod event;
+mod exit;
+mod fleet;
+mod fleet_report;
+mod inventory;
+mod ledger;
+mod local_report;
+mod profiles;
+mod progress;
+mod recap;
+mod remote_agent;
+mod run_dir;
+mod ssh;
+mod wheelhouse;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command, Fleet};
+use crate::exit::{Exit, Usage};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("PULPCOV_LOG").unwrap_or_default())
+        .init();
+    match run(cli.command) {
+        Ok(exit) => exit.into(),
+        Err(error) => complain(&error),
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command {
+        Command::Combine(args) => command::combine::run(&args),
+        Command::Report(args) => command::report::run(&args),
+        Command::Demo(args) => runtime.block_on(command::demo::run(args)),
+        Command::Fleet(fleet) => runtime.block_on(async {
+            match fleet {
+                Fleet::Install(args) => command::install::run(args).await,
+                Fleet::Status(args) => command::status::run(args).await,
+                Fleet::Collect(args) => command::collect::run(args).await,
+                Fleet::Report(args) => command::fleet_report::run(args).await,
+                Fleet::Services(args) => command::services::run(args).await,
+                Fleet::Uninstall(args) => command::uninstall::run(args).await,
+            }
+        }),
+    }
+}
+
+/// `error:`, and `hint:` where there is one. A reader that has left (a closed pipe) is no error.
+fn complain(error: &anyhow::Error) -> ExitCode {
+    let is_broken_pipe = |error: &anyhow::Error| {
+        error.chain().any(|cause| {
+            cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+        })
+    };
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    let usage = error.downcast_ref::<Usage>();
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "error: {}", fleet::printable(&format!("{error:#}")));
+    if let Some(hint) = usage.and_then(|usage| usage.hint.as_ref()) {
+        let _ = writeln!(err, "hint: {hint}");
+    }
+    ExitCode::from(if usage.is_some() { 2 } else { 1 })
+}

@@ -1,0 +1,328 @@
+//! Bundles as they arrive and as they lie: spooled under a limit, verified against their own
+//! manifest, and only then given a name.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use pulpcov_protocol::bundle::{
+    EntryPath, MANIFEST, MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES, MAX_TOTAL_BYTES, UnsafeEntry,
+};
+use pulpcov_protocol::manifest::{Entry, Manifest};
+use pulpcov_protocol::version::{UnreadableFormat, check_bundle_format};
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+/// Largest bundle that is taken from one host.
+const MAX_BUNDLE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BundleError {
+    #[error("cannot store a bundle")]
+    Store(#[source] std::io::Error),
+    #[error("cannot read bundle {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the bundle is larger than {MAX_BUNDLE_BYTES} bytes")]
+    TooLarge,
+    #[error("the bundle unpacks to more than {MAX_TOTAL_BYTES} bytes")]
+    Bomb,
+    #[error("the bundle is damaged: {0}")]
+    Damaged(String),
+    #[error(transparent)]
+    Entry(#[from] UnsafeEntry),
+    #[error("the bundle's entry {path} is no regular file")]
+    NotAFile { path: String },
+    #[error("the bundle's entry {path} is not the one its manifest tells of")]
+    Surprise { path: String },
+    #[error("the bundle's manifest tells of {path}, which is not there")]
+    Missing { path: String },
+    #[error("the bundle's entry {path} has {found} bytes, its manifest says {expected}")]
+    Size { path: String, expected: u64, found: u64 },
+    #[error("the bundle's entry {path} does not match its sha256")]
+    Digest { path: String },
+    #[error("the bundle's manifest has {what}, the limit is {limit}")]
+    Limit { what: String, limit: u64 },
+    #[error(transparent)]
+    Format(#[from] UnreadableFormat),
+    #[error("the bundle says it is of host {found}")]
+    WrongHost { found: String },
+}
+
+/// A bundle on its way in: a file without a name that anyone would take for a bundle.
+pub(crate) struct Spool {
+    file: NamedTempFile,
+    bytes: u64,
+}
+
+impl Spool {
+    /// Beside where the bundle will be, so that a rename is all that is left to do.
+    pub(crate) fn new(folder: &Path) -> Result<Self, BundleError> {
+        let file =
+            tempfile::Builder::new().prefix(".spool-").tempfile_in(folder).map_err(BundleError::Store)?;
+        Ok(Self { file, bytes: 0 })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), BundleError> {
+        self.bytes += bytes.len() as u64;
+        if self.bytes > MAX_BUNDLE_BYTES {
+            return Err(BundleError::TooLarge);
+        }
+        self.file.write_all(bytes).map_err(BundleError::Store)
+    }
+
+    /// Checks every byte against the manifest.
+    pub(crate) fn verify(self, host: &str) -> Result<VerifiedBundle, BundleError> {
+        self.file.as_file().sync_all().map_err(BundleError::Store)?;
+        let manifest = read_bundle(self.file.path(), |_, _, _| Ok(()))?;
+        if manifest.host != host {
+            return Err(BundleError::WrongHost {
+                found: manifest.host.chars().filter(|c| !c.is_control()).take(100).collect(),
+            });
+        }
+        Ok(VerifiedBundle { file: self.file, manifest, bytes: self.bytes })
+    }
+}
+
+/// A bundle whose every entry is what its manifest says.
+pub(crate) struct VerifiedBundle {
+    file: NamedTempFile,
+    pub(crate) manifest: Manifest,
+    pub(crate) bytes: u64,
+}
+
+impl VerifiedBundle {
+    /// Gives it a name in `folder`. After this returns, the bundle survives a power loss.
+    pub(crate) fn place(self, folder: &Path, number: usize) -> Result<PathBuf, BundleError> {
+        let path = folder.join(format!("bundle-{number:04}.tar.gz"));
+        let file = self.file.persist_noclobber(&path).map_err(|error| BundleError::Store(error.error))?;
+        file.sync_all().map_err(BundleError::Store)?;
+        fs_err::File::open(folder).and_then(|folder| folder.sync_all()).map_err(BundleError::Store)?;
+        Ok(path)
+    }
+}
+
+/// Reads a bundle and checks all of it; `entry` gets each entry's bytes, already checked.
+pub(crate) fn read_bundle(
+    path: &Path,
+    mut entry: impl FnMut(&Manifest, &EntryPath, Vec<u8>) -> Result<(), BundleError>,
+) -> Result<Manifest, BundleError> {
+    let file =
+        fs_err::File::open(path).map_err(|source| BundleError::Read { path: path.to_owned(), source })?;
+    // One byte more than allowed, so that reaching the limit can be told from ending at it.
+    let unpacked = GzDecoder::new(std::io::BufReader::new(file)).take(MAX_TOTAL_BYTES + 1);
+    let mut archive = tar::Archive::new(unpacked);
+    let damaged = |error: std::io::Error| BundleError::Damaged(error.to_string());
+    let mut entries = archive.entries().map_err(damaged)?;
+    let first =
+        entries.next().ok_or_else(|| BundleError::Damaged("it is empty".to_owned()))?.map_err(damaged)?;
+    let manifest = read_manifest(first)?;
+    let mut expected = manifest.entries.iter();
+    for found in entries {
+        let mut found = found.map_err(damaged)?;
+        let name = String::from_utf8_lossy(&found.path_bytes()).into_owned();
+        let kind = EntryPath::parse(&name)?;
+        if found.header().entry_type() != tar::EntryType::Regular {
+            return Err(BundleError::NotAFile { path: name });
+        }
+        let told =
+            expected.next().filter(|told| told.path == name).ok_or(BundleError::Surprise { path: name })?;
+        let bytes = read_entry(&mut found, told)?;
+        entry(&manifest, &kind, bytes)?;
+    }
+    if let Some(missing) = expected.next() {
+        return Err(BundleError::Missing { path: missing.path.clone() });
+    }
+    let mut rest = archive.into_inner();
+    // To the very end: the checksum of the whole stream stands there.
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(damaged)?;
+    if rest.limit() == 0 {
+        return Err(BundleError::Bomb);
+    }
+    Ok(manifest)
+}
+
+fn read_entry(found: &mut impl Read, told: &Entry) -> Result<Vec<u8>, BundleError> {
+    let mut bytes = Vec::new();
+    found
+        .take(told.size + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| BundleError::Damaged(error.to_string()))?;
+    if bytes.len() as u64 != told.size {
+        return Err(BundleError::Size {
+            path: told.path.clone(),
+            expected: told.size,
+            found: bytes.len() as u64,
+        });
+    }
+    if format!("{:x}", Sha256::digest(&bytes)) != told.sha256 {
+        return Err(BundleError::Digest { path: told.path.clone() });
+    }
+    Ok(bytes)
+}
+
+fn read_manifest<R: Read>(entry: tar::Entry<'_, R>) -> Result<Manifest, BundleError> {
+    if entry.path_bytes() != MANIFEST.as_bytes() {
+        return Err(BundleError::Damaged("it does not begin with a manifest".to_owned()));
+    }
+    let size = entry.size();
+    if size > MAX_MANIFEST_BYTES {
+        return Err(BundleError::Limit { what: format!("{size} bytes"), limit: MAX_MANIFEST_BYTES });
+    }
+    let mut text = Vec::new();
+    entry
+        .take(MAX_MANIFEST_BYTES)
+        .read_to_end(&mut text)
+        .map_err(|error| BundleError::Damaged(error.to_string()))?;
+    // The format first, alone: a newer manifest may have any other shape.
+    #[derive(serde::Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let json = |error: serde_json::Error| BundleError::Damaged(format!("its manifest: {error}"));
+    check_bundle_format(serde_json::from_slice::<Format>(&text).map_err(json)?.format)?;
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(json)?;
+    if manifest.entries.len() > MAX_ENTRIES {
+        return Err(BundleError::Limit {
+            what: format!("{} entries", manifest.entries.len()),
+            limit: MAX_ENTRIES as u64,
+        });
+    }
+    let mut names = std::collections::BTreeSet::new();
+    for told in &manifest.entries {
+        EntryPath::parse(&told.path)?;
+        if told.size > MAX_ENTRY_BYTES {
+            return Err(BundleError::Limit {
+                what: format!("{} of {} bytes", told.path, told.size),
+                limit: MAX_ENTRY_BYTES,
+            });
+        }
+        if !names.insert(&told.path) {
+            return Err(BundleError::Surprise { path: told.path.clone() });
+        }
+    }
+    Ok(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    fn manifest(entries: &[(&str, &[u8])]) -> Manifest {
+        let entries = entries
+            .iter()
+            .map(|(path, bytes)| Entry {
+                path: (*path).into(),
+                size: bytes.len() as u64,
+                sha256: format!("{:x}", Sha256::digest(bytes)),
+                uid: None,
+            })
+            .collect();
+        Manifest {
+            format: 1,
+            host: "h1".into(),
+            hostname: "h1".into(),
+            boot_id: "b".into(),
+            agent: "0".into(),
+            collected_at: 0.0,
+            data_root: "/srv".into(),
+            profile: "p".into(),
+            interval: 5.0,
+            processes: vec![],
+            entries,
+            sources: vec![],
+            warnings: vec![],
+        }
+    }
+
+    fn pack(manifest: &Manifest, entries: &[(&str, &[u8], tar::EntryType)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let text = serde_json::to_vec(manifest).expect("serialises");
+        let all = std::iter::once((MANIFEST, text.as_slice(), tar::EntryType::Regular))
+            .chain(entries.iter().copied());
+        for (path, bytes, kind) in all {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_entry_type(kind);
+            // Past the builder's own checks: a hostile host does not use them.
+            header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_cksum();
+            tar.append(&header, bytes).expect("appends");
+        }
+        tar.into_inner().and_then(GzEncoder::finish).expect("packs")
+    }
+
+    fn verify(bytes: &[u8]) -> Result<VerifiedBundle, BundleError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut spool = Spool::new(folder.path()).expect("spools");
+        spool.write(bytes).expect("writes");
+        spool.verify("h1")
+    }
+
+    const REGULAR: tar::EntryType = tar::EntryType::Regular;
+
+    #[test]
+    fn a_true_bundle_gets_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = pack(&manifest(&[("data/a", b"xyz")]), &[("data/a", b"xyz", REGULAR)]);
+        let mut spool = Spool::new(folder.path()).expect("spools");
+        spool.write(&bytes).expect("writes");
+        let path = spool.verify("h1").expect("true").place(folder.path(), 1).expect("places");
+        assert_eq!(fs_err::read(&path).expect("reads"), bytes);
+        assert_eq!(fs_err::read_dir(folder.path()).expect("lists").count(), 1, "no spool is left");
+    }
+
+    #[test]
+    fn every_lie_has_its_own_name() {
+        let told = manifest(&[("data/a", b"xyz")]);
+        assert!(matches!(
+            verify(&pack(&told, &[("data/a", b"xyZ", REGULAR)])),
+            Err(BundleError::Digest { .. })
+        ));
+        assert!(matches!(verify(&pack(&told, &[("data/a", b"xy", REGULAR)])), Err(BundleError::Size { .. })));
+        assert!(matches!(
+            verify(&pack(&told, &[("data/b", b"xyz", REGULAR)])),
+            Err(BundleError::Surprise { .. })
+        ));
+        assert!(matches!(verify(&pack(&told, &[])), Err(BundleError::Missing { .. })));
+        let twice = [("data/a", &b"xyz"[..], REGULAR), ("data/a", &b"xyz"[..], REGULAR)];
+        assert!(matches!(verify(&pack(&told, &twice)), Err(BundleError::Surprise { .. })));
+        assert!(matches!(
+            verify(&pack(&told, &[("data/a", b"", tar::EntryType::Symlink)])),
+            Err(BundleError::NotAFile { .. })
+        ));
+        assert!(matches!(
+            verify(&pack(&told, &[("../../etc/cron.d/x", b"xyz", REGULAR)])),
+            Err(BundleError::Entry(_))
+        ));
+        assert!(matches!(verify(&pack(&manifest(&[("../x", b"")]), &[])), Err(BundleError::Entry(_))));
+        let mut other = told.clone();
+        other.host = "h2".into();
+        assert!(matches!(
+            verify(&pack(&other, &[("data/a", b"xyz", REGULAR)])),
+            Err(BundleError::WrongHost { .. })
+        ));
+        let mut newer = told.clone();
+        newer.format = 99;
+        assert!(matches!(verify(&pack(&newer, &[])), Err(BundleError::Format(_))));
+        let mut huge = told;
+        huge.entries[0].size = u64::MAX / 2;
+        assert!(matches!(verify(&pack(&huge, &[])), Err(BundleError::Limit { .. })));
+        assert!(matches!(verify(b"no gzip at all"), Err(BundleError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_flipped_or_missing_byte_anywhere_is_noticed() {
+        let bytes = pack(&manifest(&[("data/a", b"xyz")]), &[("data/a", b"xyz", REGULAR)]);
+        for at in 10..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x10;
+            // What remains readable must still say the same.
+            if let Ok(bundle) = verify(&flipped) {
+                assert_eq!(bundle.manifest.entries.len(), 1, "byte {at}");
+            }
+            assert!(verify(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

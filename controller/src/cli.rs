@@ -1,0 +1,103 @@
+//! The command line: words only. What they come to is decided in `command/`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::command;
+
+/// Code coverage of long-running Python services on many real hosts
+#[derive(Debug, Parser)]
+#[command(name = "pulpcov", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 ok, 1 internal error, 2 usage or inventory, 3 a gate is not met, 4 some hosts failed or were unreachable";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Act on the hosts of an Ansible inventory
+    #[command(subcommand)]
+    Fleet(Fleet),
+    /// Combine data files into one that coverage.py reads
+    Combine(command::combine::Args),
+    /// Report from run directories, bundles or data files
+    Report(command::report::Args),
+    /// Run the whole of it on this machine: three hosts on loopback, a service, a report
+    Demo(command::demo::Args),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fleet {
+    /// Put agent and hook on every host
+    Install(command::install::Args),
+    /// Show who records, who does not, and why
+    Status(command::status::Args),
+    /// Fetch every host's data, stopping nothing
+    Collect(command::collect::Args),
+    /// Collect, then report
+    Report(command::fleet_report::Args),
+    /// Start, stop or restart the services
+    Services(command::services::Args),
+    /// Put every host back as it was
+    Uninstall(command::uninstall::Args),
+}
+
+/// Which hosts, and how to reach them
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FleetArgs {
+    /// Ansible YAML inventory
+    #[arg(value_name = "INVENTORY")]
+    pub(crate) inventory: PathBuf,
+    /// Hosts to act on, as an Ansible host pattern
+    #[arg(short, long, value_name = "PATTERN", default_value = "all")]
+    pub(crate) limit: String,
+    /// Hosts to act on at once
+    #[arg(short, long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) forks: u16,
+    /// User for hosts whose inventory names none
+    #[arg(short, long, value_name = "USER", help_heading = "Connection")]
+    pub(crate) user: Option<String>,
+    /// Private key for hosts whose inventory names none
+    #[arg(long, value_name = "FILE", help_heading = "Connection")]
+    pub(crate) private_key: Option<PathBuf>,
+    /// File with the passphrase of private keys that want one; asked on a terminal otherwise
+    #[arg(long, value_name = "FILE", help_heading = "Connection")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Known hosts, instead of the user's and the system's files (can be repeated)
+    #[arg(long, value_name = "FILE", help_heading = "Connection")]
+    pub(crate) known_hosts: Vec<PathBuf>,
+    /// Become root with sudo on every host
+    #[arg(short, long, help_heading = "Connection")]
+    pub(crate) r#become: bool,
+    /// Ask for the sudo password
+    #[arg(short = 'K', long, help_heading = "Connection", conflicts_with = "become_password_file")]
+    pub(crate) ask_become_pass: bool,
+    /// File with the sudo password
+    #[arg(long, value_name = "FILE", help_heading = "Connection")]
+    pub(crate) become_password_file: Option<PathBuf>,
+    /// Seconds to wait for a connection
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, help_heading = "Connection", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub(crate) connect_timeout: u64,
+    /// Seconds to wait for the login
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, help_heading = "Connection", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub(crate) auth_timeout: u64,
+    /// Seconds that a host may be silent in the middle of its work
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Connection", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub(crate) idle_timeout: u64,
+    /// Times to try a failed connection again
+    #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Connection")]
+    pub(crate) retries: u32,
+    /// Folder with the agents, instead of the one that came with pulpcov
+    #[arg(long, value_name = "DIR", env = "PULPCOV_AGENT_DIR", help_heading = "Connection")]
+    pub(crate) agent_dir: Option<PathBuf>,
+    /// Write what happens as JSON lines to stdout
+    #[arg(long, help_heading = "Output")]
+    pub(crate) jsonl: bool,
+    /// Show warnings and the recap only
+    #[arg(short, long, help_heading = "Output", conflicts_with = "jsonl")]
+    pub(crate) quiet: bool,
+}

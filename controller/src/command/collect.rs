@@ -1,0 +1,247 @@
+//! `pulpcov fleet collect`
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use pulpcov_protocol::bundle::EntryPath;
+use pulpcov_protocol::manifest::{Manifest, Source};
+use pulpcov_protocol::op::{Bundle, Collect, DEFAULT_LIB_ROOT, Erase, ErasedFile, Op, Want};
+use pulpcov_protocol::outcome::{CollectDetail, Detail};
+
+use super::reach::{Reach, exit_of, troubles};
+use crate::bundle_store::Spool;
+use crate::claims::Claims;
+use crate::cli::FleetArgs;
+use crate::exit::Exit;
+use crate::fleet::{Access, Done, Reporter};
+use crate::inventory::Host;
+use crate::remote_agent::{AgentError, Progressing, RemoteAgent};
+use crate::run_dir::RunDir;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// Run directory; one that exists is added to [default: runs/TIME, and runs/latest points at it]
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Seconds to wait for live processes to flush
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    pub(crate) flush_timeout: f64,
+    /// Leave the data on the hosts
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+struct Plan {
+    run: RunDir,
+    claims: Claims,
+    flush_timeout: f64,
+    keep: bool,
+}
+
+pub(crate) async fn run(args: Args) -> Result<Exit> {
+    let (exit, run) = collect(args).await?;
+    use std::io::Write;
+    writeln!(std::io::stdout().lock(), "{}", run.path.display())?;
+    Ok(exit)
+}
+
+/// Collects, and says how it went and where it lies.
+pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
+    let reach = Reach::new(&args.fleet)?;
+    let run = match &args.output {
+        Some(path) => RunDir::at(path),
+        None => RunDir::new_in(&PathBuf::from("runs")),
+    }?;
+    let plan = Arc::new(Plan {
+        run: run.clone(),
+        claims: already_here(&run)?,
+        flush_timeout: args.flush_timeout,
+        keep: args.keep,
+    });
+    let recap = reach
+        .run("collect", move |access, host, reporter| {
+            let plan = Arc::clone(&plan);
+            async move {
+                let result = collect_one(&access, &host, &reporter, &plan).await;
+                // Whatever it had promised and did not bring, others may bring.
+                plan.claims.give_back(&host.name);
+                result
+            }
+        })
+        .await?;
+    run.note(troubles(&recap)).context("cannot note how the hosts went")?;
+    Ok((exit_of(&recap), run))
+}
+
+/// Sources and analyses that earlier bundles of the run hold are not fetched again.
+fn already_here(run: &RunDir) -> Result<Claims> {
+    let claims = Claims::default();
+    for bundle in run.bundles()? {
+        let manifest = crate::bundle_store::read_bundle(&bundle, |_, _, _| Ok(()))
+            .with_context(|| format!("{} of this run", bundle.display()))?;
+        claims.keep(manifest.entries.into_iter().map(|entry| entry.path));
+    }
+    Ok(claims)
+}
+
+async fn collect_one(
+    access: &Access,
+    host: &Host,
+    reporter: &Reporter,
+    plan: &Plan,
+) -> Result<Done<()>, AgentError> {
+    let mut agent = access.open(host).await?;
+    let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
+    let mut flush_timeout = Some(plan.flush_timeout);
+    let (mut skip, mut files, mut bytes, mut erased) = (0, 0, 0, 0);
+    let mut warnings = Vec::new();
+    let (keys, processes) = loop {
+        // Only the first round flushes: the later ones fetch what did not fit.
+        let op =
+            Op::Collect(Collect { lib_root: lib_root.clone(), flush_timeout: flush_timeout.take(), skip });
+        let outcome = agent.call(&op, reporter).await?;
+        let Detail::Collect(listed) = outcome.pulpcov else {
+            return Err(AgentError::Unexpected("collect without its details".to_owned()));
+        };
+        warnings.extend(
+            outcome.warnings.into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
+        );
+        let manifest = fetch(&mut agent, host, reporter, plan, &listed).await?;
+        files += listed.data_files;
+        bytes += listed.data_bytes;
+        let gone = if plan.keep { 0 } else { erase(&mut agent, &lib_root, reporter, &manifest).await? };
+        erased += gone;
+        // What was erased no longer stands in the list; what was kept does.
+        skip += listed.data_files - gone.min(listed.data_files);
+        if listed.remaining == 0 || listed.data_files == 0 {
+            break (keys_of(&listed.sources), listed.processes.len());
+        }
+    };
+    settle(&mut agent, host, reporter, plan, &keys).await?;
+    agent.close().await;
+    let msg =
+        format!("{files} data files ({}) of {processes} processes, {erased} erased there", size_text(bytes));
+    Ok(Done { changed: files > 0, msg, warnings, data: () })
+}
+
+/// Fetches the listed data, and those sources and analyses that no other host is bringing.
+async fn fetch(
+    agent: &mut RemoteAgent,
+    host: &Host,
+    reporter: &Reporter,
+    plan: &Plan,
+    listed: &CollectDetail,
+) -> Result<Manifest, AgentError> {
+    let mine = plan.claims.promise(&host.name, keys_of(&listed.sources));
+    fetch_bundle(agent, host, reporter, plan, want(&mine), false).await
+}
+
+/// Brings what hosts had promised that then failed.
+async fn settle(
+    agent: &mut RemoteAgent,
+    host: &Host,
+    reporter: &Reporter,
+    plan: &Plan,
+    keys: &[String],
+) -> Result<(), AgentError> {
+    loop {
+        let mine = plan.claims.settle(&host.name, keys).await;
+        if mine.is_empty() {
+            return Ok(());
+        }
+        fetch_bundle(agent, host, reporter, plan, want(&mine), true).await?;
+    }
+}
+
+/// Spools, verifies, names. Only after this returns may anything be erased on the host.
+async fn fetch_bundle(
+    agent: &mut RemoteAgent,
+    host: &Host,
+    reporter: &Reporter,
+    plan: &Plan,
+    want: Want,
+    without_data: bool,
+) -> Result<Manifest, AgentError> {
+    let folder = plan
+        .run
+        .host_folder(&host.name)
+        .map_err(|error| AgentError::Failed { msg: error.to_string(), hint: None })?;
+    let mut spool = Spool::new(&folder)?;
+    let op = Op::Bundle(Bundle { host: host.name.clone(), want, without_data });
+    agent.fetch(&op, reporter, &mut |bytes| tokio::task::block_in_place(|| spool.write(bytes))).await?;
+    reporter.step("verifying");
+    let manifest = tokio::task::block_in_place(|| {
+        let verified = spool.verify(&host.name)?;
+        let manifest = verified.manifest.clone();
+        let number =
+            crate::run_dir::bundles_in(&folder).map_err(crate::bundle_store::BundleError::Store)?.len() + 1;
+        tracing::debug!(host = %host.name, bytes = verified.bytes, entries = manifest.entries.len(), "bundle verified");
+        verified.place(&folder, number)?;
+        Ok::<_, AgentError>(manifest)
+    })?;
+    plan.claims.keep(manifest.entries.iter().map(|entry| entry.path.clone()));
+    Ok(manifest)
+}
+
+/// Erases on the host what now lies here, each file named by its digest.
+async fn erase(
+    agent: &mut RemoteAgent,
+    lib_root: &str,
+    reporter: &Reporter,
+    manifest: &Manifest,
+) -> Result<u64, AgentError> {
+    let files: Vec<ErasedFile> = manifest
+        .entries
+        .iter()
+        .filter_map(|entry| match EntryPath::parse(&entry.path) {
+            Ok(EntryPath::Data(name)) => Some(ErasedFile { name, sha256: entry.sha256.clone() }),
+            _ => None,
+        })
+        .collect();
+    let records = manifest
+        .processes
+        .iter()
+        .map(|process| ErasedFile { name: process.record.clone(), sha256: process.record_sha256.clone() })
+        .collect();
+    let outcome =
+        agent.call(&Op::Erase(Erase { lib_root: lib_root.to_owned(), files, records }), reporter).await?;
+    match outcome.pulpcov {
+        Detail::Erase(detail) => Ok(detail.erased.len() as u64),
+        _ => Err(AgentError::Unexpected("erase without its details".to_owned())),
+    }
+}
+
+/// What a host's data needs besides itself, as paths of bundle entries.
+fn keys_of(sources: &[Source]) -> Vec<String> {
+    let mut keys: Vec<String> = sources
+        .iter()
+        .flat_map(|source| {
+            [EntryPath::Source(source.sha256.clone()), EntryPath::Analysis(source.analysis.clone())]
+        })
+        .map(|path| path.to_string())
+        .collect();
+    keys.sort();
+    keys.dedup();
+    keys
+}
+
+fn want(keys: &[String]) -> Want {
+    let (mut sources, mut analyses) = (Vec::new(), Vec::new());
+    for key in keys {
+        match EntryPath::parse(key) {
+            Ok(EntryPath::Source(sha256)) => sources.push(sha256),
+            Ok(EntryPath::Analysis(key)) => analyses.push(key),
+            _ => {}
+        }
+    }
+    Want::Only { sources, analyses }
+}
+
+fn size_text(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let bytes = bytes as f64;
+    if bytes < 1e6 { format!("{:.0} kB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
+}

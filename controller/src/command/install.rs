@@ -1,0 +1,108 @@
+//! `pulpcov fleet install`
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Result;
+use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Install, Op, Probe};
+use pulpcov_protocol::outcome::{Detail, Interpreter};
+use pulpcov_protocol::profile::Profile;
+
+use super::reach::{Reach, exit_of};
+use crate::cli::FleetArgs;
+use crate::exit::{Exit, usage};
+use crate::fleet::{Access, Done, Reporter};
+use crate::inventory::Host;
+use crate::profiles;
+use crate::remote_agent::{AgentError, Progressing};
+use crate::wheelhouse::Wheelhouse;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// Profile of hosts whose inventory sets no pulpcov_profile: a built-in name or a YAML file
+    #[arg(long, value_name = "NAME", default_value = profiles::DEFAULT)]
+    pub(crate) profile: String,
+    /// Folder with wheels of coverage, for hosts without a package index
+    #[arg(long, value_name = "DIR")]
+    pub(crate) wheelhouse: Option<PathBuf>,
+    /// Restart the profile's units, so that what runs already is recorded
+    #[arg(long)]
+    pub(crate) restart: bool,
+    /// Replace files of others where ours go; uninstall puts them back
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+struct Plan {
+    profiles: BTreeMap<String, Profile>,
+    wheelhouse: Option<Wheelhouse>,
+    restart: bool,
+    force: bool,
+}
+
+pub(crate) async fn run(args: Args) -> Result<Exit> {
+    let reach = Reach::new(&args.fleet)?;
+    let profiles = reach
+        .hosts
+        .iter()
+        .map(|host| Ok((host.name.clone(), profiles::of_host(host, &args.profile, &reach.folder)?)))
+        .collect::<Result<BTreeMap<_, _>, profiles::ProfileLoadError>>()
+        .map_err(usage)?;
+    let wheelhouse = args.wheelhouse.as_deref().map(Wheelhouse::open).transpose().map_err(usage)?;
+    let plan = Arc::new(Plan { profiles, wheelhouse, restart: args.restart, force: args.force });
+    let recap = reach
+        .run("install", move |access, host, reporter| {
+            let plan = Arc::clone(&plan);
+            async move { install(&access, &host, &reporter, &plan).await }
+        })
+        .await?;
+    Ok(exit_of(&recap))
+}
+
+async fn install(
+    access: &Access,
+    host: &Host,
+    reporter: &Reporter,
+    plan: &Plan,
+) -> Result<Done<()>, AgentError> {
+    let mut agent = access.open(host).await?;
+    let Some(profile) = plan.profiles.get(&host.name).cloned() else {
+        return Err(AgentError::Failed { msg: "it has no profile".to_owned(), hint: None });
+    };
+    let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
+    let mut wheels = Vec::new();
+    if let Some(wheelhouse) = &plan.wheelhouse {
+        reporter.step("looking at the interpreters");
+        let probe = Probe {
+            lib_root: lib_root.clone(),
+            units: profile.units.clone(),
+            interpreters: host.pulpcov.interpreters.clone(),
+        };
+        let outcome = agent.call(&Op::Probe(probe), reporter).await?;
+        let interpreters: Vec<Interpreter> = match outcome.pulpcov {
+            Detail::Probe(detail) => detail.interpreters,
+            _ => return Err(AgentError::Unexpected("probe without interpreters".to_owned())),
+        };
+        wheels = wheelhouse
+            .for_host(&interpreters)
+            .map_err(|error| AgentError::Failed { msg: error.to_string(), hint: None })?;
+    }
+    let op = Op::Install(Box::new(Install {
+        lib_root,
+        data_root: host.pulpcov.data_root.clone(),
+        profile,
+        interpreters: host.pulpcov.interpreters.clone(),
+        host_label: host.pulpcov.host_label.clone(),
+        wheels: wheels.iter().map(|(wheel, _)| wheel.clone()).collect(),
+        wheelhouse: None,
+        restart: plan.restart,
+        force: plan.force,
+    }));
+    let streams: Vec<Vec<u8>> = wheels.into_iter().map(|(_, bytes)| bytes).collect();
+    let outcome = agent.call_with(&op, &streams, reporter).await?;
+    agent.close().await;
+    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: () })
+}

@@ -1,0 +1,13 @@
+//! One subcommand, one file: its words beside what it does.
+
+pub(crate) mod collect;
+pub(crate) mod combine;
+pub(crate) mod demo;
+pub(crate) mod fleet_report;
+pub(crate) mod install;
+pub(crate) mod report;
+pub(crate) mod services;
+pub(crate) mod status;
+pub(crate) mod uninstall;
+
+mod reach;

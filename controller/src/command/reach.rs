@@ -1,0 +1,171 @@
+//! From the words of a fleet command to its hosts, and from their ends to the exit code.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::agent_binary::{AgentBinaries, AgentBinaryError};
+use crate::cli::FleetArgs;
+use crate::event::{Event, Events};
+use crate::exit::{Exit, usage, usage_hint};
+use crate::fleet::{self, Access, Done, Reporter};
+use crate::inventory::{self, Host};
+use crate::progress::{self, Mode};
+use crate::recap::{Recap, Verdict};
+use crate::remote_agent::AgentError;
+use crate::ssh::{KeyRing, Limits, known_hosts};
+
+/// Events that wait for the screen.
+const EVENT_BUFFER: usize = 1024;
+
+/// Hosts, how to reach them, and how to show it.
+pub(super) struct Reach {
+    pub(super) hosts: Vec<Host>,
+    pub(super) access: Arc<Access>,
+    pub(super) forks: usize,
+    pub(super) mode: Mode,
+    /// Folder of the inventory: paths in it are relative to there.
+    pub(super) folder: PathBuf,
+    warnings: Vec<String>,
+}
+
+impl Reach {
+    pub(super) fn new(args: &FleetArgs) -> Result<Self> {
+        let inventory = inventory::load::load(&args.inventory).map_err(usage)?;
+        let names = inventory::select(&inventory, &args.limit)
+            .map_err(|error| usage(anyhow::anyhow!("--limit: {error}")))?;
+        let hosts: Vec<Host> = names
+            .iter()
+            .map(|name| inventory.host(name))
+            .collect::<Result<_, inventory::HostVarError>>()
+            .map_err(|error| {
+                usage_hint(
+                    anyhow::anyhow!("{}: {error}", args.inventory.display()),
+                    "leave the host out with --limit, or give the value as it is",
+                )
+            })?;
+        let access = access(args, &hosts)?;
+        let mode = match (args.jsonl, args.quiet) {
+            (true, _) => Mode::JsonLines,
+            (_, true) => Mode::Quiet,
+            _ if std::io::stderr().is_terminal() && std::env::var_os("CI").is_none() => Mode::Bars,
+            _ => Mode::Lines,
+        };
+        let folder = args.inventory.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self {
+            hosts,
+            access: Arc::new(access),
+            forks: args.forks.into(),
+            mode,
+            folder,
+            warnings: inventory.warnings,
+        })
+    }
+
+    /// Runs `job` on every host, shows it, and writes the recap.
+    pub(super) async fn run<T, F, R>(self, command: &'static str, job: F) -> Result<Recap<T>>
+    where
+        T: Send + 'static,
+        F: Fn(Arc<Access>, Arc<Host>, Reporter) -> R + Clone + Send + 'static,
+        R: Future<Output = Result<Done<T>, AgentError>> + Send,
+    {
+        let (events, shown) = tokio::sync::mpsc::channel(EVENT_BUFFER);
+        let screen = tokio::spawn(progress::show(self.mode, shown));
+        begin(&events, command, self.hosts.len(), self.warnings).await;
+        let access = self.access;
+        let recap = fleet::run(self.hosts, self.forks, &events, move |host, reporter| {
+            job(Arc::clone(&access), host, reporter)
+        })
+        .await;
+        drop(events);
+        screen.await.context("the progress display failed")?;
+        if self.mode == Mode::JsonLines {
+            writeln!(std::io::stdout().lock(), "{}", recap.to_json())?;
+        } else {
+            recap.write(&mut std::io::stderr().lock())?;
+        }
+        Ok(recap)
+    }
+}
+
+async fn begin(events: &Events, command: &'static str, hosts: usize, warnings: Vec<String>) {
+    let _ = events.send(Event::Started { command, hosts }).await;
+    for text in warnings {
+        let _ = events.send(Event::Warning { host: None, text }).await;
+    }
+}
+
+/// The exit code of a fleet command.
+pub(super) fn exit_of<T>(recap: &Recap<T>) -> Exit {
+    if recap.has_bad() { Exit::HostsFailed } else { Exit::Ok }
+}
+
+/// Host to what is wrong with it, for the run directory.
+pub(super) fn troubles<T>(recap: &Recap<T>) -> std::collections::BTreeMap<String, Option<String>> {
+    let trouble =
+        |verdict: Verdict, msg: &str| verdict.is_bad().then(|| format!("{}: {msg}", verdict.word()));
+    recap.0.iter().map(|(host, status)| (host.clone(), trouble(status.verdict, &status.msg))).collect()
+}
+
+fn access(args: &FleetArgs, hosts: &[Host]) -> Result<Access> {
+    let files =
+        if args.known_hosts.is_empty() { known_hosts::default_files() } else { args.known_hosts.clone() };
+    for file in &args.known_hosts {
+        // A file that was named and is not there is a slip; one of the defaults may well be absent.
+        std::fs::metadata(file)
+            .map_err(|error| usage(anyhow::anyhow!("--known-hosts {}: {error}", file.display())))?;
+    }
+    let known = known_hosts::load(&files).map_err(usage)?;
+    let passphrase_file = args.passphrase_file.as_deref().map(read_secret).transpose()?;
+    let mut passphrase = |path: &Path| {
+        passphrase_file.clone().or_else(|| ask(&format!("Passphrase for {}: ", path.display())))
+    };
+    let keys = hosts.iter().filter_map(|host| host.private_key.clone()).chain(args.private_key.clone());
+    let ring = KeyRing::load(keys, &mut passphrase)
+        .map_err(|error| usage_hint(error, "use --passphrase-file, or load the key into ssh-agent"))?;
+    let sudo_password = match &args.become_password_file {
+        Some(file) => Some(read_secret(file)?),
+        None if args.ask_become_pass => Some(ask("sudo password: ").ok_or_else(|| {
+            usage_hint(
+                anyhow::anyhow!("there is no terminal to ask for the sudo password"),
+                "use --become-password-file",
+            )
+        })?),
+        None => None,
+    };
+    let agents = AgentBinaries::find(args.agent_dir.as_deref()).map_err(|error| match error {
+        AgentBinaryError::NotFound { .. } => {
+            usage_hint(error, "build the agents, or name their folder with --agent-dir")
+        }
+        error @ AgentBinaryError::Read(_) => usage(error),
+    })?;
+    Ok(Access {
+        ring,
+        known: Arc::new(known),
+        agents,
+        limits: Limits {
+            connect: Duration::from_secs(args.connect_timeout),
+            auth: Duration::from_secs(args.auth_timeout),
+            idle: Duration::from_secs(args.idle_timeout),
+        },
+        retries: args.retries,
+        user: args.user.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "root".to_owned()),
+        private_key: args.private_key.clone(),
+        sudo_password,
+        r#become: args.r#become,
+    })
+}
+
+/// The first line of a file of secrets.
+fn read_secret(file: &Path) -> Result<String> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| usage(anyhow::anyhow!("cannot read {}: {error}", file.display())))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn ask(prompt: &str) -> Option<String> {
+    std::io::stdin().is_terminal().then(|| rpassword::prompt_password(prompt).ok()).flatten()
+}

@@ -1,0 +1,144 @@
+//! `pulpcov report`
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use pulpcov_coverage::numbers::display_percent;
+use pulpcov_coverage::render::json::{About, render_json};
+use pulpcov_coverage::render::text::render_text;
+use pulpcov_coverage::report::Report;
+
+use crate::exit::{Exit, usage, usage_hint};
+use crate::fleet::error_chain;
+use crate::{data_inputs, fleet_report, local_report, run_dir};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Run directories or bundles; with --python, data files or folders of them
+    #[arg(value_name = "RUN", required = true)]
+    inputs: Vec<PathBuf>,
+    /// Report data files of this machine, analysed by this Python's coverage
+    #[arg(long, value_name = "PYTHON")]
+    python: Option<String>,
+    /// With --python, leave out sources that cannot be analysed
+    #[arg(short, long, requires = "python")]
+    ignore_errors: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What to write where, and which gates to check
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Output {
+    /// Write coverage.py's JSON report, with the hosts; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    json: Option<PathBuf>,
+    /// Write the text table; - is stdout, and the default where nothing else is written
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    text: Option<PathBuf>,
+    /// Exit with 3 where less than this percentage is covered
+    #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
+    fail_under: Option<f64>,
+    /// Exit with 3 where the report lacks a process or a host
+    #[arg(long, help_heading = "Gates")]
+    require_complete: bool,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Exit> {
+    for input in &args.inputs {
+        std::fs::metadata(input).map_err(|error| usage(anyhow::anyhow!("{}: {error}", input.display())))?;
+    }
+    match &args.python {
+        Some(python) => of_data(args, python),
+        None => of_runs(&args.inputs, &args.output),
+    }
+}
+
+/// The report of run directories and bundles.
+pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output) -> Result<Exit> {
+    let made = fleet_report::make(inputs).map_err(|error| match error {
+        fleet_report::FleetReportError::Nothing(_) => {
+            usage_hint(error, "for data files of this machine, name its Python with --python")
+        }
+        error => usage(anyhow::anyhow!(error_chain(&error))),
+    })?;
+    warn(&made.warnings);
+    let headline = made.ledger.headline();
+    let about = About { timestamp: jiff::Timestamp::now().to_string(), hosts: made.ledger.to_json() };
+    write(&made.report, Some(&headline), &about, output)?;
+    let complete = !output.require_complete || made.ledger.is_complete();
+    if !complete {
+        say(&format!("error: not complete: {headline}"));
+    }
+    Ok(gate(&made.report, output, complete))
+}
+
+fn of_data(args: &Args, python: &str) -> Result<Exit> {
+    if args.output.require_complete {
+        return Err(usage(anyhow::anyhow!(
+            "--require-complete wants a run: data files alone do not tell who is missing"
+        )));
+    }
+    let (data, _) = data_inputs::combine(&args.inputs, false)
+        .map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
+    let cwd = std::env::current_dir().context("there is no working directory")?;
+    let (report, warnings) =
+        local_report::make(&data, python, &cwd, args.ignore_errors).map_err(|error| match error {
+            local_report::LocalReportError::Source { .. } => {
+                usage_hint(error, "--ignore-errors leaves such sources out")
+            }
+            error => usage(anyhow::anyhow!(error_chain(&error))),
+        })?;
+    warn(&warnings);
+    let about = About { timestamp: jiff::Timestamp::now().to_string(), ..About::default() };
+    write(&report, None, &about, &args.output)?;
+    Ok(gate(&report, &args.output, true))
+}
+
+fn write(report: &Report, headline: Option<&str>, about: &About, output: &Output) -> Result<()> {
+    if let Some(path) = &output.json {
+        write_to(path, |out| render_json(report, about, out))?;
+    }
+    let stdout = PathBuf::from("-");
+    let text = output.text.as_ref().or(if output.json.is_none() { Some(&stdout) } else { None });
+    if let Some(path) = text {
+        write_to(path, |out| {
+            if let Some(headline) = headline {
+                writeln!(out, "{headline}\n")?;
+            }
+            render_text(report, out)
+        })?;
+    }
+    Ok(())
+}
+
+fn write_to(path: &Path, render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+    if path == Path::new("-") {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        return Ok(render(&mut out).and_then(|()| out.flush())?);
+    }
+    let mut bytes = Vec::new();
+    render(&mut bytes)?;
+    run_dir::write_whole(path, &bytes)
+        .map_err(|error| usage(anyhow::anyhow!("cannot write {}: {error}", path.display())))
+}
+
+fn gate(report: &Report, output: &Output, complete: bool) -> Exit {
+    let percent = report.totals().percent_covered();
+    let enough = output.fail_under.is_none_or(|wanted| percent >= wanted);
+    if let (Some(wanted), false) = (output.fail_under, enough) {
+        say(&format!("error: {}% is covered, --fail-under wants {wanted}%", display_percent(percent, 2)));
+    }
+    if enough && complete { Exit::Ok } else { Exit::GateNotMet }
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        say(&format!("warning: {}", crate::fleet::printable(warning)));
+    }
+}
+
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}

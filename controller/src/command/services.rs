@@ -1,0 +1,51 @@
+//! `pulpcov fleet services start|stop|restart`
+
+use anyhow::Result;
+use clap::ValueEnum;
+use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, ServiceAction, Services};
+
+use super::reach::{Reach, exit_of};
+use crate::cli::FleetArgs;
+use crate::exit::Exit;
+use crate::fleet::Done;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to do with the services
+    action: Action,
+    #[command(flatten)]
+    fleet: FleetArgs,
+    /// Unit to act on, instead of those of the installed profile (can be repeated)
+    #[arg(long = "unit", value_name = "UNIT")]
+    units: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Action {
+    Start,
+    Stop,
+    Restart,
+}
+
+pub(crate) async fn run(args: Args) -> Result<Exit> {
+    let action = match args.action {
+        Action::Start => ServiceAction::Start,
+        Action::Stop => ServiceAction::Stop,
+        Action::Restart => ServiceAction::Restart,
+    };
+    let reach = Reach::new(&args.fleet)?;
+    let units = args.units;
+    let recap = reach
+        .run("services", move |access, host, reporter| {
+            let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
+            let op = Op::Services(Services { lib_root, action, units: units.clone() });
+            async move {
+                let mut agent = access.open(&host).await?;
+                let outcome = agent.call(&op, &reporter).await?;
+                agent.close().await;
+                Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: () })
+            }
+        })
+        .await?;
+    Ok(exit_of(&recap))
+}

@@ -1,0 +1,110 @@
+//! `pulpcov fleet status`
+
+use std::io::Write;
+
+use anyhow::Result;
+use pulpcov_protocol::manifest::ProcessState;
+use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, Status};
+use pulpcov_protocol::outcome::{Detail, StatusDetail};
+use serde_json::json;
+
+use super::reach::{Reach, exit_of};
+use crate::cli::FleetArgs;
+use crate::exit::Exit;
+use crate::fleet::{Done, printable};
+use crate::progress::Mode;
+use crate::recap::Recap;
+use crate::remote_agent::AgentError;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    /// Write one JSON object to stdout instead of the table
+    #[arg(long, conflicts_with = "jsonl")]
+    json: bool,
+}
+
+pub(crate) async fn run(args: Args) -> Result<Exit> {
+    let reach = Reach::new(&args.fleet)?;
+    let mode = reach.mode;
+    let recap = reach
+        .run("status", |access, host, reporter| async move {
+            let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
+            let mut agent = access.open(&host).await?;
+            let outcome = agent.call(&Op::Status(Status { lib_root }), &reporter).await?;
+            agent.close().await;
+            let Detail::Status(data) = outcome.pulpcov else {
+                return Err(AgentError::Unexpected("status without its details".to_owned()));
+            };
+            Ok(Done { changed: false, msg: outcome.msg, warnings: outcome.warnings, data })
+        })
+        .await?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", to_json(&recap))?;
+    } else if mode != Mode::JsonLines {
+        write_table(&recap, &mut out)?;
+    }
+    Ok(exit_of(&recap))
+}
+
+fn to_json(recap: &Recap<StatusDetail>) -> serde_json::Value {
+    let hosts: serde_json::Map<String, serde_json::Value> = recap
+        .0
+        .iter()
+        .map(|(host, status)| {
+            (host.clone(), json!({"result": status.verdict, "msg": status.msg, "status": status.data}))
+        })
+        .collect();
+    json!({"hosts": hosts})
+}
+
+fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut rows = vec![["HOST", "PID", "ROLE", "UNIT", "STATE", "NOTE"].map(str::to_owned)];
+    for (host, status) in &recap.0 {
+        let Some(detail) = &status.data else { continue };
+        for process in &detail.processes {
+            let state = match process.state {
+                ProcessState::Live => "recording",
+                ProcessState::Ended => "ended",
+                ProcessState::Died => "died",
+            };
+            let note = match (&process.error, process.last_flush) {
+                (Some(error), _) => printable(error),
+                (None, None) => "nothing measured yet".to_owned(),
+                (None, Some(_)) => String::new(),
+            };
+            let unit = process.unit.clone().unwrap_or_default();
+            rows.push([
+                host.clone(),
+                process.pid.to_string(),
+                printable(&process.role),
+                printable(&unit),
+                state.to_owned(),
+                note,
+            ]);
+        }
+        for process in &detail.unrecorded {
+            rows.push([
+                host.clone(),
+                process.pid.to_string(),
+                String::new(),
+                printable(&process.unit),
+                "not recorded".to_owned(),
+                printable(&process.reason),
+            ]);
+        }
+    }
+    if rows.len() == 1 {
+        return Ok(());
+    }
+    let widths: [usize; 6] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for row in &rows {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
+    }
+    Ok(())
+}

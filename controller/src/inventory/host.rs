@@ -1,0 +1,274 @@
+//! One host to act on: how to reach it, how to become root, what to measure.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::groups::{Inventory, Vars};
+
+/// A host with everything that the inventory says of it.
+#[derive(Clone)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    /// Name or address to connect to.
+    pub(crate) address: String,
+    pub(crate) port: u16,
+    pub(crate) user: Option<String>,
+    pub(crate) private_key: Option<PathBuf>,
+    pub(crate) password: Option<String>,
+    pub(crate) r#become: Option<Become>,
+    pub(crate) pulpcov: PulpcovVars,
+}
+
+/// sudo, and its password where the inventory has one.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Become {
+    pub(crate) password: Option<String>,
+}
+
+/// `pulpcov_*` variables.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct PulpcovVars {
+    pub(crate) profile: Option<String>,
+    pub(crate) data_root: Option<String>,
+    pub(crate) lib_root: Option<String>,
+    pub(crate) host_label: Option<String>,
+    pub(crate) interpreters: Vec<String>,
+    pub(crate) branch: Option<bool>,
+    pub(crate) interval: Option<f64>,
+}
+
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum HostVarError {
+    #[error("host {host}: {variable} is {value}, which is no {wanted}")]
+    Type { host: String, variable: String, value: String, wanted: &'static str },
+    #[error("host {host}: {variable} is {what}, which is not read")]
+    Unsupported { host: String, variable: String, what: String },
+}
+
+impl Inventory {
+    /// What the variables of `name` come to. A variable that would change how the host is reached and
+    /// that is not understood is refused: going to the wrong host, or as the wrong user, is worse.
+    pub(crate) fn host(&self, name: &str) -> Result<Host, HostVarError> {
+        let vars = self.vars_of(name);
+        let get = Getter { host: name, vars: &vars };
+        get.refuse_what_is_not_understood()?;
+        let address = get.text(&["ansible_host", "ansible_ssh_host"])?.unwrap_or_else(|| name.to_owned());
+        let port = get.port(&["ansible_port", "ansible_ssh_port"])?.unwrap_or(22);
+        let r#become = get.flag(&["ansible_become"])?.unwrap_or(false);
+        let password = get.text(&["ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"])?;
+        let mut interpreters = get.list("pulpcov_interpreters")?;
+        if interpreters.is_empty() {
+            let named = get.text(&["ansible_python_interpreter"])?;
+            interpreters.extend(named.filter(|python| python.starts_with('/')));
+        }
+        Ok(Host {
+            name: name.to_owned(),
+            address,
+            port,
+            user: get.text(&["ansible_user", "ansible_ssh_user"])?,
+            private_key: get
+                .text(&["ansible_private_key_file", "ansible_ssh_private_key_file"])?
+                .map(expand_home),
+            password: get.text(&["ansible_password", "ansible_ssh_pass", "ansible_ssh_password"])?,
+            r#become: r#become.then_some(Become { password }),
+            pulpcov: PulpcovVars {
+                profile: get.text(&["pulpcov_profile"])?,
+                data_root: get.text(&["pulpcov_data_root"])?,
+                lib_root: get.text(&["pulpcov_lib_root"])?,
+                host_label: get.text(&["pulpcov_host_label"])?,
+                interpreters,
+                branch: get.flag(&["pulpcov_branch"])?,
+                interval: get.number("pulpcov_interval")?,
+            },
+        })
+    }
+}
+
+fn expand_home(path: String) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
+/// Reads variables by their names, the last set of several winning, as Ansible does.
+struct Getter<'a> {
+    host: &'a str,
+    vars: &'a Vars,
+}
+
+impl Getter<'_> {
+    fn find(&self, names: &[&str]) -> Result<Option<(String, Value)>, HostVarError> {
+        let Some((name, value)) = names.iter().rev().find_map(|name| Some((*name, self.vars.get(*name)?)))
+        else {
+            return Ok(None);
+        };
+        if value.get("__ansible_vault").is_some() {
+            return Err(self.unsupported(name, "a vault-encrypted value"));
+        }
+        let value = match value.get("__ansible_unsafe") {
+            Some(literal) => literal.clone(),
+            None if value.as_str().is_some_and(|text| text.contains("{{") || text.contains("{%")) => {
+                return Err(self.unsupported(name, &format!("the template {value}")));
+            }
+            None => value.clone(),
+        };
+        Ok(Some((name.to_owned(), value)).filter(|(_, value)| !value.is_null()))
+    }
+
+    fn unsupported(&self, variable: &str, what: &str) -> HostVarError {
+        HostVarError::Unsupported {
+            host: self.host.to_owned(),
+            variable: variable.to_owned(),
+            what: what.to_owned(),
+        }
+    }
+
+    fn wrong(&self, variable: String, value: &Value, wanted: &'static str) -> HostVarError {
+        HostVarError::Type { host: self.host.to_owned(), variable, value: value.to_string(), wanted }
+    }
+
+    fn text(&self, names: &[&str]) -> Result<Option<String>, HostVarError> {
+        match self.find(names)? {
+            None => Ok(None),
+            Some((_, Value::String(text))) => Ok(Some(text)),
+            Some((_, Value::Number(number))) => Ok(Some(number.to_string())),
+            Some((name, other)) => Err(self.wrong(name, &other, "text")),
+        }
+    }
+
+    fn flag(&self, names: &[&str]) -> Result<Option<bool>, HostVarError> {
+        let Some((name, value)) = self.find(names)? else { return Ok(None) };
+        match &value {
+            Value::Bool(flag) => Ok(Some(*flag)),
+            Value::Number(n) if n.as_i64() == Some(1) => Ok(Some(true)),
+            Value::Number(n) if n.as_i64() == Some(0) => Ok(Some(false)),
+            Value::String(text) => match text.to_ascii_lowercase().as_str() {
+                "yes" | "true" | "on" | "1" | "y" | "t" => Ok(Some(true)),
+                "no" | "false" | "off" | "0" | "n" | "f" => Ok(Some(false)),
+                _ => Err(self.wrong(name, &value, "yes or no")),
+            },
+            _ => Err(self.wrong(name, &value, "yes or no")),
+        }
+    }
+
+    fn port(&self, names: &[&str]) -> Result<Option<u16>, HostVarError> {
+        let Some((name, value)) = self.find(names)? else { return Ok(None) };
+        let port = match &value {
+            Value::Number(n) => n.as_u64().and_then(|n| u16::try_from(n).ok()),
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        port.filter(|&port| port > 0).map(Some).ok_or_else(|| self.wrong(name, &value, "port"))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>, HostVarError> {
+        let Some((name, value)) = self.find(&[name])? else { return Ok(None) };
+        let number = value.as_f64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+        number.map(Some).ok_or_else(|| self.wrong(name, &value, "number"))
+    }
+
+    fn list(&self, name: &str) -> Result<Vec<String>, HostVarError> {
+        match self.find(&[name])? {
+            None => Ok(Vec::new()),
+            Some((_, Value::String(one))) => Ok(vec![one]),
+            Some((name, Value::Array(items))) => items
+                .iter()
+                .map(|item| {
+                    item.as_str().map(str::to_owned).ok_or_else(|| self.wrong(name.clone(), item, "text"))
+                })
+                .collect(),
+            Some((name, other)) => Err(self.wrong(name, &other, "list of texts")),
+        }
+    }
+
+    fn refuse_what_is_not_understood(&self) -> Result<(), HostVarError> {
+        match self.text(&["ansible_connection"])?.as_deref() {
+            None | Some("ssh" | "smart" | "paramiko" | "ansible.builtin.ssh") => {}
+            Some(other) => return Err(self.unsupported("ansible_connection", other)),
+        }
+        match self.text(&["ansible_become_method"])?.as_deref() {
+            None | Some("sudo" | "ansible.builtin.sudo") => {}
+            Some(other) => return Err(self.unsupported("ansible_become_method", other)),
+        }
+        if let Some(user) =
+            self.text(&["ansible_become_user", "ansible_sudo_user"])?.filter(|user| user != "root")
+        {
+            return Err(self.unsupported("ansible_become_user", &user));
+        }
+        for name in ["ansible_host_key_checking", "ansible_ssh_host_key_checking"] {
+            if self.flag(&[name])? == Some(false) {
+                return Err(self.unsupported(name, "off: host keys are always checked"));
+            }
+        }
+        for name in [
+            "ansible_ssh_args",
+            "ansible_ssh_common_args",
+            "ansible_ssh_extra_args",
+            "ansible_ssh_executable",
+            "ansible_private_key",
+            "ansible_ssh_private_key",
+            "ansible_become_exe",
+            "ansible_sudo_exe",
+            "ansible_become_flags",
+            "ansible_sudo_flags",
+        ] {
+            if let Some(value) = self.text(&[name])?.filter(|value| !value.trim().is_empty()) {
+                return Err(self.unsupported(name, &format!("{value:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::yaml;
+
+    fn host(vars: &str) -> Result<Host, HostVarError> {
+        let text = format!("all:\n  hosts:\n    h1: {{{vars}}}\n");
+        Inventory::from_node(&yaml::parse(&text).expect("parses").root.expect("root"))
+            .expect("inventory")
+            .host("h1")
+    }
+
+    #[test]
+    fn the_last_alias_wins_and_texts_count_as_numbers() {
+        let host = host("ansible_host: a, ansible_ssh_host: b, ansible_port: '2200', ansible_become: 'yes', ansible_user: u").expect("fine");
+        assert_eq!((host.address.as_str(), host.port, host.user.as_deref()), ("b", 2200, Some("u")));
+        assert!(host.r#become.is_some());
+    }
+
+    #[test]
+    fn what_would_lead_elsewhere_is_refused_by_name() {
+        for vars in [
+            "ansible_connection: docker",
+            "ansible_become_method: su",
+            "ansible_become_user: pulp",
+            "ansible_host_key_checking: no",
+            "ansible_ssh_common_args: '-o ProxyJump=x'",
+            "ansible_host: '{{ other }}'",
+            "ansible_port: 99999",
+            "ansible_host: [a]",
+            "ansible_become_password: !vault abc",
+        ] {
+            let error = host(vars).err().unwrap_or_else(|| panic!("{vars} was taken"));
+            let variable = vars.split(':').next().expect("a name");
+            assert!(error.to_string().contains(variable) && error.to_string().contains("h1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unsafe_text_is_taken_as_it_is() {
+        assert_eq!(
+            host("ansible_become_password: !unsafe '{{x}}', ansible_become: true")
+                .expect("fine")
+                .r#become
+                .and_then(|b| b.password)
+                .as_deref(),
+            Some("{{x}}")
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! Profiles by name: those built in, and files of the user's.
+
+use std::path::{Path, PathBuf};
+
+use pulpcov_protocol::profile::{Profile, ProfileError};
+
+use crate::inventory::Host;
+
+const BUILT_IN: [(&str, &str); 1] = [("pulp3", include_str!("../profiles/pulp3.yml"))];
+
+/// What hosts get where neither inventory nor command line names a profile.
+pub(crate) const DEFAULT: &str = "pulp3";
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProfileLoadError {
+    #[error("cannot read profile {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("profile {name}: {reason}")]
+    Damaged { name: String, reason: String },
+    #[error(transparent)]
+    Invalid(#[from] ProfileError),
+    #[error("{name:?} is no built-in profile (there is {}) and no path of a YAML file", BUILT_IN.map(|(name, _)| name).join(", "))]
+    Unknown { name: String },
+}
+
+/// The profile of a host: the inventory's word, else `default`, with the host's own settings put in.
+/// Paths are relative to the inventory's folder.
+pub(crate) fn of_host(host: &Host, default: &str, folder: &Path) -> Result<Profile, ProfileLoadError> {
+    let mut profile = by_name(host.pulpcov.profile.as_deref().unwrap_or(default), folder)?;
+    if let Some(branch) = host.pulpcov.branch {
+        profile.branch = branch;
+    }
+    if let Some(interval) = host.pulpcov.interval {
+        profile.interval = interval;
+    }
+    profile.check()?;
+    Ok(profile)
+}
+
+fn by_name(name: &str, folder: &Path) -> Result<Profile, ProfileLoadError> {
+    let text = match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
+        Some((_, text)) => (*text).to_owned(),
+        None if name.contains('/') || name.ends_with(".yml") || name.ends_with(".yaml") => {
+            let path = folder.join(name);
+            std::fs::read_to_string(&path).map_err(|source| ProfileLoadError::Read { path, source })?
+        }
+        None => return Err(ProfileLoadError::Unknown { name: name.to_owned() }),
+    };
+    serde_yaml::from_str(&text)
+        .map_err(|error| ProfileLoadError::Damaged { name: name.to_owned(), reason: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_profile_is_usable() {
+        for (name, _) in BUILT_IN {
+            by_name(name, Path::new("")).expect("parses").check().expect("usable");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_says_what_there_is() {
+        let error = by_name("plup3", Path::new("")).expect_err("unknown");
+        assert!(error.to_string().contains("pulp3"), "{error}");
+    }
+}

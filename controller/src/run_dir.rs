@@ -1,0 +1,148 @@
+//! A run directory: the tarballs as pulled, and who was asked. It is all that a report needs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Version of `run.json`.
+const FORMAT: u32 = 1;
+
+const RUN_FILE: &str = "run.json";
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RunDirError {
+    #[error("cannot make a run directory")]
+    Make(#[source] std::io::Error),
+    #[error("cannot read a run directory")]
+    Read(#[source] std::io::Error),
+    #[error("{path} is damaged: {reason}")]
+    Damaged { path: PathBuf, reason: String },
+    #[error("{path} has format {found}, this pulpcov reads {FORMAT}")]
+    Format { path: PathBuf, found: u32 },
+}
+
+/// Who was asked, and how it went the last time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RunFile {
+    format: u32,
+    pub(crate) pulpcov: String,
+    pub(crate) created: String,
+    /// Host to what is wrong with it; nothing where its data is here.
+    pub(crate) hosts: BTreeMap<String, Option<String>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct RunDir {
+    pub(crate) path: PathBuf,
+}
+
+impl RunDir {
+    /// The run directory at `path`: made where there is none, added to where there is one.
+    pub(crate) fn at(path: &Path) -> Result<Self, RunDirError> {
+        let run = Self { path: path.to_owned() };
+        fs_err::create_dir_all(path.join("hosts")).map_err(RunDirError::Make)?;
+        if !path.join(RUN_FILE).exists() {
+            let file = RunFile {
+                format: FORMAT,
+                pulpcov: env!("CARGO_PKG_VERSION").to_owned(),
+                created: jiff::Timestamp::now().to_string(),
+                hosts: BTreeMap::new(),
+            };
+            run.write_file(&file)?;
+        }
+        Ok(run)
+    }
+
+    /// A new run directory below `runs/`, and `runs/latest` pointing at it.
+    pub(crate) fn new_in(runs: &Path) -> Result<Self, RunDirError> {
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
+        let mut name = now.clone();
+        let mut n = 1;
+        while runs.join(&name).exists() {
+            n += 1;
+            name = format!("{now}-{n}");
+        }
+        let run = Self::at(&runs.join(&name))?;
+        let link = runs.join(".latest.new");
+        let _ = std::fs::remove_file(&link);
+        // A runs/latest that somebody made a real folder of stays; it is a convenience.
+        let _ = std::os::unix::fs::symlink(&name, &link)
+            .and_then(|()| std::fs::rename(&link, runs.join("latest")));
+        Ok(run)
+    }
+
+    pub(crate) fn is_one(path: &Path) -> bool {
+        path.join(RUN_FILE).is_file()
+    }
+
+    /// The folder of a host's bundles. Host names are plain file names: the inventory saw to it.
+    pub(crate) fn host_folder(&self, host: &str) -> Result<PathBuf, RunDirError> {
+        let folder = self.path.join("hosts").join(host);
+        fs_err::create_dir_all(&folder).map_err(RunDirError::Make)?;
+        Ok(folder)
+    }
+
+    pub(crate) fn read_file(&self) -> Result<RunFile, RunDirError> {
+        let path = self.path.join(RUN_FILE);
+        let text = fs_err::read(&path).map_err(RunDirError::Read)?;
+        let file: RunFile = serde_json::from_slice(&text)
+            .map_err(|error| RunDirError::Damaged { path: path.clone(), reason: error.to_string() })?;
+        if file.format != FORMAT {
+            return Err(RunDirError::Format { path, found: file.format });
+        }
+        Ok(file)
+    }
+
+    /// Notes how hosts went; hosts of earlier collects into this run stay noted.
+    pub(crate) fn note(&self, hosts: BTreeMap<String, Option<String>>) -> Result<(), RunDirError> {
+        let mut file = self.read_file()?;
+        file.hosts.extend(hosts);
+        self.write_file(&file)
+    }
+
+    fn write_file(&self, file: &RunFile) -> Result<(), RunDirError> {
+        let text = serde_json::to_vec_pretty(file).map_err(|error| RunDirError::Make(error.into()))?;
+        write_whole(&self.path.join(RUN_FILE), &text).map_err(RunDirError::Make)
+    }
+
+    /// Every bundle, in the order of hosts and numbers.
+    pub(crate) fn bundles(&self) -> Result<Vec<PathBuf>, RunDirError> {
+        let mut bundles = Vec::new();
+        for host in fs_err::read_dir(self.path.join("hosts")).map_err(RunDirError::Read)? {
+            let host = host.map_err(RunDirError::Read)?;
+            if host.path().is_dir() {
+                bundles.extend(bundles_in(&host.path()).map_err(RunDirError::Read)?);
+            }
+        }
+        bundles.sort();
+        Ok(bundles)
+    }
+}
+
+/// The bundles of one folder.
+pub(crate) fn bundles_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut bundles = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".tar.gz") && !name.starts_with('.') && path.is_file() {
+            bundles.push(path.clone());
+        }
+    }
+    bundles.sort();
+    Ok(bundles)
+}
+
+/// Writes a file whole or not at all: temporary file beside it, fsync, rename.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".pulpcov-").tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! SSH: the only part that names russh.
+
+mod auth;
+pub(crate) mod known_hosts;
+mod quick_ack;
+mod session;
+
+pub(crate) use auth::KeyRing;
+pub(crate) use session::{Channel, ChannelEvent, Limits, SshError, Target, connect};
