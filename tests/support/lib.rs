@@ -1,1 +1,7 @@
+//! Real peers for the tests: hosts with sshd, sudo and systemd, Pythons with coverage.py, a service.
 
+pub mod base;
+pub mod lab;
+pub mod programs;
+pub mod python;
+pub mod shop;

@@ -21,7 +21,9 @@ impl Inventory {
         }
         // Inline, it is a property of the group and no variable of its hosts.
         vars.remove("ansible_group_priority");
-        let mut put = |more: Option<&Vars>| vars.extend(more.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
+        let mut put = |more: Option<&Vars>| {
+            vars.extend(more.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())))
+        };
         // A trap of Ansible's: group_vars/all beats the inline variables of every other group.
         put(self.group_files.get("all"));
         for name in &groups {

@@ -1,0 +1,172 @@
+//! Five hosts, from the inventory to the report.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use pulpcov_tests::lab::{Lab, host_name};
+use pulpcov_tests::python;
+use serde_json::Value;
+
+fn json(path: &std::path::Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("a report")).expect("JSON")
+}
+
+/// Uses the shop, each host in its own way, so that only the union is the whole.
+fn exercise(lab: &mut Lab, hosts: usize) {
+    for i in 1..=hosts {
+        for _ in 0..8 {
+            lab.get(i, "/price/tea");
+        }
+        if i % 2 == 0 {
+            lab.get(i, "/price/tea?vip");
+            lab.get(i, "/price/nothing");
+        }
+        lab.post(i, &format!("/order/{}/3", if i % 2 == 0 { "bake" } else { "ship" }))
+            .expect("orders are taken");
+    }
+    for i in 1..=hosts {
+        lab.wait("the orders to be done", |lab| {
+            lab.get(i, "/done")
+                .and_then(|text| serde_json::from_str::<Value>(&text).ok())
+                .is_some_and(|v| v["done"].as_u64() >= Some(3))
+        });
+    }
+}
+
+/// The data files of all bundles of a run, unpacked to one folder.
+fn unpack_data(lab: &Lab, run: &str) -> std::path::PathBuf {
+    let folder = lab.path("unpacked");
+    fs::create_dir_all(&folder).expect("a folder");
+    for host in fs::read_dir(lab.path(run).join("hosts")).expect("hosts") {
+        for bundle in fs::read_dir(host.expect("host").path()).expect("bundles") {
+            let bundle = bundle.expect("bundle").path();
+            let status = Command::new("tar")
+                .arg("-xzf")
+                .arg(&bundle)
+                .arg("-C")
+                .arg(&folder)
+                .args(["--wildcards", "data/*"])
+                .status()
+                .expect("tar");
+            // A bundle that only brought sources has no data.
+            let _ = status;
+        }
+    }
+    folder.join("data")
+}
+
+/// `coverage combine` and `coverage json` of coverage.py itself, with the hosts' sources at their paths.
+fn reference_report(lab: &Lab, data: &std::path::Path) -> Value {
+    let python = python::reference();
+    let work = lab.path("reference");
+    fs::create_dir_all(&work).expect("a folder");
+    let files: Vec<_> = fs::read_dir(data).expect("data").map(|entry| entry.expect("entry").path()).collect();
+    assert!(!files.is_empty());
+    let rcfile = work.join("rc");
+    fs::write(
+        &rcfile,
+        format!(
+            "[run]\ndata_file = {}\n[paths]\nshop =\n    {}\n    /opt/shop/shop\n",
+            work.join("combined").display(),
+            lab.path("skeleton/opt/shop/shop").display()
+        ),
+    )
+    .expect("rc");
+    let cwd = lab.path("skeleton/opt/shop");
+    let run = |words: &[&str], files: &[std::path::PathBuf]| {
+        let output = Command::new(&python)
+            .args(["-m", "coverage"])
+            .args(words)
+            .arg("--rcfile")
+            .arg(&rcfile)
+            .args(files)
+            .current_dir(&cwd)
+            .output()
+            .expect("coverage");
+        assert!(
+            output.status.success(),
+            "{words:?}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    run(&["combine", "--keep", "-q"], &files);
+    let out = work.join("reference.json");
+    run(&["json", "-q", "-o", &out.to_string_lossy()], &[]);
+    json(&out)
+}
+
+#[test]
+fn five_hosts_give_one_report_that_is_coverage_pys_own() {
+    let mut lab = Lab::start(5);
+    lab.inventory("");
+    lab.wait_for_shop();
+    let before: Vec<_> = (1..=5).map(|i| lab.file_tree(i)).collect();
+    lab.install();
+    lab.wait_for_shop();
+    // A second install changes nothing and touches nothing.
+    let tree = lab.file_tree(1);
+    let wheels = python::wheelhouse();
+    let output = lab.pulpcov(&[
+        "fleet",
+        "install",
+        &lab.path("hosts.yml").to_string_lossy(),
+        "--known-hosts",
+        &lab.path("known_hosts").to_string_lossy(),
+        "--wheelhouse",
+        &wheels.to_string_lossy(),
+        "--restart",
+    ]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    assert!(words.contains("5 ok") && !words.contains("changed"), "{words}");
+    let without_data = |tree: Vec<String>| {
+        tree.into_iter().filter(|line| !line.contains("pulp_coverage")).collect::<Vec<_>>()
+    };
+    assert_eq!(without_data(tree), without_data(lab.file_tree(1)));
+
+    exercise(&mut lab, 5);
+    lab.fleet(0, "collect", &["-o", "run"]);
+    let report = lab.path("report.json");
+    let table = lab.pulpcov_ends(
+        0,
+        &["report", "run", "--json", &report.to_string_lossy(), "--text", "-", "--require-complete"],
+    );
+    assert!(table.contains("shop/catalogue.py") && table.contains("Hosts"), "{table}");
+
+    let data = unpack_data(&lab, "run");
+    let reference = reference_report(&lab, &data);
+    let ours = json(&report);
+    for (name, file) in reference["files"].as_object().expect("files") {
+        assert_eq!(&ours["files"][name], file, "{name}");
+    }
+    // What never ran counts too: coverage.py's own report of the same data does not know it.
+    for (name, file) in ours["files"].as_object().expect("files") {
+        if reference["files"].get(name).is_none() {
+            assert_eq!(file["summary"]["covered_lines"], 0, "{name}");
+        }
+    }
+    let names: BTreeSet<String> = fs::read_dir(&data)
+        .expect("data")
+        .map(|e| e.expect("entry").file_name().to_string_lossy().into_owned())
+        .collect();
+    for i in 1..=5 {
+        assert!(names.iter().any(|name| name.starts_with(&format!("data.{}.", host_name(i)))), "{names:?}");
+        assert!(ours["hosts"][host_name(i)]["files"]["shop/catalogue.py"]["executed_lines"].is_array());
+    }
+    let vip: Vec<bool> = (1..=5)
+        .map(|i| {
+            ours["hosts"][host_name(i)]["files"]["shop/catalogue.py"]["executed_lines"]
+                .as_array()
+                .expect("lines")
+                .contains(&Value::from(11))
+        })
+        .collect();
+    assert_eq!(vip, [false, true, false, true, false], "each host knows what it ran itself");
+
+    lab.fleet(0, "uninstall", &["--restart", "--erase-data"]);
+    for i in 1..=5 {
+        assert_eq!(lab.file_tree(i), before[i - 1], "{}", host_name(i));
+    }
+}

@@ -1,0 +1,139 @@
+//! The root image that all hosts of all labs share, read-only: built once for a machine.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+
+/// sudo's password of the user `ops`.
+pub const SUDO_PASSWORD: &str = "lab-sudo-pw";
+
+const RELEASE: &str = "bookworm";
+
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssh-server,sudo,python3,python3-venv,python3-flask,\
+python3-gunicorn,gunicorn,iproute2,procps,ca-certificates";
+
+/// Units that cost time or reach for the machine's devices.
+const MASKED: [&str; 21] = [
+    "systemd-udevd.service",
+    "systemd-udev-trigger.service",
+    "systemd-logind.service",
+    "console-getty.service",
+    "getty@.service",
+    "getty.target",
+    "systemd-remount-fs.service",
+    "systemd-firstboot.service",
+    "systemd-resolved.service",
+    "systemd-networkd.service",
+    "systemd-timesyncd.service",
+    "e2scrub_reap.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "fstrim.timer",
+    "e2scrub_all.timer",
+    "systemd-update-utmp.service",
+    "systemd-journal-flush.service",
+    "systemd-hwdb-update.service",
+    "systemd-sysusers.service",
+];
+
+/// Where the image is, built now if it is not there. Changing this file makes a new one.
+pub fn ensure() -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+        .context("there is no home to cache the image in")?
+        .join("pulpcov-tests");
+    fs::create_dir_all(&cache)?;
+    let digest = format!("{:x}", Sha256::digest(include_bytes!("base.rs")));
+    let image = cache.join(format!("base-{}", &digest[..12]));
+    // Two tests may want it at once; one builds.
+    let lock = fs::File::create(cache.join("lock"))?;
+    lock.lock()?;
+    if !image.exists() {
+        let _ = writeln!(std::io::stderr(), "building the hosts' root image (once, about two minutes)");
+        let building = cache.join(format!("building-{}", std::process::id()));
+        let built = build(&building);
+        if built.is_err() {
+            let _ = fs::remove_dir_all(&building);
+        }
+        built?;
+        fs::rename(&building, &image)?;
+    }
+    Ok(image)
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn build(root: &Path) -> Result<()> {
+    let targets = Command::new("apt-get")
+        .args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"])
+        .output()?;
+    let mirror = String::from_utf8_lossy(&targets.stdout)
+        .lines()
+        .next()
+        .map(str::to_owned)
+        .context("apt knows no mirror")?;
+    run(Command::new("debootstrap")
+        .args(["--variant=minbase", &format!("--include={PACKAGES}"), RELEASE])
+        .arg(root)
+        .arg(mirror))?;
+    let chroot = |words: &[&str]| run(Command::new("chroot").arg(root).args(words));
+    for user in ["deploy", "ops", "plain", "shop"] {
+        chroot(&["useradd", "-m", "-s", "/bin/bash", user])?;
+    }
+    chroot(&["sh", "-c", &format!("echo ops:{SUDO_PASSWORD} | chpasswd")])?;
+    let write = |path: &str, text: &str, mode: u32| -> Result<()> {
+        let path = root.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, text)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        Ok(())
+    };
+    write("etc/sudoers.d/lab", "deploy ALL=(ALL) NOPASSWD:ALL\nops ALL=(ALL) ALL\n", 0o440)?;
+    // Keys lie in one place that the lab fills for each host; the users' homes stay as they are.
+    write(
+        "etc/ssh/sshd_config.d/lab.conf",
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n\
+         HostKey /etc/ssh/ssh_host_ed25519_key\nAuthorizedKeysFile /etc/ssh/lab_authorized_keys\nUseDNS no\n",
+        0o644,
+    )?;
+    write(
+        "etc/systemd/journald.conf.d/lab.conf",
+        "[Journal]\nStorage=volatile\nRuntimeMaxUse=8M\nAudit=no\n",
+        0o644,
+    )?;
+    for empty in ["etc/machine-id", "etc/resolv.conf", "etc/fstab"] {
+        let _ = fs::remove_file(root.join(empty));
+        write(empty, "", 0o644)?;
+    }
+    let _ = fs::remove_file(root.join("etc/hostname"));
+    for unit in MASKED {
+        let link = root.join("etc/systemd/system").join(unit);
+        let _ = fs::remove_file(&link);
+        symlink("/dev/null", link)?;
+    }
+    for key in fs::read_dir(root.join("etc/ssh"))? {
+        let key = key?;
+        if key.file_name().to_string_lossy().starts_with("ssh_host_") {
+            fs::remove_file(key.path())?;
+        }
+    }
+    Ok(())
+}

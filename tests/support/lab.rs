@@ -1,0 +1,352 @@
+//! A lab: N real hosts on one machine, in namespaces. Each has its own network and address, host
+//! name, disk, processes, OpenSSH on port 22, sudo, and systemd as PID 1.
+//!
+//! The lab dies with the test, also on SIGKILL: it holds the other end of a pipe. Nothing of it is
+//! visible outside, so labs run side by side.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::{base, programs, python, shop};
+
+/// Size of a host's disk.
+pub const DISK_SIZE: &str = "400m";
+
+const PATIENCE: Duration = Duration::from_secs(150);
+
+pub fn host_name(i: usize) -> String {
+    format!("h{i}")
+}
+
+pub fn host_address(i: usize) -> String {
+    format!("10.77.{}.{}", i / 250, i % 250 + 1)
+}
+
+/// The control group of a lab's hosts: on this machine's unified hierarchy.
+pub fn cgroup(state: &Path) -> PathBuf {
+    let unified = Path::new("/sys/fs/cgroup/unified");
+    let root = if unified.is_dir() { unified } else { Path::new("/sys/fs/cgroup") };
+    root.join(format!("pulpcov-{}", state.file_name().unwrap_or_default().to_string_lossy()))
+}
+
+pub struct Lab {
+    state: TempDir,
+    /// Its stdin is what the lab lives by.
+    child: Child,
+    n: usize,
+}
+
+impl Lab {
+    /// Starts `n` hosts and waits until each answers.
+    pub fn start(n: usize) -> Self {
+        assert!(nix::unistd::geteuid().is_root(), "real hosts need root: run the tests as root");
+        let image = base::ensure().unwrap_or_else(|error| panic!("no root image for the hosts: {error:#}"));
+        let state = tempfile::Builder::new().prefix("lab.").tempdir().expect("a folder for the lab");
+        let path = state.path();
+        prepare(path, n, &image).unwrap_or_else(|error| panic!("cannot prepare a lab: {error:#}"));
+        let log = fs::File::create(path.join("log/lab")).expect("a log");
+        let child = Command::new(programs::lab())
+            .args(
+                [OsArg::from("up"), OsArg::from(path), OsArg::from(n.to_string().as_str())].map(|arg| arg.0),
+            )
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("the lab starts");
+        let mut lab = Self { state, child, n };
+        lab.wait("its hosts to answer", |lab| {
+            let ended = lab.child.try_wait().expect("a child").is_some();
+            assert!(!ended, "the lab ended: {}", lab.log());
+            lab.path("ready").exists()
+        });
+        lab
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.state.path().join(name)
+    }
+
+    fn log(&self) -> String {
+        let read = |name: &str| fs::read_to_string(self.path("log").join(name)).unwrap_or_default();
+        (1..=self.n).map(|i| read(&host_name(i))).fold(read("lab"), |all, log| all + &log)
+    }
+
+    /// Waits for `what`; the test fails where it does not come.
+    pub fn wait(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
+        let begin = Instant::now();
+        while !condition(self) {
+            assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn pid(&self) -> String {
+        fs::read_to_string(self.path("lab.pid")).expect("the lab runs")
+    }
+
+    /// A command of this machine in the lab's network.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.pid(), "-n", "--"]).arg(program);
+        command
+    }
+
+    /// A command on a host, as its root, without SSH.
+    pub fn on(&self, i: usize, words: &[&str]) -> Output {
+        let pid = fs::read_to_string(self.path("host").join(format!("{}.pid", host_name(i))))
+            .or_else(|_| self.host_pid(i))
+            .expect("the host runs");
+        let mut command = Command::new("nsenter");
+        command
+            .args(["-t", &self.pid(), "-m", "-p", "--", "nsenter", "-t", pid.trim(), "-a", "--"])
+            .args(words);
+        command.output().expect("nsenter runs")
+    }
+
+    /// The pid file lies on the lab's own mounts where a host's disk is mounted over it.
+    fn host_pid(&self, i: usize) -> std::io::Result<String> {
+        let path = self.path("host").join(format!("{}.pid", host_name(i)));
+        let output = Command::new("nsenter").args(["-t", &self.pid(), "-m", "cat"]).arg(path).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The same, which must succeed; its stdout.
+    pub fn shell(&self, i: usize, script: &str) -> String {
+        let output = self.on(i, &["sh", "-c", script]);
+        assert!(
+            output.status.success(),
+            "{} on {}: {}",
+            script,
+            host_name(i),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// pulpcov in the lab's network, with the lab's known hosts.
+    pub fn pulpcov(&self, words: &[&str]) -> Output {
+        self.pulpcov_command(words).output().expect("pulpcov runs")
+    }
+
+    pub fn pulpcov_command(&self, words: &[&str]) -> Command {
+        let mut command = self.command(programs::pulpcov());
+        command
+            .args(words)
+            .current_dir(self.state.path())
+            .env("HOME", self.path("home"))
+            .env_remove("SSH_AUTH_SOCK")
+            .env("CI", "true");
+        command
+    }
+
+    /// The same, which must end with `code`; its stdout.
+    pub fn pulpcov_ends(&self, code: i32, words: &[&str]) -> String {
+        let output = self.pulpcov(words);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "pulpcov {words:?}\n{stderr}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// An inventory of all hosts, for user `deploy`, with the shop's profile. `extra` are lines of `vars`.
+    pub fn inventory(&self, extra: &str) -> String {
+        let hosts: String = (1..=self.n)
+            .map(|i| format!("        {}: {{ansible_host: {}}}\n", host_name(i), host_address(i)))
+            .collect();
+        let text = format!(
+            "all:\n  vars:\n    ansible_user: deploy\n    ansible_become: true\n    ansible_ssh_private_key_file: {}\n    pulpcov_profile: {}\n{extra}  children:\n    shop:\n      hosts:\n{hosts}",
+            self.path("key").display(),
+            shop::profile().display(),
+        );
+        let path = self.path("hosts.yml");
+        fs::write(&path, text).expect("an inventory");
+        path.to_string_lossy().into_owned()
+    }
+
+    /// `fleet VERB` on the inventory with all that reaching the hosts takes.
+    pub fn fleet(&self, code: i32, verb: &str, words: &[&str]) -> String {
+        let inventory = self.path("hosts.yml").to_string_lossy().into_owned();
+        let known = self.path("known_hosts").to_string_lossy().into_owned();
+        let mut all = vec!["fleet", verb, &inventory, "--known-hosts", &known];
+        all.extend(words);
+        self.pulpcov_ends(code, &all)
+    }
+
+    /// Installs with the wheelhouse, restarting the service.
+    pub fn install(&self) {
+        let wheels = python::wheelhouse();
+        self.fleet(0, "install", &["--wheelhouse", &wheels.to_string_lossy(), "--restart"]);
+    }
+
+    /// Waits until the shop's web application answers.
+    pub fn wait_for_shop(&mut self) {
+        for i in 1..=self.n {
+            self.wait("the shop to answer", |lab| lab.get(i, "/cheapest").is_some());
+        }
+    }
+
+    /// GETs a path of a host's shop; `None` where it does not answer with 200.
+    pub fn get(&self, i: usize, path: &str) -> Option<String> {
+        self.http(i, "GET", path)
+    }
+
+    pub fn post(&self, i: usize, path: &str) -> Option<String> {
+        self.http(i, "POST", path)
+    }
+
+    fn http(&self, i: usize, method: &str, path: &str) -> Option<String> {
+        let url = format!("http://{}:8000{path}", host_address(i));
+        let output = self
+            .command("curl")
+            .args(["-sf", "--max-time", "10", "-X", method, &url])
+            .output()
+            .expect("curl runs");
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn in_lab(&self, words: &[&str]) {
+        let output = Command::new("nsenter")
+            .args(["-t", &self.pid(), "-m", "-n", "-p", "--"])
+            .args(words)
+            .output()
+            .expect("nsenter runs");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    // Faults.
+
+    /// Pulls the network cable.
+    pub fn link_down(&self, i: usize) {
+        self.in_lab(&["ip", "link", "set", &format!("v{i}"), "down"]);
+    }
+
+    pub fn link_up(&self, i: usize) {
+        self.in_lab(&["ip", "link", "set", &format!("v{i}"), "up"]);
+    }
+
+    pub fn stop_sshd(&self, i: usize) {
+        self.shell(i, "systemctl stop ssh");
+    }
+
+    pub fn start_sshd(&self, i: usize) {
+        self.shell(i, "systemctl start ssh");
+    }
+
+    /// Stops every process of the host at once.
+    pub fn freeze(&self, i: usize) {
+        fs::write(cgroup(self.state.path()).join(host_name(i)).join("cgroup.freeze"), "1").expect("freezes");
+    }
+
+    pub fn thaw(&self, i: usize) {
+        fs::write(cgroup(self.state.path()).join(host_name(i)).join("cgroup.freeze"), "0").expect("thaws");
+    }
+
+    /// Pulls the plug: nothing is synced, nobody is told.
+    pub fn power_off(&self, i: usize) {
+        self.link_down(i);
+        let pid = fs::read_to_string(self.path("host").join(format!("{}.pid", host_name(i))))
+            .or_else(|_| self.host_pid(i))
+            .expect("the host runs");
+        self.in_lab(&["kill", "-KILL", pid.trim()]);
+    }
+
+    /// Leaves `free` kilobytes on the host's disk.
+    pub fn fill_disk(&self, i: usize, free: u64) {
+        let kilobytes =
+            self.shell(i, "df -k --output=used / | tail -1").trim().parse::<u64>().expect("a number") + free;
+        let disk = self.path("host").join(host_name(i));
+        self.in_lab(&["mount", "-o", &format!("remount,size={kilobytes}k"), &disk.to_string_lossy()]);
+    }
+
+    pub fn empty_disk(&self, i: usize) {
+        let disk = self.path("host").join(host_name(i));
+        self.in_lab(&["mount", "-o", &format!("remount,size={DISK_SIZE}"), &disk.to_string_lossy()]);
+    }
+
+    /// Gives the host a new key; known_hosts has the old one.
+    pub fn change_host_key(&self, i: usize) {
+        self.shell(i, "rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; systemctl restart ssh");
+    }
+
+    /// Paths, types, modes, owners and digests of a host's files, but for what runs and logs.
+    pub fn file_tree(&self, i: usize) -> Vec<String> {
+        let script = "cd / && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./run -o -path ./dev -o -path ./var/log -o -path ./var/lib/shop -o -path ./var/lib/systemd \\) -prune -o -printf '%p %y %m %U %G %l\\n' | sort; \
+            find . -xdev \\( -path ./proc -o -path ./sys -o -path ./run -o -path ./dev -o -path ./var/log -o -path ./var/lib/shop -o -path ./var/lib/systemd \\) -prune -o -type f -newer /etc/hostname -print0 | sort -z | xargs -0 sha256sum";
+        self.shell(i, script).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+        remove_cgroup(&cgroup(self.state.path()));
+    }
+}
+
+/// Control groups go from the leaves up, once their processes are gone.
+fn remove_cgroup(group: &Path) {
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove_cgroup(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(group);
+}
+
+/// A word of a command line.
+struct OsArg(std::ffi::OsString);
+
+impl From<&str> for OsArg {
+    fn from(word: &str) -> Self {
+        Self(word.into())
+    }
+}
+
+impl From<&Path> for OsArg {
+    fn from(path: &Path) -> Self {
+        Self(path.into())
+    }
+}
+
+fn keygen(path: &Path, comment: &str) -> anyhow::Result<()> {
+    let status = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
+        .arg(path)
+        .status()?;
+    anyhow::ensure!(status.success(), "ssh-keygen: {status}");
+    Ok(())
+}
+
+/// Keys, known hosts, and what every host's disk starts with.
+fn prepare(state: &Path, n: usize, image: &Path) -> anyhow::Result<()> {
+    // Each systemd holds several inotify instances, and root's share of them is the machine's.
+    let limit = Path::new("/proc/sys/fs/inotify/max_user_instances");
+    if fs::read_to_string(limit)?.trim().parse::<u64>()? < 4096 {
+        fs::write(limit, "8192")?;
+    }
+    for folder in ["host", "keys", "log", "skeleton", "home"] {
+        fs::create_dir_all(state.join(folder))?;
+    }
+    fs::set_permissions(state, fs::Permissions::from_mode(0o755))?;
+    fs::write(state.join("base"), image.as_os_str().as_encoded_bytes())?;
+    keygen(&state.join("key"), "lab")?;
+    let mut known = fs::File::create(state.join("known_hosts"))?;
+    for i in 1..=n {
+        let key = state.join("keys").join(host_name(i));
+        keygen(&key, &host_name(i))?;
+        let public = fs::read_to_string(key.with_extension("pub"))?;
+        writeln!(known, "{},{} {}", host_name(i), host_address(i), public.trim())?;
+    }
+    let skeleton = state.join("skeleton");
+    fs::create_dir_all(skeleton.join("etc/ssh"))?;
+    fs::copy(state.join("key.pub"), skeleton.join("etc/ssh/lab_authorized_keys"))?;
+    shop::put_into(&skeleton)?;
+    Ok(())
+}

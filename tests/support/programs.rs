@@ -1,0 +1,32 @@
+//! The programs under test, as the build made them.
+
+use std::path::PathBuf;
+
+/// The workspace's folder.
+pub fn workspace() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().map(PathBuf::from).unwrap_or_default()
+}
+
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+fn built(path: PathBuf) -> PathBuf {
+    assert!(path.is_file(), "{} is not built: run .ci/test", path.display());
+    path
+}
+
+/// The controller.
+pub fn pulpcov() -> PathBuf {
+    built(target().join("release/pulpcov"))
+}
+
+/// The static agent for this machine's hosts.
+pub fn agent() -> PathBuf {
+    built(target().join("agents/pulpcov-agent-x86_64"))
+}
+
+/// The program that makes labs.
+pub fn lab() -> PathBuf {
+    built(target().join("release/pulpcov-lab"))
+}

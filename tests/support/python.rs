@@ -1,0 +1,81 @@
+//! Pythons and wheels for the tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::programs::workspace;
+
+/// The reference: the coverage.py whose numbers ours must equal.
+pub const COVERAGE: &str = "7.17.3";
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn cache() -> PathBuf {
+    let folder = workspace().join("target/pulpcov-tests");
+    fs::create_dir_all(&folder).expect("a folder for the tests' tools");
+    folder
+}
+
+/// Does `make` once for all tests of this checkout, in a folder that appears whole.
+fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    let path = cache().join(name);
+    let lock = fs::File::create(cache().join(format!("{name}.lock"))).expect("a lock");
+    lock.lock().expect("locks");
+    let done = path.join(".done");
+    if !done.exists() {
+        let _ = fs::remove_dir_all(&path);
+        make(&path);
+        fs::write(done, "").expect("a mark");
+    }
+    path
+}
+
+/// A virtual environment of this machine's python3 with the reference coverage.py, Flask and Django's
+/// sources to measure.
+pub fn reference() -> PathBuf {
+    let venv = once("reference-1", |path| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(path));
+        let pip = path.join("bin/pip");
+        run(Command::new(pip).args([
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            &format!("coverage=={COVERAGE}"),
+            "django==5.2.8",
+            "requests==2.32.5",
+        ]));
+    });
+    venv.join("bin/python")
+}
+
+/// A folder with the coverage wheel for the hosts' Python (Debian 12's 3.11).
+pub fn wheelhouse() -> PathBuf {
+    once("wheelhouse-1", |path| {
+        run(Command::new("python3")
+            .args([
+                "-m",
+                "pip",
+                "download",
+                "-q",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--only-binary=:all:",
+            ])
+            .args([
+                "--python-version",
+                "3.11",
+                "--platform",
+                "manylinux_2_28_x86_64",
+                "--platform",
+                "manylinux2014_x86_64",
+            ])
+            .arg("-d")
+            .arg(path)
+            .arg(format!("coverage=={COVERAGE}")));
+    })
+}
