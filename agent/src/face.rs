@@ -174,10 +174,10 @@ fn one(
     bundle: Option<&Path>,
     host: Option<&str>,
 ) -> Result<Outcome, Failure> {
-    if verb == "erase" {
-        if let Some(bundle) = bundle {
-            return erase_fetched(&args, bundle);
-        }
+    if verb == "erase"
+        && let Some(bundle) = bundle
+    {
+        return erase_fetched(&args, bundle);
     }
     args.insert("op".to_owned(), Value::String(verb.to_owned()));
     let op: Op = serde_json::from_value(Value::Object(args))
@@ -200,13 +200,12 @@ fn write_bundle(
     host: Option<&str>,
 ) -> Result<Outcome, Failure> {
     let host = host.map_or_else(host::hostname, str::to_owned);
-    let path = match path {
-        Some(path) => path.to_owned(),
-        None => {
-            let outbox = Path::new(lib_root).join(OUTBOX);
-            fs_err::create_dir_all(&outbox)?;
-            outbox.join("bundle.tar.gz")
-        }
+    let path = if let Some(path) = path {
+        path.to_owned()
+    } else {
+        let outbox = Path::new(lib_root).join(OUTBOX);
+        fs_err::create_dir_all(&outbox)?;
+        outbox.join("bundle.tar.gz")
     };
     let tmp = path.with_extension(format!("{}.tmp", host::random_word()?));
     let op = Op::Bundle(Bundle { host, want: Want::Everything, without_data: false });

@@ -146,7 +146,10 @@ pub(crate) fn write_bundle(
     for (text, entry) in analyses.iter().zip(rest) {
         append(&mut tar, &entry.path, entry.size, text.as_slice())?;
     }
-    tar.into_inner().and_then(GzEncoder::finish).and_then(|out| out.flush()).during("write", "the bundle")?;
+    tar.into_inner()
+        .and_then(GzEncoder::finish)
+        .and_then(std::io::Write::flush)
+        .during("write", "the bundle")?;
     Ok(count)
 }
 

@@ -1,5 +1,6 @@
 //! What this host is.
 
+use pulpcov_protocol::op::DEFAULT_LIB_ROOT;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::failure::{During, Failure};
@@ -9,12 +10,12 @@ pub(crate) struct HostLock {
     _held: rustix::fd::OwnedFd,
 }
 
-/// Where root's lock lives; other users lock the folder that their own files go to.
+/// The lock of the usual place; another place's is the folder that it lies in.
 const LOCK: &str = "/run/pulpcov-agent.lock";
 
 impl HostLock {
     pub(crate) fn take(lib_root: &str) -> Result<Self, Failure> {
-        let fd = if rustix::process::geteuid().is_root() {
+        let fd = if lib_root == DEFAULT_LIB_ROOT && rustix::process::geteuid().is_root() {
             let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             rustix::fs::open(LOCK, flags, Mode::from_raw_mode(0o600)).during("open", LOCK)?
         } else {

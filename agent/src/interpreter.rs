@@ -12,7 +12,7 @@ use crate::failure::{During, Failure};
 
 /// Longest run of a Python that the agent starts. Unpacking and compiling coverage.py on a slow
 /// host takes seconds; analysing Pulp half a minute.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Most that such a Python may answer.
 const MAX_ANSWER: u64 = 256 * 1024 * 1024;

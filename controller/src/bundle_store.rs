@@ -160,6 +160,12 @@ fn read_entry(found: &mut impl Read, told: &Entry) -> Result<Vec<u8>, BundleErro
     Ok(bytes)
 }
 
+/// The format first, alone: a newer manifest may have any other shape.
+#[derive(serde::Deserialize)]
+struct Format {
+    format: u32,
+}
+
 fn read_manifest<R: Read>(entry: tar::Entry<'_, R>) -> Result<Manifest, BundleError> {
     if entry.path_bytes() != MANIFEST.as_bytes() {
         return Err(BundleError::Damaged("it does not begin with a manifest".to_owned()));
@@ -173,11 +179,6 @@ fn read_manifest<R: Read>(entry: tar::Entry<'_, R>) -> Result<Manifest, BundleEr
         .take(MAX_MANIFEST_BYTES)
         .read_to_end(&mut text)
         .map_err(|error| BundleError::Damaged(error.to_string()))?;
-    // The format first, alone: a newer manifest may have any other shape.
-    #[derive(serde::Deserialize)]
-    struct Format {
-        format: u32,
-    }
     let json = |error: serde_json::Error| BundleError::Damaged(format!("its manifest: {error}"));
     check_bundle_format(serde_json::from_slice::<Format>(&text).map_err(json)?.format)?;
     let manifest: Manifest = serde_json::from_slice(&text).map_err(json)?;

@@ -18,6 +18,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 internal error, 2 usage or inventory, 3 a gate is not met, 4 some hosts failed or were unreachable";
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of these in a process")]
 pub(crate) enum Command {
     /// Act on the hosts of an Ansible inventory
     #[command(subcommand)]
@@ -48,6 +49,7 @@ pub(crate) enum Fleet {
 
 /// Which hosts, and how to reach them
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct FleetArgs {
     /// Ansible YAML inventory
     #[arg(value_name = "INVENTORY")]

@@ -44,20 +44,23 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(dispatch(command))
+}
+
+/// Does a command. The demo comes back here, so that it runs what real hosts run.
+async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Combine(args) => command::combine::run(&args),
         Command::Report(args) => command::report::run(&args),
-        Command::Demo(args) => runtime.block_on(command::demo::run(args)),
-        Command::Fleet(fleet) => runtime.block_on(async {
-            match fleet {
-                Fleet::Install(args) => command::install::run(args).await,
-                Fleet::Status(args) => command::status::run(args).await,
-                Fleet::Collect(args) => command::collect::run(args).await,
-                Fleet::Report(args) => command::fleet_report::run(args).await,
-                Fleet::Services(args) => command::services::run(args).await,
-                Fleet::Uninstall(args) => command::uninstall::run(args).await,
-            }
-        }),
+        Command::Demo(args) => Box::pin(command::demo::run(args)).await,
+        Command::Fleet(fleet) => match fleet {
+            Fleet::Install(args) => command::install::run(args).await,
+            Fleet::Status(args) => command::status::run(args).await,
+            Fleet::Collect(args) => command::collect::run(args).await,
+            Fleet::Report(args) => command::fleet_report::run(args).await,
+            Fleet::Services(args) => command::services::run(args).await,
+            Fleet::Uninstall(args) => command::uninstall::run(args).await,
+        },
     }
 }
 

@@ -269,7 +269,7 @@ impl Lab {
         self.in_lab(&["mount", "-o", &format!("remount,size={DISK_SIZE}"), &disk.to_string_lossy()]);
     }
 
-    /// Gives the host a new key; known_hosts has the old one.
+    /// Gives the host a new key; `known_hosts` has the old one.
     pub fn change_host_key(&self, i: usize) {
         self.shell(i, "rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/ssh_host_ed25519_key; systemctl restart ssh");
     }

@@ -226,7 +226,6 @@ impl ServiceAction {
 /// Puts back every byte, mode, owner and label that install touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "three independent switches of one command line")]
 pub struct Uninstall {
     #[serde(default = "default_lib_root")]
     pub lib_root: String,

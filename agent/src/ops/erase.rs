@@ -49,6 +49,8 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     Ok(Outcome::ok(!detail.erased.is_empty(), msg, Detail::Erase(detail)))
 }
 
+const CHANGED: &str = "it changed after it was fetched";
+
 /// Moves the file aside first, so that what is compared is what is erased: a newer version may be
 /// renamed to its name at any moment.
 fn erase_if_same(root: &Path, file: &ErasedFile) -> Result<(), String> {
@@ -58,7 +60,6 @@ fn erase_if_same(root: &Path, file: &ErasedFile) -> Result<(), String> {
         let mut regular = regular.ok_or("no regular file")?;
         Ok(host_fs::digest_of(&mut regular.file).map_err(|error| error.to_string())?.0)
     };
-    const CHANGED: &str = "it changed after it was fetched";
     if digest(&path)? != file.sha256 {
         return Err(CHANGED.to_owned());
     }

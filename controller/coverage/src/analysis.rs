@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::lines::Arc;
 
-/// Deepest nesting and largest text that are read come from serde_json and from the bundle's limits.
+/// Deepest nesting and largest text that are read come from `serde_json` and from the bundle's limits.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalysisError {
     #[error("an analysis is no JSON of the expected shape")]
@@ -60,6 +60,9 @@ pub struct SourceAnalysis {
     pub regions: Vec<Region>,
 }
 
+/// Kind, name, first line, ranges.
+type RawRegion = (RegionKind, String, i32, Vec<(i32, i32)>);
+
 #[derive(Deserialize)]
 struct Raw {
     coverage: String,
@@ -82,7 +85,7 @@ struct Raw {
     #[serde(default)]
     with_fixers: Vec<(Arc, Option<Arc>)>,
     #[serde(default)]
-    regions: Vec<(RegionKind, String, i32, Vec<(i32, i32)>)>,
+    regions: Vec<RawRegion>,
 }
 
 /// Most lines that a source may have; regions are spread out line by line.

@@ -136,20 +136,20 @@ impl CoverageData {
     /// Whether `other` could be merged: asked of all inputs before the first is merged, so that a
     /// refusal leaves nothing half done.
     pub fn check(&self, other: &Self) -> Result<(), CombineError> {
-        if let (Some(have), Some(new)) = (self.kind, other.kind) {
-            if have != new {
-                return Err(CombineError::Kinds { have, new });
-            }
+        if let (Some(have), Some(new)) = (self.kind, other.kind)
+            && have != new
+        {
+            return Err(CombineError::Kinds { have, new });
         }
         for (name, file) in &other.files {
-            if let Some(mine) = self.files.get(name) {
-                if mine.tracer != file.tracer {
-                    return Err(CombineError::Tracers {
-                        file: name.clone(),
-                        have: mine.tracer.clone(),
-                        new: file.tracer.clone(),
-                    });
-                }
+            if let Some(mine) = self.files.get(name)
+                && mine.tracer != file.tracer
+            {
+                return Err(CombineError::Tracers {
+                    file: name.clone(),
+                    have: mine.tracer.clone(),
+                    new: file.tracer.clone(),
+                });
             }
         }
         Ok(())

@@ -191,8 +191,9 @@ fn read_lines(
         Ok(())
     })?;
     for (file, context, numbits) in rows {
-        if numbits.len() as i64 > MAX_LINE / 8 {
-            return Err(ReadError::LineNumber(numbits.len() as i64 * 8));
+        let most = i64::try_from(numbits.len()).map_or(i64::MAX, |len| len.saturating_mul(8));
+        if most > MAX_LINE {
+            return Err(ReadError::LineNumber(most));
         }
         data.add(
             names.file(file)?,
@@ -342,7 +343,9 @@ mod tests {
         for i in 0..files {
             let i32_i = i32::try_from(i).expect("small");
             let measured = match kind {
-                Kind::Lines => Measured::Lines((1..200).filter(|n| n % (i as u32 + 2) != 0).collect()),
+                Kind::Lines => Measured::Lines(
+                    (1..200).filter(|n| n % u32::try_from(i + 2).expect("small") != 0).collect(),
+                ),
                 Kind::Arcs => Measured::Arcs((1..400).map(|n| (-n, n + i32_i)).collect()),
             };
             data.add(

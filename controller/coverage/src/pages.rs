@@ -156,7 +156,7 @@ impl<'a> Database<'a> {
         if be32(bytes, 56)? > 1 {
             return Err(Unknown("text encoding"));
         }
-        if bytes.len() % page_size != 0
+        if !bytes.len().is_multiple_of(page_size)
             || (be32(bytes, 28)? as usize).checked_mul(page_size) > Some(bytes.len())
         {
             return Err(Damaged("it is cut short"));

@@ -32,7 +32,7 @@ pub struct FileReport {
     pub analysed: Analysed,
     pub functions: Vec<RegionReport>,
     pub classes: Vec<RegionReport>,
-    /// Host to the lines that it ran; empty for reports without hosts.
+    /// Host that reached the file to the statements that it ran; empty for reports without hosts.
     pub hosts: BTreeMap<String, BTreeSet<i32>>,
 }
 
@@ -184,6 +184,7 @@ pub fn report_file(
         classes: regions(&whole, RegionKind::Class),
         hosts: hosts
             .iter()
+            .filter(|(_, measured)| !measured.is_empty())
             .map(|(host, measured)| (host.clone(), executed_statements(source, measured)))
             .collect(),
     }

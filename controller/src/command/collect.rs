@@ -1,5 +1,6 @@
 //! `pulpcov fleet collect`
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,7 +44,6 @@ struct Plan {
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
     let (exit, run) = collect(args).await?;
-    use std::io::Write;
     writeln!(std::io::stdout().lock(), "{}", run.path.display())?;
     Ok(exit)
 }

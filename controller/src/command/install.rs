@@ -22,7 +22,7 @@ use crate::wheelhouse::Wheelhouse;
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,
-    /// Profile of hosts whose inventory sets no pulpcov_profile: a built-in name or a YAML file
+    /// Profile of hosts whose inventory sets no `pulpcov_profile`: a built-in name or a YAML file
     #[arg(long, value_name = "NAME", default_value = profiles::DEFAULT)]
     pub(crate) profile: String,
     /// Folder with wheels of coverage, for hosts without a package index

@@ -34,7 +34,6 @@ pub(crate) fn load(path: &Path) -> Result<Inventory, LoadError> {
     }
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     match extension {
-        "yml" | "yaml" | "json" => {}
         "ini" | "cfg" => return Err(LoadError::Unsupported { path: path.to_owned(), what: "INI file" }),
         "py" | "sh" => return Err(LoadError::Unsupported { path: path.to_owned(), what: "script" }),
         _ => {}

@@ -11,26 +11,20 @@ impl Inventory {
     /// inline host, `host_vars/<host>`. Later ones win, whole values at a time.
     pub(crate) fn vars_of(&self, host: &str) -> Vars {
         let mut vars = Vars::new();
-        let mut put = |more: Option<&Vars>| {
-            vars.extend(more.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())))
-        };
         let groups = self.sorted_groups_of(host);
-        put(self.groups.get("all").map(|group| &group.vars));
+        put(&mut vars, self.groups.get("all").map(|group| &group.vars));
         for name in &groups {
-            put(self.groups.get(*name).map(|group| &group.vars));
+            put(&mut vars, self.groups.get(*name).map(|group| &group.vars));
         }
         // Inline, it is a property of the group and no variable of its hosts.
         vars.remove("ansible_group_priority");
-        let mut put = |more: Option<&Vars>| {
-            vars.extend(more.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())))
-        };
         // A trap of Ansible's: group_vars/all beats the inline variables of every other group.
-        put(self.group_files.get("all"));
+        put(&mut vars, self.group_files.get("all"));
         for name in &groups {
-            put(self.group_files.get(*name));
+            put(&mut vars, self.group_files.get(*name));
         }
-        put(self.host_vars.get(host));
-        put(self.host_files.get(host));
+        put(&mut vars, self.host_vars.get(host));
+        put(&mut vars, self.host_files.get(host));
         vars
     }
 
@@ -49,4 +43,8 @@ impl Inventory {
         groups.sort_by_key(|name| (depths.get(name).copied().unwrap_or(0), priority(name), *name));
         groups
     }
+}
+
+fn put(vars: &mut Vars, more: Option<&Vars>) {
+    vars.extend(more.into_iter().flatten().map(|(name, value)| (name.clone(), value.clone())));
 }

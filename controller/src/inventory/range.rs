@@ -51,6 +51,9 @@ fn first_range(name: &str) -> Option<(&str, &str, &str)> {
     }
 }
 
+/// Ansible's order of letters.
+const LETTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
 fn items(name: &str, range: &str) -> Result<Vec<String>, RangeError> {
     let (name, text) = (name.to_owned(), range.to_owned());
     let parts: Vec<&str> = range.split(':').collect();
@@ -79,7 +82,6 @@ fn items(name: &str, range: &str) -> Result<Vec<String>, RangeError> {
         }
         return Ok((first..=last).step_by(step).map(|n| format!("{n:0width$}")).collect());
     }
-    const LETTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
     let place = |letter: &str| if letter.len() == 1 { LETTERS.find(letter) } else { None };
     let (Some(first), Some(last)) = (place(begin), place(end)) else {
         return Err(RangeError::NotARange { name, range: text });

@@ -10,8 +10,8 @@ pub(super) fn text(event: &Event) -> Option<String> {
     Some(match event {
         Event::Started { command, hosts: 1 } => format!("{command}: 1 host"),
         Event::Started { command, hosts } => format!("{command}: {hosts} hosts"),
-        Event::HostStarted { .. } => return None,
-        Event::Step { host, step } => format!("{host}: {}", printable(step)),
+        // A log of a hundred hosts needs their ends, not their steps.
+        Event::HostStarted { .. } | Event::Step { .. } => return None,
         Event::Warning { host: Some(host), text } => format!("{host}: warning: {}", printable(text)),
         Event::Warning { host: None, text } => format!("warning: {}", printable(text)),
         Event::HostFinished { host, result, msg, took, .. } => {

@@ -1,6 +1,7 @@
 //! Who we are to a host: keys from files, the ssh-agent, a password; in that order.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,9 +39,9 @@ impl KeyRing {
     ) -> Result<Self, KeyRingError> {
         let mut ring = Self { use_agent: std::env::var_os("SSH_AUTH_SOCK").is_some(), ..Self::default() };
         for path in named {
-            if !ring.keys.contains_key(&path) {
-                let key = read_key(&path, passphrase)?;
-                ring.keys.insert(path, Arc::new(key));
+            if let Entry::Vacant(entry) = ring.keys.entry(path) {
+                let key = read_key(entry.key(), passphrase)?;
+                entry.insert(Arc::new(key));
             }
         }
         if let Some(home) = std::env::home_dir() {
@@ -90,24 +91,21 @@ pub(super) async fn authenticate(
     credentials: &Credentials<'_>,
 ) -> Result<(), SshError> {
     let mut tried = Vec::new();
-    match credentials.private_key {
-        Some(path) => {
-            if let Some(key) = credentials.ring.keys.get(path) {
-                tried.push(format!("key {}", path.display()));
-                if try_key(handle, credentials.user, key).await? {
-                    return Ok(());
-                }
-            }
-        }
-        None => {
-            if credentials.ring.use_agent && try_ssh_agent(handle, credentials.user, &mut tried).await? {
+    if let Some(path) = credentials.private_key {
+        if let Some(key) = credentials.ring.keys.get(path) {
+            tried.push(format!("key {}", path.display()));
+            if try_key(handle, credentials.user, key).await? {
                 return Ok(());
             }
-            for key in &credentials.ring.defaults {
-                tried.push(format!("{} key", key.algorithm()));
-                if try_key(handle, credentials.user, key).await? {
-                    return Ok(());
-                }
+        }
+    } else {
+        if credentials.ring.use_agent && try_ssh_agent(handle, credentials.user, &mut tried).await? {
+            return Ok(());
+        }
+        for key in &credentials.ring.defaults {
+            tried.push(format!("{} key", key.algorithm()));
+            if try_key(handle, credentials.user, key).await? {
+                return Ok(());
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod auth;
 pub(crate) mod known_hosts;
+pub(crate) mod loopback;
 mod quick_ack;
 mod session;
 

@@ -183,7 +183,7 @@ fn config(known: &[KnownHost], address: &str, port: u16) -> client::Config {
 /// A logged-in connection with one channel that runs `command`.
 pub(crate) struct Channel {
     handle: Handle<Checker>,
-    channel: russh::Channel<client::Msg>,
+    inner: russh::Channel<client::Msg>,
     idle: Duration,
 }
 
@@ -239,7 +239,7 @@ pub(crate) async fn connect(
     })
     .await
     .map_err(|_| SshError::Idle(limits.idle.as_secs()))??;
-    Ok(Channel { handle, channel, idle: limits.idle })
+    Ok(Channel { handle, inner: channel, idle: limits.idle })
 }
 
 async fn open_tcp(target: &Target<'_>, limit: Duration) -> Result<TcpStream, SshError> {
@@ -271,7 +271,7 @@ impl Channel {
     /// Sends bytes to the command's stdin.
     pub(crate) async fn send(&self, bytes: Vec<u8>) -> Result<(), SshError> {
         // A dead peer never opens the window again; the write would wait for ever.
-        match timeout(self.idle, self.channel.data_bytes(bytes)).await {
+        match timeout(self.idle, self.inner.data_bytes(bytes)).await {
             Ok(result) => result.map_err(|error| SshError::Lost(error.to_string())),
             Err(_) => Err(SshError::Idle(self.idle.as_secs())),
         }
@@ -281,7 +281,7 @@ impl Channel {
     /// [`ChannelEvent::Closed`].
     pub(crate) async fn next(&mut self) -> Result<ChannelEvent, SshError> {
         loop {
-            let message = timeout(self.idle, self.channel.wait())
+            let message = timeout(self.idle, self.inner.wait())
                 .await
                 .map_err(|_| SshError::Idle(self.idle.as_secs()))?;
             return Ok(match message {
@@ -303,8 +303,8 @@ impl Channel {
     /// Ends stdin and the connection: the agent leaves when its stdin ends.
     pub(crate) async fn close(self) {
         let polite = async {
-            let _ = self.channel.eof().await;
-            let _ = self.channel.close().await;
+            let _ = self.inner.eof().await;
+            let _ = self.inner.close().await;
             let _ = self.handle.disconnect(Disconnect::ByApplication, "", "en").await;
         };
         let _ = timeout(Duration::from_secs(2), polite).await;

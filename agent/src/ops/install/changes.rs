@@ -65,10 +65,10 @@ impl Changes {
         let known = self.folders.iter().any(|folder| folder.path == path);
         match Attributes::of(path)? {
             None => {
-                if let Some(parent) = path.parent() {
-                    if Attributes::of(parent)?.is_none() {
-                        self.folder(parent, 0o755)?;
-                    }
+                if let Some(parent) = path.parent()
+                    && Attributes::of(parent)?.is_none()
+                {
+                    self.folder(parent, 0o755)?;
                 }
                 fs_err::create_dir(path)?;
                 self.undo.push(Undo::RemoveFolder(path.to_owned()));

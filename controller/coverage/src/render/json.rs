@@ -36,10 +36,10 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
         "files": files,
         "totals": summary(&report.totals(), report.branches),
     });
-    if !report.hosts.is_empty() {
-        if let Some(whole) = whole.as_object_mut() {
-            whole.insert("hosts".to_owned(), hosts_part(report, about));
-        }
+    if !report.hosts.is_empty()
+        && let Some(whole) = whole.as_object_mut()
+    {
+        whole.insert("hosts".to_owned(), hosts_part(report, about));
     }
     serde_json::to_writer(&mut *out, &whole)?;
     out.write_all(b"\n")
@@ -110,7 +110,7 @@ fn hosts_part(report: &Report, about: &About) -> Value {
             .files
             .iter()
             .filter_map(|file| {
-                let lines = file.hosts.get(host).filter(|lines| !lines.is_empty())?;
+                let lines = file.hosts.get(host)?;
                 Some((file.name.clone(), json!({"executed_lines": lines})))
             })
             .collect();

@@ -11,7 +11,7 @@ pub fn render_text(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         .files
         .iter()
         .map(|file| {
-            let reached = file.hosts.values().filter(|lines| !lines.is_empty()).count();
+            let reached = file.hosts.len();
             cells(printable(&file.name), &file.analysed.numbers, report, reached.to_string())
         })
         .collect();

@@ -1,0 +1,1 @@
+"""A kiosk: the small service that `pulpcov demo` measures."""
