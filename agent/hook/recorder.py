@@ -125,9 +125,6 @@ def write_data():
     s = _state
     live = dict((name, lines.copy()) for name, lines in list(s.collector.data.items()))
     size = sum(len(lines) for lines in live.values())
-    # coverage.py keeps one tracer a thread for ever. Only the first is needed by the collector; each
-    # live thread holds its own.
-    del s.collector.tracers[1:]
     target = os.path.join(s.root, s.data_name)
     if not size or (size == s.size and os.path.exists(target)):
         return False
@@ -225,12 +222,21 @@ def run_flusher(stop, done, interval):
             # that comes meanwhile is still answered, by the parent and by the child.
             asked, s.seen = current is not None and current != s.seen, current
             if asked or now >= due:
+                trim_tracers()
                 flush(ack=trigger_name() if asked else None)
                 due = _now() + interval
     except Exception:
         pass
     finally:
         done.release()
+
+
+def trim_tracers():
+    """coverage.py keeps one tracer a thread for ever; each live thread holds its own, so ours can go.
+
+    Only from the flusher thread: a tracer that is freed ends the tracing of the thread that frees it.
+    """
+    del _state.collector.tracers[1:]
 
 
 def start_flusher():
@@ -304,6 +310,14 @@ def hook_forks():
     os.fork, os.forkpty = wrap(os.fork, int), wrap(os.forkpty, lambda result: result[0])
 
 
+def at_exit():
+    """The last of all exit functions, for it was registered first."""
+    flush(ended="exit")
+    # What runs from here on is saved by nobody, and a tracer that outlives the modules it calls
+    # prints errors while the interpreter is taken down.
+    sys.settrace(None)
+
+
 def wrap_exits():
     """`os._exit` and `exec*` leave without atexit: flush before them."""
     def _exit(status):
@@ -324,7 +338,7 @@ def wrap_exits():
     _exit.__doc__ = _os_exit.__doc__
     os._exit = _exit
     os.execv, os.execve = wrap(os.execv), wrap(os.execve)
-    atexit.register(flush, ended="exit")
+    atexit.register(at_exit)
 
 
 def make_coverage(config, coverage_dir):

@@ -44,10 +44,13 @@ impl Gathered {
 pub(crate) fn gather(lib_root: &str, flush_timeout: Option<f64>, skip: u64) -> Result<Gathered, Failure> {
     let receipt = receipt::required(lib_root)?;
     let root = &receipt.config.data_root;
-    let flush = match flush_timeout {
-        Some(seconds) => Some(ledger::flush(root, Duration::from_secs_f64(seconds.clamp(0.0, 600.0)))?),
-        None => None,
-    };
+    let mut warnings = Vec::new();
+    let flush = flush_timeout.and_then(|seconds| {
+        let asked = ledger::flush(root, Duration::from_secs_f64(seconds.clamp(0.0, 600.0)));
+        // On a full disk nobody can be asked, but what was written before can still be fetched: that
+        // is when it is wanted most.
+        asked.map_err(|failure| warnings.push(format!("nobody was asked to flush: {}", failure.msg))).ok()
+    });
     let mut listing = data_dir::list(root, usize::try_from(skip).unwrap_or(usize::MAX), open_file_budget())?;
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
@@ -60,7 +63,7 @@ pub(crate) fn gather(lib_root: &str, flush_timeout: Option<f64>, skip: u64) -> R
         let uid = Some(file.regular.uid);
         data.push((file, Entry { path, size, sha256, uid }));
     }
-    let mut warnings = listing.warnings;
+    warnings.extend(listing.warnings);
     warnings.extend(ledger.warnings.iter().cloned());
     warnings.extend(sources.warnings);
     Ok(Gathered {

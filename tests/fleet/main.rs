@@ -1,3 +1,6 @@
 //! The main job on real hosts: install, record, collect, report, uninstall, and what goes wrong.
 
+mod access;
+mod faults;
+mod host_state;
 mod main_job;

@@ -230,6 +230,23 @@ impl Lab {
         self.in_lab(&["ip", "link", "set", &format!("v{i}"), "up"]);
     }
 
+    /// Makes what the host sends slow, such as `128kbit`.
+    pub fn slow_line(&self, i: usize, rate: &str) {
+        let output = self.on(
+            i,
+            &[
+                "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", rate, "burst", "4kb", "limit",
+                "200kb",
+            ],
+        );
+        assert!(output.status.success(), "tc: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub fn fast_line(&self, i: usize) {
+        let output = self.on(i, &["tc", "qdisc", "del", "dev", "eth0", "root"]);
+        assert!(output.status.success(), "tc: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     pub fn stop_sshd(&self, i: usize) {
         self.shell(i, "systemctl stop ssh");
     }

@@ -1,0 +1,106 @@
+//! Words, exit codes, messages: what a user meets before any host does.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use pulpcov_tests::programs;
+
+fn pulpcov(words: &[&str]) -> Output {
+    Command::new(programs::pulpcov()).args(words).env("COLUMNS", "100").output().expect("runs")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn help_is_what_it_was() {
+    for (name, words) in [
+        ("pulpcov", &["--help"][..]),
+        ("fleet", &["fleet", "--help"]),
+        ("fleet-install", &["fleet", "install", "--help"]),
+        ("fleet-collect", &["fleet", "collect", "--help"]),
+        ("report", &["report", "--help"]),
+        ("combine", &["combine", "--help"]),
+    ] {
+        let output = pulpcov(words);
+        assert!(output.status.success());
+        insta::with_settings!({snapshot_path => "snapshots", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!(name, String::from_utf8_lossy(&output.stdout));
+        });
+    }
+}
+
+#[test]
+fn every_refusal_is_one_error_line_with_code_2() {
+    let work = tempfile::tempdir().expect("a folder");
+    let path = |name: &str, text: &str| {
+        let path = work.path().join(name);
+        fs::write(&path, text).expect("written");
+        path.to_string_lossy().into_owned()
+    };
+    let good = path("hosts.yml", "all:\n  hosts:\n    h1: {ansible_host: 127.0.0.1, ansible_port: 1}\n");
+    let broken = path("broken.yml", "all:\n  hosts: [a\n");
+    let empty = path("empty.yml", "all:\n");
+    let local = path("local.yml", "all:\n  hosts:\n    h1: {ansible_connection: local}\n");
+    let template = path("template.yml", "all:\n  hosts:\n    h1: {ansible_host: \"{{ x }}\"}\n");
+    let junk = path("data.h1.1.abc", "junk");
+    let nosuch = work.path().join("nosuch").to_string_lossy().into_owned();
+    for (words, wanted) in [
+        (vec!["fleet", "status", &nosuch], "nosuch"),
+        (vec!["fleet", "status", &broken], "broken.yml: line"),
+        (vec!["fleet", "status", &empty], "has no hosts"),
+        (vec!["fleet", "status", &local], "ansible_connection"),
+        (vec!["fleet", "status", &template], "ansible_host"),
+        (vec!["fleet", "status", &good, "--limit", "nosuch"], "no hosts match"),
+        (vec!["fleet", "status", &good, "--known-hosts", &nosuch], "--known-hosts"),
+        (vec!["fleet", "status", &good, "--private-key", &nosuch], "private key"),
+        (vec!["fleet", "status", &good, "--agent-dir", &nosuch], "pulpcov-agent"),
+        (vec!["fleet", "install", &good, "--profile", "nosuch"], "no built-in profile"),
+        (vec!["fleet", "install", &good, "--wheelhouse", &nosuch], "nosuch"),
+        (vec!["report", &nosuch], "nosuch"),
+        (vec!["report", &junk], "no bundles"),
+        (vec!["report", &junk, "--python", "python3"], "no SQLite file"),
+        (vec!["report", &work.path().to_string_lossy().into_owned()], "no bundles"),
+        (vec!["combine", "-o", "x", &junk], "data.h1.1.abc"),
+        (vec!["combine", &junk], "--output"),
+    ]
+    .iter()
+    .map(|(words, wanted)| (words.clone(), *wanted))
+    {
+        let output = pulpcov(&words);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!(said.starts_with("error: ") && said.contains(wanted), "{words:?}: {said}");
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn nobody_answering_is_unreachable_and_code_4() {
+    let work = tempfile::tempdir().expect("a folder");
+    let inventory = work.path().join("hosts.yml");
+    fs::write(&inventory, "all:\n  hosts:\n    h[1:100]: {ansible_host: 127.0.0.1, ansible_port: 1}\n")
+        .expect("written");
+    let output = pulpcov(&["fleet", "status", &inventory.to_string_lossy(), "--retries", "0", "--jsonl"]);
+    assert_eq!(output.status.code(), Some(4), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let events: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    let recap = events.last().expect("events");
+    assert_eq!(recap["event"], "recap");
+    let hosts = recap["hosts"].as_object().expect("hosts");
+    assert_eq!(hosts.len(), 100);
+    assert!(hosts.values().all(|host| host["result"] == "unreachable"));
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let script = format!(
+        "{} --help | head -1 >/dev/null; {} report --help | true",
+        programs::pulpcov().display(),
+        programs::pulpcov().display()
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().expect("sh runs");
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+}

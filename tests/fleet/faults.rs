@@ -1,0 +1,207 @@
+//! Processes that are killed, hosts that go away in the middle.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use pulpcov_tests::lab::{Lab, host_address, host_name};
+use serde_json::Value;
+
+fn report(lab: &Lab, run: &str) -> Value {
+    let text = lab.pulpcov_ends(0, &["report", run, "--json", "-"]);
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn started(n: usize) -> Lab {
+    let mut lab = Lab::start(n);
+    lab.inventory("");
+    lab.install();
+    lab.wait_for_shop();
+    lab
+}
+
+fn executed(report: &Value, host: &str, file: &str) -> Vec<u64> {
+    let lines =
+        report["hosts"][host]["files"][file]["executed_lines"].as_array().cloned().unwrap_or_default();
+    lines.iter().filter_map(Value::as_u64).collect()
+}
+
+#[test]
+fn killed_processes_lose_nothing_that_was_flushed_and_the_ledger_names_them() {
+    let mut lab = started(2);
+    for i in 1..=2 {
+        lab.post(i, "/order/wait/1").expect("orders are taken");
+    }
+    // A collect flushes every live process; what is killed right after it has lost nothing.
+    let mut killed = Vec::new();
+    for i in 1..=2 {
+        lab.wait("the job's child", |lab| lab.shell(i, "pgrep -cf '[s]hop-worker' || true").trim() == "2");
+    }
+    lab.fleet(0, "collect", &["-o", "before", "--keep"]);
+    for i in 1..=2 {
+        let pids = lab.shell(i, "pgrep -f '[s]hop-worker'");
+        killed.push(pids.lines().map(|pid| pid.parse::<u64>().expect("a pid")).collect::<Vec<_>>());
+        lab.shell(i, "kill -KILL $(pgrep -f '[s]hop-worker')");
+    }
+    lab.fleet(0, "collect", &["-o", "after"]);
+    let report = report(&lab, "after");
+    for i in 1..=2 {
+        let host = host_name(i);
+        let jobs = executed(&report, &host, "shop/jobs.py");
+        // wait() runs from line 24; line 28 ends it, which nobody reached.
+        assert!(jobs.contains(&25) && jobs.contains(&26) && !jobs.contains(&28), "{host}: {jobs:?}");
+        let processes = report["hosts"][&host]["processes"].as_array().expect("processes").clone();
+        for pid in &killed[i - 1] {
+            let of_pid: Vec<&Value> = processes.iter().filter(|process| process["pid"] == *pid).collect();
+            assert!(of_pid.iter().any(|process| process["state"] == "died"), "{host} {pid}: {of_pid:?}");
+        }
+        let roles: Vec<&str> =
+            processes.iter().filter(|p| p["state"] == "died").filter_map(|p| p["role"].as_str()).collect();
+        assert!(roles.contains(&"worker") && roles.contains(&"job"), "{roles:?}");
+    }
+    let words = lab.pulpcov_ends(3, &["report", "after", "--require-complete"]);
+    assert!(words.contains("4 died unsaved (<= 2 s lost)"), "{words}");
+}
+
+#[test]
+fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
+    let mut lab = started(5);
+    for i in 1..=5 {
+        lab.get(i, "/price/tea").expect("answers");
+    }
+    lab.post(3, "/order/bake/2").expect("orders are taken");
+    lab.wait("the orders to be done", |lab| lab.get(3, "/done").is_some_and(|text| text.contains('2')));
+    // A slow line makes a middle to cut.
+    lab.slow_line(3, "64kbit");
+    let files =
+        |lab: &Lab| lab.shell(3, "ls /srv/pulp_coverage").lines().map(str::to_owned).collect::<Vec<_>>();
+    let before = files(&lab);
+    let mut collect = lab
+        .pulpcov_command(&[
+            "fleet",
+            "collect",
+            &lab.path("hosts.yml").to_string_lossy(),
+            "--known-hosts",
+            &lab.path("known_hosts").to_string_lossy(),
+            "-o",
+            "run",
+            "--idle-timeout",
+            "5",
+            "--retries",
+            "0",
+            "--jsonl",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("pulpcov runs");
+    let mut recap = Value::Null;
+    for line in BufReader::new(collect.stdout.take().expect("piped")).lines().map_while(Result::ok) {
+        let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
+        if event["event"] == "step" && event["host"] == "h3" && event["step"] == "analysing and sending" {
+            lab.link_down(3);
+        }
+        if event["event"] == "recap" {
+            recap = event["hosts"].clone();
+        }
+    }
+    assert_eq!(collect.wait().expect("ends").code(), Some(4), "{recap}");
+    for i in 1..=5 {
+        assert_eq!(recap[host_name(i)]["result"], if i == 3 { "unreachable" } else { "changed" }, "{recap}");
+    }
+    let left: Vec<_> = fs::read_dir(lab.path("run/hosts/h3")).expect("a folder").collect();
+    assert!(left.is_empty(), "half a bundle was left: {left:?}");
+    // Nothing was erased there, though the other hosts' ended processes were.
+    let now = files(&lab);
+    assert!(!before.is_empty() && before.iter().all(|name| now.contains(name)), "{before:?} {now:?}");
+    let table = lab.pulpcov_ends(0, &["report", "run"]);
+    assert!(table.contains("nothing new from h3"), "{table}");
+
+    lab.link_up(3);
+    lab.fast_line(3);
+    lab.wait("the host to be back", |lab| lab.get(3, "/cheapest").is_some());
+    lab.fleet(0, "collect", &["-o", "run"]);
+    let report = report(&lab, "run");
+    assert!(executed(&report, "h3", "shop/jobs.py").len() > 5, "its jobs are there");
+    assert!(report["hosts"]["h3"]["missing"].is_null());
+    let processes = report["hosts"]["h3"]["processes"].as_array().expect("processes").clone();
+    let mut names: Vec<String> =
+        processes.iter().map(|process| format!("{} {}", process["pid"], process["started_at"])).collect();
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count, "no process counts twice");
+    lab.pulpcov_ends(0, &["report", "run", "--require-complete"]);
+}
+
+#[test]
+fn hosts_that_are_dead_in_every_way_do_not_stop_the_others() {
+    let lab = started(4);
+    lab.stop_sshd(1);
+    lab.freeze(2);
+    lab.power_off(3);
+    let output = lab.pulpcov(&[
+        "fleet",
+        "status",
+        &lab.path("hosts.yml").to_string_lossy(),
+        "--known-hosts",
+        &lab.path("known_hosts").to_string_lossy(),
+        "--connect-timeout",
+        "2",
+        "--retries",
+        "1",
+        "--json",
+    ]);
+    assert_eq!(output.status.code(), Some(4));
+    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    for i in 1..=3 {
+        assert_eq!(
+            status["hosts"][host_name(i)]["result"],
+            "unreachable",
+            "{}",
+            status["hosts"][host_name(i)]
+        );
+        assert!(status["hosts"][host_name(i)]["msg"].as_str().expect("text").contains(&host_address(i)));
+    }
+    assert_eq!(status["hosts"]["h4"]["result"], "ok");
+    lab.thaw(2);
+    lab.start_sshd(1);
+    lab.fleet(0, "status", &["--limit", "!h3"]);
+}
+
+#[test]
+fn a_full_disk_fails_install_whole_and_does_not_stop_collect() {
+    let mut lab = Lab::start(2);
+    lab.inventory("");
+    let wheels = pulpcov_tests::python::wheelhouse();
+    let before = lab.file_tree(1);
+    lab.fill_disk(1, 2400);
+    let output = lab.pulpcov(&[
+        "fleet",
+        "install",
+        &lab.path("hosts.yml").to_string_lossy(),
+        "--known-hosts",
+        &lab.path("known_hosts").to_string_lossy(),
+        "--wheelhouse",
+        &wheels.to_string_lossy(),
+        "--restart",
+    ]);
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(4), "{words}");
+    assert!(words.contains("h1  failed") && words.contains("No space left"), "{words}");
+    lab.empty_disk(1);
+    let after: Vec<String> =
+        lab.file_tree(1).into_iter().filter(|line| !line.contains(".pulpcov-")).collect();
+    // The folder of the agent itself stays for the next try; all else is as before.
+    assert_eq!(
+        after.iter().filter(|line| !line.starts_with("./tmp ")).collect::<Vec<_>>(),
+        before.iter().filter(|line| !line.starts_with("./tmp ")).collect::<Vec<_>>()
+    );
+
+    lab.install();
+    lab.wait_for_shop();
+    lab.get(1, "/price/jam").expect("answers");
+    lab.fleet(0, "collect", &["-o", "run", "--keep"]);
+    lab.fill_disk(1, 0);
+    lab.fleet(0, "collect", &["-o", "run2", "--limit", "h1", "--flush-timeout", "1"]);
+    assert!(!executed(&report(&lab, "run2"), "h1", "shop/catalogue.py").is_empty());
+}

@@ -1,0 +1,244 @@
+//! The hook under every Python that this machine has, in throw-away environments.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use pulpcov_tests::programs;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const VERSIONS: [&str; 9] = ["3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"];
+
+/// This machine's interpreter of a version: on the path, or one of pyenv's.
+fn find(version: &str) -> Option<PathBuf> {
+    let name = format!("python{version}");
+    let folders = std::env::var("PATH").unwrap_or_default();
+    let mut candidates: Vec<PathBuf> =
+        folders.split(':').map(|folder| Path::new(folder).join(&name)).collect();
+    let pyenv = std::env::home_dir().unwrap_or_default().join(".pyenv/versions");
+    candidates.extend(
+        fs::read_dir(pyenv).into_iter().flatten().flatten().map(|entry| entry.path().join("bin").join(&name)),
+    );
+    candidates.into_iter().find(|path| {
+        // A shim of pyenv's is there for versions that are not switched on.
+        Command::new(path).args(["-c", "import venv"]).output().is_ok_and(|output| output.status.success())
+    })
+}
+
+fn agent(verb: &str, args: &Value) -> Value {
+    let mut child = Command::new(programs::agent())
+        .args([verb, "--json", "--args", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the agent runs");
+    child.stdin.take().expect("piped").write_all(args.to_string().as_bytes()).expect("written");
+    let output = child.wait_with_output().expect("ends");
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+struct Place {
+    work: TempDir,
+    python: PathBuf,
+}
+
+impl Place {
+    fn new(python: &Path) -> Self {
+        let work = tempfile::tempdir().expect("a folder");
+        let venv = work.path().join("venv");
+        let made = Command::new(python).args(["-m", "venv"]).arg(&venv).output().expect("venv runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let package = work.path().join("app/thing");
+        fs::create_dir_all(&package).expect("a folder");
+        fs::write(package.join("__init__.py"), "").expect("written");
+        fs::write(package.join("main.py"), "import os, sys, threading\n\ndef worker():\n    return 1\n\ndef child():\n    x = 2\n    return x\n\ndef run(how):\n    t = threading.Thread(target=worker)\n    t.start()\n    t.join()\n    pid = os.fork()\n    if pid == 0:\n        child()\n        os._exit(0)\n    os.waitpid(pid, 0)\n    if how == 'exec':\n        os.execv(sys.executable, [sys.executable, '-c', 'pass'])\n    if how == 'badexec':\n        try:\n            os.execv('/nowhere', ['x'])\n        except OSError:\n            after = 1\n").expect("written");
+        fs::write(work.path().join("app/thing-server"), "import sys, os\nsys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))\nfrom thing import main\nmain.run(sys.argv[1])\n").expect("written");
+        Self { python: venv.join("bin/python"), work }
+    }
+
+    fn install(&self, branch: bool) -> Value {
+        agent(
+            "install",
+            &json!({
+                "lib_root": self.work.path().join("lib"), "data_root": self.work.path().join("data"), "interpreters": [self.python],
+                "profile": {"name": "thing", "packages": ["thing"], "processes": [{"role": "server", "program": ["thing-server"], "children": "child"}], "branch": branch, "interval": 60},
+            }),
+        )
+    }
+
+    fn collect(&self) -> Value {
+        agent("status", &json!({"lib_root": self.work.path().join("lib")}))["pulpcov"].clone()
+    }
+
+    fn run(&self, how: &str) -> Output {
+        Command::new(&self.python)
+            .arg(self.work.path().join("app/thing-server"))
+            .arg(how)
+            .output()
+            .expect("python runs")
+    }
+
+    /// Lines of main.py that each process recorded, by role and how it ended.
+    fn lines(&self) -> Vec<(String, Vec<u64>)> {
+        let status = self.collect();
+        let mut found = Vec::new();
+        for process in status["processes"].as_array().expect("processes") {
+            let Some(data) = process["data"].as_str() else { continue };
+            let path = self.work.path().join("data").join(data);
+            let data = pulpcov_coverage::data_file::read_path(&path).expect("a data file");
+            let kind = data.kind().expect("measured");
+            let lines =
+                data.files.iter().filter(|(name, _)| name.ends_with("main.py")).flat_map(|(_, file)| {
+                    match file.all(kind) {
+                        pulpcov_coverage::data::Measured::Lines(lines) => lines.iter().collect::<Vec<_>>(),
+                        pulpcov_coverage::data::Measured::Arcs(arcs) => arcs.lines().iter().collect(),
+                    }
+                });
+            found.push((process["role"].as_str().expect("role").to_owned(), lines.map(u64::from).collect()));
+        }
+        found.sort();
+        found
+    }
+}
+
+/// Install (with its self-test), threads, forks, `_exit`, exec, uninstall: on every Python there is.
+#[test]
+fn every_python_records_threads_forks_and_exits() {
+    let mut tried = 0;
+    for version in VERSIONS {
+        let Some(python) = find(version) else {
+            // Named in the summary; a version that is not on this machine is not proven here.
+            let _ =
+                writeln!(std::io::stderr(), "skipped: hook on Python {version}, which this machine has not");
+            continue;
+        };
+        tried += 1;
+        for branch in [false, true] {
+            let place = Place::new(&python);
+            let outcome = place.install(branch);
+            assert_eq!(outcome["failed"], false, "{version} {branch}: {outcome}");
+            assert_eq!(place.install(branch)["changed"], false, "{version}");
+            let output = place.run("plain");
+            assert!(
+                output.status.success() && output.stderr.is_empty(),
+                "{version}: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            let lines = place.lines();
+            assert_eq!(lines.len(), 2, "{version}: {lines:?}");
+            let (child, server) = (&lines[0], &lines[1]);
+            assert_eq!((child.0.as_str(), server.0.as_str()), ("child", "server"));
+            assert!(
+                child.1.contains(&7) && child.1.contains(&8) && !child.1.contains(&4),
+                "{version} {branch}: {child:?}"
+            );
+            assert!(
+                server.1.contains(&4) && server.1.contains(&18) && !server.1.contains(&7),
+                "{version} {branch}: {server:?}"
+            );
+            assert!(place.run("badexec").status.success());
+            assert!(place.run("exec").status.success());
+            let all = place.lines();
+            assert!(
+                all.iter().any(|(_, lines)| lines.contains(&25)),
+                "{version}: after a failed exec: {all:?}"
+            );
+            assert!(all.iter().any(|(_, lines)| lines.contains(&20)), "{version}: before an exec: {all:?}");
+            let outcome =
+                agent("uninstall", &json!({"lib_root": place.work.path().join("lib"), "erase_data": true}));
+            assert_eq!(outcome["failed"], false, "{version}: {outcome}");
+            assert!(
+                !place.work.path().join("lib").exists() && !place.work.path().join("data").exists(),
+                "{version}"
+            );
+        }
+    }
+    assert!(tried > 0, "no Python at all");
+}
+
+/// Broken in every way, the hook is silent and the service runs.
+#[test]
+fn a_broken_hook_never_reaches_the_service() {
+    let python =
+        find("3.11").or_else(|| VERSIONS.iter().find_map(|version| find(version))).expect("a Python");
+    let place = Place::new(&python);
+    assert_eq!(place.install(false)["failed"], false);
+    let lib = place.work.path().join("lib");
+    let fine = |what: &str| {
+        let output = place.run("plain");
+        assert!(
+            output.status.success() && output.stderr.is_empty() && output.stdout.is_empty(),
+            "{what}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    let recorder = lib.join("hook/_pulpcov_recorder.py");
+    let text = fs::read_to_string(&recorder).expect("the recorder");
+    fs::write(&recorder, "raise SystemError('broken')\n").expect("written");
+    fine("a recorder that raises");
+    fs::write(&recorder, text).expect("written");
+    fs::rename(place.work.path().join("data"), place.work.path().join("gone")).expect("renamed");
+    fine("no data directory");
+    fs::rename(place.work.path().join("gone"), place.work.path().join("data")).expect("renamed");
+    let coverage = fs::read_dir(&lib)
+        .expect("lists")
+        .map(|e| e.expect("entry").path())
+        .find(|p| p.to_string_lossy().contains("coverage-"))
+        .expect("coverage");
+    fs::rename(&coverage, lib.join("elsewhere")).expect("renamed");
+    fine("no coverage.py");
+    assert!(
+        place.collect()["processes"].to_string().contains("cannot start coverage"),
+        "the ledger knows it"
+    );
+    fs::rename(lib.join("elsewhere"), &coverage).expect("renamed");
+    fs::rename(&lib, place.work.path().join("nolib")).expect("renamed");
+    fine("nothing at all");
+}
+
+/// The gate's own judgement, word by word.
+#[test]
+fn the_gate_takes_the_service_and_nothing_else() {
+    let gate = fs::read_to_string(programs::workspace().join("agent/hook/gate.py")).expect("the gate");
+    let script = gate
+        .replace(
+            "@RULES@",
+            "[('web', ('gunicorn',), 'shop'), ('worker', ('shop-worker', 'shop.worker'), None)]",
+        )
+        .replace("@CHILDREN@", "{'worker': 'job'}")
+        .replace("@COVERAGE@", "{}")
+        .replace("@HOOK@", "'/nowhere'")
+        .replace("@CONFIG@", "{}");
+    let cases = json!([
+        [["python3", "/usr/bin/gunicorn", "shop.web:app"], null, "web"],
+        [["python3", "-m", "gunicorn", "shop.web:app"], null, "web"],
+        [["python3", "-I", "-W", "ignore", "/usr/bin/gunicorn", "-b", ":1", "shop.web"], null, "web"],
+        [["python3", "-sm", "shop.worker"], null, "worker"],
+        [["python3", "/usr/bin/gunicorn", "other.web:app"], null, null],
+        [["python3", "/usr/bin/pip", "install", "gunicorn", "shop"], null, null],
+        [["python3", "-m", "pip", "install", "gunicorn", "shop"], null, null],
+        [["python3", "-c", "import shop", "gunicorn"], null, null],
+        [["python3"], null, null],
+        [[], null, null],
+        [
+            [
+                "python3",
+                "-c",
+                "from multiprocessing.spawn import spawn_main; spawn_main()",
+                "--multiprocessing-fork"
+            ],
+            "worker",
+            "job"
+        ],
+        [["python3", "-c", "from multiprocessing.spawn import spawn_main"], null, null],
+        [["python3", "/usr/bin/gpg-helper"], "worker", null],
+    ]);
+    let program = format!(
+        "{script}\nimport json\nfor argv, marker, wanted in json.loads({:?}):\n    got = role_of(argv, '/usr/bin/python3.11', marker)\n    assert got == wanted, (argv, marker, got, wanted)\nassert role_of(['shop-worker', 'x'], '/usr/sbin/uwsgi', None) == 'worker'\n",
+        cases.to_string()
+    );
+    let output = Command::new("python3").args(["-c", &program]).output().expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

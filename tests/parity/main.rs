@@ -1,0 +1,181 @@
+//! Equality with coverage.py 7.17.3: the same data files, its own `combine` and `json`, field by field.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pulpcov_tests::{programs, python};
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let words =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {words}");
+    words
+}
+
+fn coverage(work: &Path, words: &[&str]) -> String {
+    run(Command::new(python::reference()).args(["-m", "coverage"]).args(words).current_dir(work))
+}
+
+fn pulpcov(work: &Path, words: &[&str]) -> String {
+    run(Command::new(programs::pulpcov()).args(words).current_dir(work))
+}
+
+fn json(path: PathBuf) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("a report")).expect("JSON")
+}
+
+/// Runs `script` `times` in a folder with its files, each run a data file of its own.
+fn recorded(files: &[(&str, &str)], runs: &[&[&str]], branch: bool) -> TempDir {
+    let work = tempfile::tempdir().expect("a folder");
+    for (name, text) in files {
+        let path = work.path().join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        fs::write(path, text).expect("written");
+    }
+    for words in runs {
+        let mut all = vec!["run", "--parallel-mode", "--source=."];
+        if branch {
+            all.push("--branch");
+        }
+        all.extend(*words);
+        coverage(work.path(), &all);
+    }
+    work
+}
+
+/// `coverage combine` and `coverage json` on one side, `pulpcov report` and `pulpcov combine` on the other.
+fn assert_equal(work: &Path) {
+    let python = python::reference().to_string_lossy().into_owned();
+    pulpcov(work, &["report", "--python", &python, "--json", "ours.json", "."]);
+    pulpcov(work, &["combine", "-o", "ours.data", "."]);
+    coverage(work, &["combine", "--keep", "-q"]);
+    coverage(work, &["json", "-q", "-o", "reference.json"]);
+    let (ours, reference) = (json(work.join("ours.json")), json(work.join("reference.json")));
+    let (our_files, their_files) =
+        (ours["files"].as_object().expect("files"), reference["files"].as_object().expect("files"));
+    for (name, file) in their_files {
+        assert_eq!(our_files.get(name), Some(file), "{name}");
+    }
+    assert_eq!(our_files.len(), their_files.len());
+    assert_eq!(ours["totals"], reference["totals"]);
+    assert_eq!(ours["meta"]["branch_coverage"], reference["meta"]["branch_coverage"]);
+    // coverage.py reads what `pulpcov combine` wrote, and says the same of it.
+    coverage(work, &["json", "-q", "--data-file=ours.data", "-o", "combined.json"]);
+    assert_eq!(json(work.join("combined.json"))["files"], reference["files"]);
+    // And `pulpcov report` of what coverage.py combined is the same again.
+    pulpcov(work, &["report", "--python", &python, "--json", "again.json", ".coverage"]);
+    assert_eq!(json(work.join("again.json"))["files"], reference["files"]);
+}
+
+/// Every kind of statement that has ever made line and branch numbers differ.
+const TORTURE: &str = include_str!("torture.py");
+
+#[test]
+fn torture_in_lines_and_branches() {
+    for branch in [false, true] {
+        let work = recorded(
+            &[("torture.py", TORTURE), ("pkg/__init__.py", ""), ("pkg/never.py", "def f():\n    return 1\n")],
+            &[&["torture.py"], &["torture.py", "more"], &["torture.py", "raise"]],
+            branch,
+        );
+        assert_equal(work.path());
+    }
+}
+
+/// Django starts, renders, serves a request and fails one: 400 files of real code.
+const DJANGO: &str = r#"
+import sys, django
+from django.conf import settings
+settings.configure(SECRET_KEY="x", ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates"}])
+django.setup()
+from django.http import HttpResponse
+from django.urls import path
+from django.template import engines
+from django.test import Client
+def index(request):
+    return HttpResponse(engines["django"].from_string("{% for x in xs %}{{ x|upper }}{% endfor %}").render({"xs": ["a", "b"]}))
+urlpatterns = [path("", index)]
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+client = Client(raise_request_exception=False)
+assert client.get("/").status_code == 200
+if len(sys.argv) > 1:
+    assert client.get("/nowhere").status_code == 404
+    from django.contrib.auth.models import User
+    User.objects.create_user("a", password="b")
+"#;
+
+#[test]
+fn django_in_lines_and_branches() {
+    let site = run(Command::new(python::reference())
+        .args(["-c", "import django, os; print(os.path.dirname(os.path.dirname(django.__file__)))"]));
+    for branch in [false, true] {
+        let work = tempfile::tempdir().expect("a folder");
+        fs::write(work.path().join("site.py"), DJANGO).expect("written");
+        fs::rename(work.path().join("site.py"), work.path().join("run_site.py")).expect("renamed");
+        for words in [&["run_site.py"][..], &["run_site.py", "more"]] {
+            let source = format!("--source={}/django", site.trim());
+            let mut all = vec!["run", "--parallel-mode", &source];
+            if branch {
+                all.push("--branch");
+            }
+            all.extend(words);
+            coverage(work.path(), &all);
+        }
+        assert_equal(work.path());
+        let files = json(work.path().join("ours.json"))["files"].as_object().expect("files").len();
+        assert!(files > 500, "{files} files");
+    }
+}
+
+#[test]
+fn hosts_become_contexts_when_asked() {
+    let work = recorded(
+        &[("a.py", "import sys\nif len(sys.argv) > 1:\n    print('more')\n")],
+        &[&["a.py"], &["a.py", "more"]],
+        false,
+    );
+    let mut files: Vec<PathBuf> = fs::read_dir(work.path())
+        .expect("lists")
+        .map(|e| e.expect("entry").path())
+        .filter(|p| p.to_string_lossy().contains(".coverage."))
+        .collect();
+    files.sort();
+    for (i, file) in files.iter().enumerate() {
+        fs::rename(file, work.path().join(format!("data.host{i}.example.77.abc{i}"))).expect("renamed");
+    }
+    pulpcov(work.path(), &["combine", "--host-contexts", "-o", ".coverage", "."]);
+    let script = "from coverage import CoverageData; d = CoverageData('.coverage'); d.read(); print(sorted(d.measured_contexts()))";
+    let contexts = run(Command::new(python::reference()).args(["-c", script]).current_dir(work.path()));
+    assert_eq!(contexts.trim(), "['host0.example', 'host1.example']");
+}
+
+#[test]
+fn line_and_branch_data_are_not_mixed_and_nothing_is_written() {
+    let work = recorded(&[("a.py", "x = 1\n")], &[&["a.py"]], false);
+    coverage(work.path(), &["run", "--branch", "--data-file=.coverage.other", "a.py"]);
+    let before: Vec<_> =
+        fs::read_dir(work.path()).expect("lists").map(|e| e.expect("entry").file_name()).collect();
+    let output = Command::new(programs::pulpcov())
+        .args(["combine", "-o", "out", "."])
+        .current_dir(work.path())
+        .output()
+        .expect("runs");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(
+        words.starts_with("error: ")
+            && words.contains("cannot combine")
+            && words.contains("hint: nothing was written"),
+        "{words}"
+    );
+    let after: Vec<_> =
+        fs::read_dir(work.path()).expect("lists").map(|e| e.expect("entry").file_name()).collect();
+    assert_eq!(before.len(), after.len());
+}
