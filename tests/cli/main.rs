@@ -61,7 +61,7 @@ fn every_refusal_is_one_error_line_with_code_2() {
         (vec!["report", &nosuch], "nosuch"),
         (vec!["report", &junk], "no bundles"),
         (vec!["report", &junk, "--python", "python3"], "no SQLite file"),
-        (vec!["report", &work.path().to_string_lossy().into_owned()], "no bundles"),
+        (vec!["report", &work.path().to_string_lossy()], "no bundles"),
         (vec!["combine", "-o", "x", &junk], "data.h1.1.abc"),
         (vec!["combine", &junk], "--output"),
     ]

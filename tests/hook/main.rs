@@ -115,8 +115,8 @@ fn every_python_records_threads_forks_and_exits() {
             continue;
         };
         tried += 1;
+        let place = Place::new(&python);
         for branch in [false, true] {
-            let place = Place::new(&python);
             let outcome = place.install(branch);
             assert_eq!(outcome["failed"], false, "{version} {branch}: {outcome}");
             assert_eq!(place.install(branch)["changed"], false, "{version}");

@@ -35,8 +35,8 @@ fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     path
 }
 
-/// A virtual environment of this machine's python3 with the reference coverage.py, Flask and Django's
-/// sources to measure.
+/// A virtual environment of this machine's python3 with the reference coverage.py, and
+/// Django to measure.
 pub fn reference() -> PathBuf {
     let venv = once("reference-1", |path| {
         run(Command::new("python3").args(["-m", "venv"]).arg(path));
@@ -51,6 +51,20 @@ pub fn reference() -> PathBuf {
         ]));
     });
     venv.join("bin/python")
+}
+
+/// The programs of the real ansible-core.
+pub fn ansible() -> PathBuf {
+    let venv = once("ansible-1", |path| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(path));
+        run(Command::new(path.join("bin/pip")).args([
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            "ansible-core==2.19.4",
+        ]));
+    });
+    venv.join("bin")
 }
 
 /// A folder with the coverage wheel for the hosts' Python (Debian 12's 3.11).
