@@ -13,6 +13,9 @@ use pulpcov_tests::{programs, python, shop};
 const HOSTS: usize = 20;
 const ROUNDS: usize = 3;
 
+/// CPU and wall of ours, and of theirs.
+type Round = ((f64, f64), (f64, f64));
+
 /// Client CPU (all descendants) and wall time of a command that must succeed.
 fn timed(command: &mut Command) -> (f64, f64) {
     let cpu = || {
@@ -91,7 +94,7 @@ fn main() {
             rows.push((first, second));
         }
     }
-    let column = |pick: fn(&((f64, f64), (f64, f64))) -> f64| median(rows.iter().map(pick).collect());
+    let column = |pick: fn(&Round) -> f64| median(rows.iter().map(pick).collect());
     let _ = writeln!(out, "install on {HOSTS} hosts, median of {ROUNDS} rounds");
     let _ =
         writeln!(out, "pulpcov  wall {:6.2} s  client CPU {:6.2} s", column(|r| r.0.1), column(|r| r.0.0));
