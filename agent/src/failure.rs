@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pulpcov_protocol::text::error_chain;
+
 /// Everything that goes wrong on a host ends as `msg` and `hint` of an outcome, so that is what an
 /// op returns.
 #[derive(Debug)]
@@ -40,23 +42,8 @@ impl From<std::io::Error> for Failure {
             std::io::ErrorKind::ReadOnlyFilesystem => Some("remount that file system read-write".to_owned()),
             _ => None,
         };
-        Self { msg: chain(&error), hint }
+        Self { msg: error_chain(&error), hint }
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// Adds what was being done to an error of the system calls that carry no path.

@@ -9,12 +9,13 @@ use std::time::Duration;
 use pulpcov_protocol::frame::{Frame, FrameError, Kind, MAX_DATA, StreamEnd, read_frame, write_frame};
 use pulpcov_protocol::op::{Op, Wheel};
 use pulpcov_protocol::outcome::{Hello, Outcome, Progress};
+use pulpcov_protocol::text::error_chain;
 use pulpcov_protocol::version::PROTOCOL;
 use pulpcov_protocol::wheel::WheelName;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::ops::{self, Session};
 use crate::{host, host_fs};
 
@@ -85,7 +86,7 @@ fn answer(
 }
 
 fn wire(error: FrameError) -> Failure {
-    Failure::new(chain(&error))
+    Failure::new(error_chain(&error))
 }
 
 fn send(out: &Out, kind: Kind, message: &impl Serialize) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use pulpcov_protocol::text::error_chain;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -209,20 +210,6 @@ where
         })
         .await;
     status
-}
-
-/// An error and its causes in one line, without saying the same twice.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// A host's words on our terminal: no control characters, not without end.

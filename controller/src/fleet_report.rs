@@ -10,9 +10,9 @@ use pulpcov_coverage::fleet::{FleetCoverage, SourceId};
 use pulpcov_coverage::report::Report;
 use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::Manifest;
+use pulpcov_protocol::text::error_chain;
 
 use crate::bundle_store::{BundleError, read_bundle};
-use crate::fleet::error_chain;
 use crate::ledger::Ledger;
 use crate::run_dir::{RunDir, RunDirError, bundles_in};
 

@@ -167,18 +167,10 @@ impl RemoteAgent {
 
     /// Asks for an op and waits for its outcome; `progress` hears what the agent is doing.
     pub(crate) async fn call(&mut self, op: &Op, progress: &dyn Progressing) -> Result<Outcome, AgentError> {
-        self.send_op(op).await?;
-        loop {
-            let frame = self.frame().await?;
-            match frame.kind {
-                Kind::Progress => report(&frame, progress),
-                Kind::Outcome => return settled(&frame),
-                kind => return Err(AgentError::Unexpected(format!("{kind:?} frame"))),
-            }
-        }
+        self.call_with(op, &[], progress).await
     }
 
-    /// Asks for an op that comes with streams: wheels of an install.
+    /// The same for an op that comes with streams: wheels of an install.
     pub(crate) async fn call_with(
         &mut self,
         op: &Op,

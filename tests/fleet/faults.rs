@@ -77,20 +77,7 @@ fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
         |lab: &Lab| lab.shell(3, "ls /srv/pulp_coverage").lines().map(str::to_owned).collect::<Vec<_>>();
     let before = files(&lab);
     let mut collect = lab
-        .pulpcov_command(&[
-            "fleet",
-            "collect",
-            &lab.path("hosts.yml").to_string_lossy(),
-            "--known-hosts",
-            &lab.path("known_hosts").to_string_lossy(),
-            "-o",
-            "run",
-            "--idle-timeout",
-            "5",
-            "--retries",
-            "0",
-            "--jsonl",
-        ])
+        .fleet_command("collect", &["-o", "run", "--idle-timeout", "5", "--retries", "0", "--jsonl"])
         .stdout(Stdio::piped())
         .spawn()
         .expect("pulpcov runs");
@@ -139,20 +126,8 @@ fn hosts_that_are_dead_in_every_way_do_not_stop_the_others() {
     lab.stop_sshd(1);
     lab.freeze(2);
     lab.power_off(3);
-    let output = lab.pulpcov(&[
-        "fleet",
-        "status",
-        &lab.path("hosts.yml").to_string_lossy(),
-        "--known-hosts",
-        &lab.path("known_hosts").to_string_lossy(),
-        "--connect-timeout",
-        "2",
-        "--retries",
-        "1",
-        "--json",
-    ]);
-    assert_eq!(output.status.code(), Some(4));
-    let status: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let said = lab.fleet(4, "status", &["--connect-timeout", "2", "--retries", "1", "--json"]);
+    let status: Value = serde_json::from_str(&said).expect("JSON");
     for i in 1..=3 {
         assert_eq!(
             status["hosts"][host_name(i)]["result"],
@@ -175,18 +150,8 @@ fn a_full_disk_fails_install_whole_and_does_not_stop_collect() {
     let wheels = pulpcov_tests::python::wheelhouse();
     let before = lab.file_tree(1);
     lab.fill_disk(1, 2400);
-    let output = lab.pulpcov(&[
-        "fleet",
-        "install",
-        &lab.path("hosts.yml").to_string_lossy(),
-        "--known-hosts",
-        &lab.path("known_hosts").to_string_lossy(),
-        "--wheelhouse",
-        &wheels.to_string_lossy(),
-        "--restart",
-    ]);
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(4), "{words}");
+    let (code, words) = lab.fleet_says("install", &["--wheelhouse", &wheels.to_string_lossy(), "--restart"]);
+    assert_eq!(code, Some(4), "{words}");
     assert!(words.contains("h1  failed") && words.contains("No space left"), "{words}");
     lab.empty_disk(1);
     let after: Vec<String> =

@@ -17,29 +17,14 @@ fn uninstall_refuses_what_somebody_changed_and_keeps_data() {
     lab.get(1, "/cheapest").expect("answers");
     let gate = "/usr/local/lib/python3.11/dist-packages/_pulpcov_gate.py";
     lab.shell(1, &format!("cp {gate} /root/gate; echo '# mine' >> {gate}"));
-    let output = lab.pulpcov(&[
-        "fleet",
-        "uninstall",
-        &lab.path("hosts.yml").to_string_lossy(),
-        "--known-hosts",
-        &lab.path("known_hosts").to_string_lossy(),
-    ]);
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(4), "{words}");
+    let (code, words) = lab.fleet_says("uninstall", &[]);
+    assert_eq!(code, Some(4), "{words}");
     assert!(words.contains(&format!("somebody changed {gate}")) && words.contains("--force"), "{words}");
     lab.shell(1, "test -e /usr/local/lib/pulpcov/receipt.json && test -e /usr/local/lib/python3.11/dist-packages/pulpcov.pth");
     // Data that nobody has fetched stays, and is still there for a later install.
     lab.shell(1, "systemctl stop shop-web shop-worker");
-    let output = lab.pulpcov(&[
-        "fleet",
-        "uninstall",
-        &lab.path("hosts.yml").to_string_lossy(),
-        "--known-hosts",
-        &lab.path("known_hosts").to_string_lossy(),
-        "--force",
-    ]);
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{words}");
+    let (code, words) = lab.fleet_says("uninstall", &["--force"]);
+    assert_eq!(code, Some(0), "{words}");
     assert!(words.contains("data files left in /srv/pulp_coverage"), "{words}");
     lab.shell(1, "test ! -e /usr/local/lib/pulpcov && ls /srv/pulp_coverage/data.*");
     lab.install();
@@ -62,27 +47,15 @@ fn a_foreign_file_in_our_place_is_refused_and_comes_back_after_force() {
     lab.shell(1, &format!("echo '# theirs' > {pth}; chmod 600 {pth}; chown ops {pth}"));
     let before = lab.file_tree(1);
     let wheels = pulpcov_tests::python::wheelhouse().to_string_lossy().into_owned();
-    let words = [
-        "fleet",
-        "install",
-        &lab.path("hosts.yml").to_string_lossy(),
-        "--known-hosts",
-        &lab.path("known_hosts").to_string_lossy(),
-        "--wheelhouse",
-        &wheels,
-    ]
-    .map(str::to_owned);
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let output = lab.pulpcov(&words);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(4) && said.contains(pth) && said.contains("is not ours"), "{said}");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels]);
+    assert!(code == Some(4) && said.contains(pth) && said.contains("is not ours"), "{said}");
     let left: Vec<String> = lab
         .file_tree(1)
         .into_iter()
         .filter(|line| !line.contains(".pulpcov-") && !line.starts_with("./tmp "))
         .collect();
     assert_eq!(left, before.iter().filter(|line| !line.starts_with("./tmp ")).cloned().collect::<Vec<_>>());
-    lab.pulpcov_ends(0, &[&words[..], &["--force"]].concat());
+    lab.fleet(0, "install", &["--wheelhouse", &wheels, "--force"]);
     lab.fleet(0, "uninstall", &["--erase-data"]);
     assert_eq!(lab.file_tree(1), before);
 }
@@ -95,18 +68,9 @@ fn a_failing_self_test_fails_the_install_and_leaves_nothing() {
     lab.shell(1, "printf 'import os\\ndef fork(): raise OSError(\"no forks today\")\\nos.fork = fork\\n' > /usr/local/lib/python3.11/dist-packages/breaks.py; echo 'import breaks' > /usr/local/lib/python3.11/dist-packages/zz_breaks.pth");
     let before: Vec<String> = lab.file_tree(1);
     let wheels = pulpcov_tests::python::wheelhouse().to_string_lossy().into_owned();
-    let output = lab.pulpcov(&[
-        "fleet",
-        "install",
-        &lab.path("hosts.yml").to_string_lossy(),
-        "--known-hosts",
-        &lab.path("known_hosts").to_string_lossy(),
-        "--wheelhouse",
-        &wheels,
-    ]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels]);
     assert!(
-        output.status.code() == Some(4)
+        code == Some(4)
             && said.contains("self-test under /usr/bin/python3")
             && said.contains("no forks today"),
         "{said}"
@@ -126,17 +90,8 @@ fn what_is_hostile_in_the_data_directory_is_left_alone_and_named() {
     let lab = started();
     lab.get(1, "/cheapest").expect("answers");
     lab.shell(1, "cd /srv/pulp_coverage && su plain -c 'ln -s /etc/shadow data.h1.1.evil; mkfifo data.h1.2.pipe; echo junk > data.h1.3.junk; mkdir data.h1.4.dir; echo \"{\" > .pulpcov/proc.h1.5.bad.json; ln -s /etc/shadow .pulpcov/proc.h1.6.evil.json'");
-    let output = lab.pulpcov(&[
-        "fleet",
-        "collect",
-        &lab.path("hosts.yml").to_string_lossy(),
-        "--known-hosts",
-        &lab.path("known_hosts").to_string_lossy(),
-        "-o",
-        "run",
-    ]);
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    let (code, said) = lab.fleet_says("collect", &["-o", "run"]);
+    assert_eq!(code, Some(0), "{said}");
     for name in [
         "data.h1.1.evil",
         "data.h1.2.pipe",
@@ -159,18 +114,7 @@ fn what_is_hostile_in_the_data_directory_is_left_alone_and_named() {
 #[test]
 fn a_controller_that_is_killed_leaves_no_agent_and_a_host_that_can_go_on() {
     let mut lab = started();
-    let mut killed = lab
-        .pulpcov_command(&[
-            "fleet",
-            "collect",
-            &lab.path("hosts.yml").to_string_lossy(),
-            "--known-hosts",
-            &lab.path("known_hosts").to_string_lossy(),
-            "-o",
-            "run",
-        ])
-        .spawn()
-        .expect("pulpcov runs");
+    let mut killed = lab.fleet_command("collect", &["-o", "run"]).spawn().expect("pulpcov runs");
     lab.wait("the agent", |lab| lab.shell(1, "pgrep -cf '[p]ulpcov-.* serve' || true").trim() != "0");
     killed.kill().expect("dies");
     killed.wait().expect("ends");

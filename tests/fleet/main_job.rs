@@ -108,18 +108,8 @@ fn five_hosts_give_one_report_that_is_coverage_pys_own() {
     // A second install changes nothing and touches nothing.
     let tree = lab.file_tree(1);
     let wheels = python::wheelhouse();
-    let output = lab.pulpcov(&[
-        "fleet",
-        "install",
-        &lab.path("hosts.yml").to_string_lossy(),
-        "--known-hosts",
-        &lab.path("known_hosts").to_string_lossy(),
-        "--wheelhouse",
-        &wheels.to_string_lossy(),
-        "--restart",
-    ]);
-    let words = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(0), "{words}");
+    let (code, words) = lab.fleet_says("install", &["--wheelhouse", &wheels.to_string_lossy(), "--restart"]);
+    assert_eq!(code, Some(0), "{words}");
     assert!(words.contains("5 ok") && !words.contains("changed"), "{words}");
     let without_data = |tree: Vec<String>| {
         tree.into_iter().filter(|line| !line.contains("pulp_coverage")).collect::<Vec<_>>()

@@ -171,11 +171,25 @@ impl Lab {
 
     /// `fleet VERB` on the inventory with all that reaching the hosts takes.
     pub fn fleet(&self, code: i32, verb: &str, words: &[&str]) -> String {
+        let output = self.fleet_command(verb, words).output().expect("pulpcov runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "fleet {verb} {words:?}\n{said}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// `fleet VERB` as a command, to be ended in other ways.
+    pub fn fleet_command(&self, verb: &str, words: &[&str]) -> Command {
         let inventory = self.path("hosts.yml").to_string_lossy().into_owned();
         let known = self.path("known_hosts").to_string_lossy().into_owned();
         let mut all = vec!["fleet", verb, &inventory, "--known-hosts", &known];
         all.extend(words);
-        self.pulpcov_ends(code, &all)
+        self.pulpcov_command(&all)
+    }
+
+    /// `fleet VERB`: how it ended, and what it said on stderr.
+    pub fn fleet_says(&self, verb: &str, words: &[&str]) -> (Option<i32>, String) {
+        let output = self.fleet_command(verb, words).output().expect("pulpcov runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     /// Installs with the wheelhouse, restarting the service.

@@ -9,5 +9,6 @@ pub mod manifest;
 pub mod op;
 pub mod outcome;
 pub mod profile;
+pub mod text;
 pub mod version;
 pub mod wheel;

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use pulpcov_coverage::data_file;
+use pulpcov_protocol::text::error_chain;
 
 use crate::data_inputs;
 use crate::exit::{Exit, usage, usage_hint};
-use crate::fleet::error_chain;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

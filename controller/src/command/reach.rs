@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use pulpcov_protocol::op::Op;
 
 use crate::agent_binary::{AgentBinaries, AgentBinaryError};
 use crate::cli::FleetArgs;
@@ -89,6 +90,19 @@ impl Reach {
         }
         Ok(recap)
     }
+}
+
+/// Asks one op of a host, for commands that want no more than its outcome.
+pub(super) async fn ask_once(
+    access: &Access,
+    host: &Host,
+    reporter: &Reporter,
+    op: &Op,
+) -> Result<Done<()>, AgentError> {
+    let mut agent = access.open(host).await?;
+    let outcome = agent.call(op, reporter).await?;
+    agent.close().await;
+    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: () })
 }
 
 async fn begin(events: &Events, command: &'static str, hosts: usize, warnings: Vec<String>) {

@@ -8,9 +8,9 @@ use pulpcov_coverage::numbers::display_percent;
 use pulpcov_coverage::render::json::{About, render_json};
 use pulpcov_coverage::render::text::render_text;
 use pulpcov_coverage::report::Report;
+use pulpcov_protocol::text::error_chain;
 
 use crate::exit::{Exit, usage, usage_hint};
-use crate::fleet::error_chain;
 use crate::{data_inputs, fleet_report, local_report, run_dir};
 
 #[derive(Debug, clap::Args)]

@@ -3,10 +3,9 @@
 use anyhow::Result;
 use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, Uninstall};
 
-use super::reach::{Reach, exit_of};
+use super::reach::{Reach, ask_once, exit_of};
 use crate::cli::FleetArgs;
 use crate::exit::Exit;
-use crate::fleet::Done;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -30,12 +29,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         .run("uninstall", move |access, host, reporter| {
             let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
             let op = Op::Uninstall(Uninstall { lib_root, force, erase_data, restart });
-            async move {
-                let mut agent = access.open(&host).await?;
-                let outcome = agent.call(&op, &reporter).await?;
-                agent.close().await;
-                Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: () })
-            }
+            async move { ask_once(&access, &host, &reporter, &op).await }
         })
         .await?;
     Ok(exit_of(&recap))
