@@ -1,7 +1,7 @@
 """What coverage.py knows about sources without running them, as JSON: the host's half of a report.
 
 Runs under the interpreter of the service with its pinned coverage.py, reads one request from stdin:
-    {"mode": "list", "coverage_dir": DIR, "roots": {"shop": "/opt/shop/shop/__init__.py"},
+    {"mode": "list", "coverage_dir": DIR, "roots": {"shop": ["/opt/shop/shop/__init__.py"]},
      "packages": ["shop"]}
     {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...]}
@@ -63,15 +63,16 @@ def import_root(package, path):
 def list_sources(request):
     seen = set()
     for package in request["packages"]:
-        found = [p for p in (request["roots"].get(package), locate(package)) if p]
+        found = [p for p in request["roots"].get(package, []) if os.path.isfile(p)]
+        if not found:               # no process has imported it: where it would come from
+            found = [p for p in (locate(package),) if p]
         if not found:
             yield {"package": package, "missing": True}
-            continue
-        # Where a process had it is where it is; a second copy elsewhere on sys.path is not it.
-        for path in files_of(found[0]):
-            if path not in seen:
-                seen.add(path)
-                yield {"path": path, "module_path": os.path.relpath(path, import_root(package, found[0]))}
+        for root in found:
+            for path in files_of(root):
+                if path not in seen:
+                    seen.add(path)
+                    yield {"path": path, "module_path": os.path.relpath(path, import_root(package, root))}
 
 
 def list_packages(request):

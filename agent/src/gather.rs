@@ -143,7 +143,7 @@ pub(crate) fn write_bundle(
         append(&mut tar, &entry.path, entry.size, &mut file.regular.file)?;
     }
     for (source, entry) in sources.iter().zip(rest.by_ref()) {
-        let bytes = host_fs::read_limited(Path::new(&source.path), source_list::MAX_SOURCE)?;
+        let bytes = host_fs::read_source(Path::new(&source.path), source_list::MAX_SOURCE)?;
         append(&mut tar, &entry.path, entry.size, bytes.as_slice())?;
     }
     for (text, entry) in analyses.iter().zip(rest) {

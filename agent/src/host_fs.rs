@@ -58,6 +58,19 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> 
     Ok(bytes)
 }
 
+/// Reads a source file of at most `limit` bytes. Distributions link sources into place, so links of
+/// root's are followed; anybody else's could point root at what only root may read.
+pub(crate) fn read_source(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let meta = fs_err::symlink_metadata(path)?;
+    if !meta.is_symlink() {
+        return read_limited(path, limit);
+    }
+    if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Failure::new(format!("{} is a link of user {}", path.display(), meta.uid())));
+    }
+    read_limited(&fs_err::canonicalize(path)?, limit)
+}
+
 /// Digest and size of what an open file holds, read from its beginning.
 pub(crate) fn digest_of(file: &mut std::fs::File) -> std::io::Result<(String, u64)> {
     std::io::Seek::rewind(file)?;

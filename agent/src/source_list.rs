@@ -67,13 +67,12 @@ pub(crate) fn list(lib_root: &str, config: &Config, ledger: &Ledger) -> Result<S
     let mut by_path = BTreeMap::new();
     let mut warnings = Vec::new();
     for python in &config.interpreters {
-        let roots: BTreeMap<&String, &String> = ledger
-            .records
-            .iter()
-            .filter(|record| record.prefix == python.prefix)
-            .flat_map(|record| &record.packages)
-            .filter(|(package, path)| is_believable(config, package, path))
-            .collect();
+        let mut roots: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
+        for record in ledger.records.iter().filter(|record| record.prefix == python.prefix) {
+            for (package, path) in record.packages.iter().filter(|(p, path)| is_believable(config, p, path)) {
+                roots.entry(package).or_default().insert(path);
+            }
+        }
         let request = json!({"mode": "list", "coverage_dir": config.coverage.get(&python.cache_tag),
             "roots": roots, "packages": config.packages});
         for listed in answers::<Listed>(&ask(lib_root, python, &request)?)? {
@@ -82,7 +81,7 @@ pub(crate) fn list(lib_root: &str, config: &Config, ledger: &Ledger) -> Result<S
                 warnings.push(format!("{} finds no package {package}", python.path));
                 continue;
             };
-            match host_fs::read_limited(Path::new(&path), MAX_SOURCE) {
+            match host_fs::read_source(Path::new(&path), MAX_SOURCE) {
                 Ok(bytes) => {
                     let sha256 = host_fs::sha256(&bytes);
                     let minor = interpreter::minor_version(python);
@@ -105,7 +104,7 @@ pub(crate) fn list(lib_root: &str, config: &Config, ledger: &Ledger) -> Result<S
 }
 
 /// Records lie in a world-writable folder: what one says of a package's place counts only if it
-/// looks like that package's place.
+/// looks like that package's place, and never hides what another one says.
 fn is_believable(config: &Config, package: &str, path: &str) -> bool {
     let tail = package.replace('.', "/");
     Path::new(path).is_absolute()
@@ -143,7 +142,7 @@ pub(crate) fn analyse(lib_root: &str, config: &Config, wanted: &[&Source]) -> Re
         }
     }
     for source in wanted {
-        let now = host_fs::sha256(&host_fs::read_limited(Path::new(&source.path), MAX_SOURCE)?);
+        let now = host_fs::sha256(&host_fs::read_source(Path::new(&source.path), MAX_SOURCE)?);
         if now != source.sha256 {
             return Err(
                 Failure::new(format!("{} changed while it was analysed", source.path)).hint("collect again")

@@ -16,12 +16,17 @@ use tempfile::NamedTempFile;
 /// Largest bundle that is taken from one host.
 const MAX_BUNDLE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
+/// Most bundles of one host in one run directory.
+const MAX_BUNDLES: u32 = 9999;
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BundleError {
     #[error("cannot store a bundle")]
     Store(#[source] std::io::Error),
     #[error("cannot read bundle {path}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("its folder has {MAX_BUNDLES} bundles already")]
+    TooMany,
     #[error("the bundle is larger than {MAX_BUNDLE_BYTES} bytes")]
     TooLarge,
     #[error("the bundle unpacks to more than {MAX_TOTAL_BYTES} bytes")]
@@ -91,9 +96,12 @@ pub(crate) struct VerifiedBundle {
 }
 
 impl VerifiedBundle {
-    /// Gives it a name in `folder`. After this returns, the bundle survives a power loss.
-    pub(crate) fn place(self, folder: &Path, number: usize) -> Result<PathBuf, BundleError> {
-        let path = folder.join(format!("bundle-{number:04}.tar.gz"));
+    /// Gives it the next free name in `folder`. After this returns, the bundle survives a power loss.
+    pub(crate) fn place(self, folder: &Path) -> Result<PathBuf, BundleError> {
+        let path = (1..=MAX_BUNDLES)
+            .map(|number| folder.join(format!("bundle-{number:04}.tar.gz")))
+            .find(|path| !path.exists())
+            .ok_or(BundleError::TooMany)?;
         let file = self.file.persist_noclobber(&path).map_err(|error| BundleError::Store(error.error))?;
         file.sync_all().map_err(BundleError::Store)?;
         fs_err::File::open(folder).and_then(|folder| folder.sync_all()).map_err(BundleError::Store)?;
@@ -269,7 +277,7 @@ mod tests {
         let bytes = pack(&manifest(&[("data/a", b"xyz")]), &[("data/a", b"xyz", REGULAR)]);
         let mut spool = Spool::new(folder.path()).expect("spools");
         spool.write(&bytes).expect("writes");
-        let path = spool.verify("h1").expect("true").place(folder.path(), 1).expect("places");
+        let path = spool.verify("h1").expect("true").place(folder.path()).expect("places");
         assert_eq!(fs_err::read(&path).expect("reads"), bytes);
         assert_eq!(fs_err::read_dir(folder.path()).expect("lists").count(), 1, "no spool is left");
     }

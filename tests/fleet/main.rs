@@ -3,4 +3,5 @@
 mod access;
 mod faults;
 mod host_state;
+mod lab_end;
 mod main_job;

@@ -18,6 +18,9 @@ use crate::{base, programs, python, shop};
 /// Size of a host's disk.
 pub const DISK_SIZE: &str = "400m";
 
+/// How the folders of labs begin.
+const PREFIX: &str = "pulpcov-lab.";
+
 const PATIENCE: Duration = Duration::from_secs(150);
 
 pub fn host_name(i: usize) -> String {
@@ -46,8 +49,9 @@ impl Lab {
     /// Starts `n` hosts and waits until each answers.
     pub fn start(n: usize) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "real hosts need root: run the tests as root");
+        sweep();
         let image = base::ensure().unwrap_or_else(|error| panic!("no root image for the hosts: {error:#}"));
-        let state = tempfile::Builder::new().prefix("lab.").tempdir().expect("a folder for the lab");
+        let state = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a folder for the lab");
         let path = state.path();
         prepare(path, n, &image).unwrap_or_else(|error| panic!("cannot prepare a lab: {error:#}"));
         let log = fs::File::create(path.join("log/lab")).expect("a log");
@@ -318,6 +322,23 @@ impl Drop for Lab {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
         remove_cgroup(&cgroup(self.state.path()));
+    }
+}
+
+/// Removes what labs left whose owners were killed: their folders and empty control groups. Their
+/// processes and mounts went with them.
+fn sweep() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        // A lab that is being prepared has no process yet, so it has no file that names one.
+        let Ok(pid) = fs::read_to_string(path.join("lab.pid")) else { continue };
+        if !Path::new("/proc").join(pid.trim()).exists() {
+            remove_cgroup(&cgroup(&path));
+            let _ = fs::remove_dir_all(&path);
+        }
     }
 }
 

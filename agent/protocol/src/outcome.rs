@@ -136,6 +136,9 @@ pub struct Unrecorded {
     pub unit: String,
     pub argv: Vec<String>,
     pub reason: String,
+    /// It runs since before the hook was there: a restart is all that it takes.
+    #[serde(default)]
+    pub restart: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ pub(super) fn run(args: &Analyse) -> Result<Outcome, Failure> {
         .ok_or_else(|| Failure::new("the receipt names no interpreter"))?;
     let mut sources = Vec::new();
     for path in &args.paths {
-        let bytes = host_fs::read_limited(Path::new(path), source_list::MAX_SOURCE)?;
+        let bytes = host_fs::read_source(Path::new(path), source_list::MAX_SOURCE)?;
         sources.push(Source {
             path: path.clone(),
             module_path: path.clone(),

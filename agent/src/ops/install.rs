@@ -14,7 +14,7 @@ use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
-use crate::{coverage_dir, data_dir, hook, host, interpreter, ledger, receipt, source_list, systemd};
+use crate::{coverage_dir, data_dir, hook, interpreter, ledger, receipt, source_list, systemd};
 
 mod changes;
 pub(super) use changes::{forget, undo_file, undo_folder};
@@ -87,7 +87,7 @@ fn put_in_place(
     changes.folder(lib_root, 0o755)?;
     changes.folder(&hook_dir, 0o755)?;
     changes.folder(&data_root, 0o1777)?;
-    changes.folder(&data_root.join(LEDGER), 0o1777)?;
+    changes.own_folder(&data_root.join(LEDGER), 0o1777)?;
 
     let mut coverage = BTreeMap::new();
     for python in interpreters {
@@ -176,8 +176,7 @@ fn restart_where_needed(
 ) -> Result<Vec<String>, Failure> {
     let units = systemd::expand(&receipt.config.profile.units)?;
     let ledger = ledger::read(&receipt.config.data_root)?;
-    let old_processes =
-        status::unrecorded(receipt, &ledger)?.iter().any(|process| host::start_ticks(process.pid).is_some());
+    let old_processes = status::unrecorded(receipt, &ledger)?.iter().any(|process| process.restart);
     if units.is_empty() || !(changed || old_processes) {
         return Ok(Vec::new());
     }

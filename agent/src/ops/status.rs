@@ -66,19 +66,24 @@ pub(super) fn unrecorded(receipt: &Receipt, ledger: &Ledger) -> Result<Vec<Unrec
             if recorded.contains(&(pid, ticks)) || !is_python(pid) {
                 continue;
             }
-            let started = started_at(ticks);
-            let reason = if started < receipt.installed_at {
-                "it started before the hook was installed; restart its unit"
-            } else if let Some(record) = ledger
+            let restart = started_at(ticks) < receipt.installed_at;
+            let own_words = ledger
                 .records
                 .iter()
-                .find(|record| record.process.pid == pid && record.process.error.is_some())
-            {
-                record.process.error.as_deref().unwrap_or_default()
-            } else {
-                "no process rule of the profile fits it"
+                .filter(|record| record.process.pid == pid)
+                .find_map(|record| record.process.error.as_deref());
+            let reason = match own_words {
+                _ if restart => "it started before the hook was installed; restart its unit",
+                Some(error) => error,
+                None => "no process rule of the profile fits it",
             };
-            missing.push(Unrecorded { pid, unit: unit.clone(), argv: argv(pid), reason: reason.to_owned() });
+            missing.push(Unrecorded {
+                pid,
+                unit: unit.clone(),
+                argv: argv(pid),
+                reason: reason.to_owned(),
+                restart,
+            });
         }
     }
     Ok(missing)

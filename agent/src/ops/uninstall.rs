@@ -89,8 +89,15 @@ fn clear_data(receipt: &Receipt, erase: bool) -> Result<u64, Failure> {
         return Ok(0);
     }
     if erase {
-        for file in data_dir::list(root, 0, usize::MAX)?.files {
-            fs_err::remove_file(root.join(&file.name))?;
+        loop {
+            // A few at a time: each listed file is held open.
+            let files = data_dir::list(root, 0, 200)?.files;
+            if files.is_empty() {
+                break;
+            }
+            for file in files {
+                fs_err::remove_file(root.join(&file.name))?;
+            }
         }
     }
     let (left, _) = data_dir::measure(root)?;

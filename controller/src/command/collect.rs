@@ -176,10 +176,8 @@ async fn fetch_bundle(
     let manifest = tokio::task::block_in_place(|| {
         let verified = spool.verify(&host.name)?;
         let manifest = verified.manifest.clone();
-        let number =
-            crate::run_dir::bundles_in(&folder).map_err(crate::bundle_store::BundleError::Store)?.len() + 1;
         tracing::debug!(host = %host.name, bytes = verified.bytes, entries = manifest.entries.len(), "bundle verified");
-        verified.place(&folder, number)?;
+        verified.place(&folder)?;
         Ok::<_, AgentError>(manifest)
     })?;
     plan.claims.keep(manifest.entries.iter().map(|entry| entry.path.clone()));

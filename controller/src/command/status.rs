@@ -72,7 +72,7 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
             };
             let note = match (&process.error, process.last_flush) {
                 (Some(error), _) => printable(error),
-                (None, None) => "nothing measured yet".to_owned(),
+                (None, None) => "nothing written yet".to_owned(),
                 (None, Some(_)) => String::new(),
             };
             let unit = process.unit.clone().unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Real hosts in namespaces: see `lab.rs` of the library for what they are for.
 //!
-//! Four programs in one, each the parent of the next: `up` (makes the lab's namespaces), `init`
+//! Five programs in one, each the parent of the next: `up` (makes the lab's namespaces), `init`
 //! (PID 1 of the lab: network, disks; dies with its stdin), `boot` (one for each host: its
-//! namespaces) and `host` (PID 1 of a host: its root, then systemd). `base` builds the root image.
+//! namespaces) and `host` (PID 1 of a host: its root, then systemd). `base` builds the root image; `hold` keeps a lab for a person.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -38,11 +38,12 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stdout(), "{}", path.display());
             0
         }),
+        ["hold", n] => hold(n),
         ["up", state, n] => up(state, n),
         ["init", state, n] => init(Path::new(state), n),
         ["boot", state, i] => boot(state, i),
         ["host", state, i] => host(Path::new(state), i),
-        _ => Err(anyhow::anyhow!("usage: pulpcov-lab base | up STATE HOSTS")),
+        _ => Err(anyhow::anyhow!("usage: pulpcov-lab base | hold HOSTS")),
     };
     match result {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
@@ -55,6 +56,17 @@ fn main() -> ExitCode {
 
 fn own_program() -> Result<PathBuf> {
     std::env::current_exe().context("cannot find this program")
+}
+
+/// A lab for whoever wants to look around in one, until stdin ends or this program is killed.
+fn hold(n: &str) -> Result<i32> {
+    let lab = pulpcov_tests::lab::Lab::start(n.parse()?);
+    lab.inventory("");
+    let mut out = std::io::stdout();
+    writeln!(out, "{}", lab.path("lab.pid").display())?;
+    out.flush()?;
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(0)
 }
 
 /// Makes the lab's namespaces and its PID 1, and waits for its end.

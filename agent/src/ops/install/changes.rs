@@ -102,6 +102,19 @@ impl Changes {
         Ok(())
     }
 
+    /// The same for a folder inside of one that others can write to: theirs would give them power
+    /// over what we keep in it.
+    pub(super) fn own_folder(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
+        let me = rustix::process::geteuid().as_raw();
+        match Attributes::of(path)? {
+            Some(found) if found.uid != me && found.uid != 0 => {
+                Err(Failure::new(format!("{} belongs to user {}", path.display(), found.uid))
+                    .hint("look at it, and remove it"))
+            }
+            _ => self.folder(path, mode),
+        }
+    }
+
     /// A file with those bytes and that mode. One that is not ours is replaced only with `force`.
     pub(super) fn file(&mut self, path: &Path, bytes: &[u8], mode: u32, force: bool) -> Result<(), Failure> {
         let sha256 = host_fs::sha256(bytes);
