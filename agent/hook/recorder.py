@@ -49,6 +49,7 @@ class State(object):
         """Names, locks and counters of a process that has just begun."""
         self.pid, self.parent = _getpid(), parent
         self.lock, self.owner = _allocate(), None
+        self.fork_lock, self.forks = _allocate(), 0
         self.stop = self.done = None
         suffix = "%s.%d.%s" % (self.host, self.pid, binascii.hexlify(os.urandom(6)).decode())
         self.data_name, self.record_name = "data." + suffix, "proc." + suffix + ".json"
@@ -87,14 +88,30 @@ def unit():
 
 def write_file(folder, name, data):
     """Writes a file whole or not at all."""
-    tmp = os.path.join(folder, ".tmp." + name)
-    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    tmp = temporary(folder)
+    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     try:
-        os.fchmod(fd, 0o644)        # whatever the service's umask is, the agent must be able to read
-        os.write(fd, data)
-    finally:
-        os.close(fd)
-    os.rename(tmp, os.path.join(folder, name))
+        try:
+            os.fchmod(fd, 0o644)    # whatever the service's umask is, the agent must be able to read
+            os.write(fd, data)
+        finally:
+            os.close(fd)
+        os.rename(tmp, os.path.join(folder, name))
+    except BaseException:
+        remove(tmp)
+        raise
+
+
+def temporary(folder):
+    """A name that nobody can guess: others may write to the folder, and would put a link there."""
+    return os.path.join(folder, ".tmp." + binascii.hexlify(os.urandom(12)).decode())
+
+
+def remove(path):
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
 
 
 def package_files():
@@ -128,7 +145,7 @@ def write_data():
     target = os.path.join(s.root, s.data_name)
     if not size or (size == s.size and os.path.exists(target)):
         return False
-    tmp = os.path.join(s.root, ".tmp." + s.data_name)
+    tmp = temporary(s.root)
     try:
         out = s.data_class(basename=tmp)
         s.shim.data, s.shim.covdata = live, out
@@ -145,10 +162,7 @@ def write_data():
             os.close(fd)
         os.rename(tmp, target)
     except BaseException:
-        try:
-            os.unlink(tmp)
-        except OSError:
-            pass
+        remove(tmp)
         raise
     s.size, s.last_flush = size, time.time()
     return True
@@ -248,13 +262,21 @@ def start_flusher():
 
 
 def before_fork():
-    """One thread and no lock held at the moment of the fork."""
+    """No flusher thread, and no flush under way, at the moment of the fork.
+
+    Threads may fork at the same time: the first stops the flusher, the last starts a new one.
+    """
     try:
         s = _state
-        s.stop.release()
-        s.done.acquire(True, PATIENCE)
-        s.locked = s.lock.acquire(True, PATIENCE)
-        s.owner = _ident()
+        if not s.fork_lock.acquire(True, PATIENCE):
+            return
+        try:
+            s.forks += 1
+            if s.forks == 1:
+                s.stop.release()
+                s.done.acquire(True, PATIENCE)
+        finally:
+            s.fork_lock.release()
     except Exception:
         pass
 
@@ -262,10 +284,14 @@ def before_fork():
 def after_in_parent():
     try:
         s = _state
-        s.owner = None
-        if s.locked:
-            s.lock.release()
-        start_flusher()
+        if not s.fork_lock.acquire(True, PATIENCE):
+            return
+        try:
+            s.forks -= 1
+            if s.forks == 0:
+                start_flusher()
+        finally:
+            s.fork_lock.release()
     except Exception:
         pass
 
@@ -312,22 +338,26 @@ def hook_forks():
 
 def at_exit():
     """The last of all exit functions, for it was registered first."""
-    flush(ended="exit")
-    # What runs from here on is saved by nobody, and a tracer that outlives the modules it calls
-    # prints errors while the interpreter is taken down.
-    sys.settrace(None)
+    try:
+        flush(ended="exit")
+    finally:
+        # What runs from here on is saved by nobody, and a tracer that outlives the modules it calls
+        # prints errors while the interpreter is taken down.
+        sys.settrace(None)
 
 
 def wrap_exits():
     """`os._exit` and `exec*` leave without atexit: flush before them."""
     def _exit(status):
-        flush(ended="_exit")
-        _os_exit(status)
+        try:
+            flush(ended="_exit")
+        finally:                    # a signal handler may raise in the middle: the exit stands
+            _os_exit(status)
 
     def wrap(real):
         def leave(*args, **kwargs):
-            flush(ended="exec")
             try:
+                flush(ended="exec")
                 return real(*args, **kwargs)
             finally:                # it came back: the exec failed and the process lives on
                 _state.ended = None

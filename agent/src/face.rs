@@ -205,7 +205,8 @@ fn write_bundle(
     } else {
         let outbox = Path::new(lib_root).join(OUTBOX);
         fs_err::create_dir_all(&outbox)?;
-        outbox.join("bundle.tar.gz")
+        // A name of its own: a second run beside this one must not take its place before it is fetched.
+        outbox.join(format!("bundle-{}.tar.gz", host::random_word()?))
     };
     let tmp = path.with_extension(format!("{}.tmp", host::random_word()?));
     let op = Op::Bundle(Bundle { host, want: Want::Everything, without_data: false });
@@ -276,7 +277,8 @@ fn read_manifest(bundle: &Path) -> Result<Manifest, Failure> {
         .ok_or_else(|| Failure::new(format!("{} is not a regular file", bundle.display())))?;
     let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(regular.file));
     let damaged = |what: String| Failure::new(format!("{} is no bundle: {what}", bundle.display()));
-    let mut entries = tar.entries().map_err(|error| damaged(error.to_string()))?;
+    let mut entries =
+        tar.entries().map(|entries| entries.raw(true)).map_err(|error| damaged(error.to_string()))?;
     let first = entries
         .next()
         .ok_or_else(|| damaged("it is empty".to_owned()))?

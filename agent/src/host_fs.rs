@@ -146,6 +146,9 @@ impl Attributes {
         if Self::of(path)?.as_ref() == Some(self) {
             return Ok(());
         }
+        if fs_err::symlink_metadata(path)?.is_symlink() {
+            return Err(Failure::new(format!("{} has become a link", path.display())));
+        }
         std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))
             .during("set the owner of", path.display())?;
         fs_err::set_permissions(path, std::fs::Permissions::from_mode(self.mode))?;

@@ -127,24 +127,37 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
 
 /// Asks every live process to flush, and waits for their answers.
 pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, Failure> {
+    let folder = data_root.join(LEDGER);
+    let me = rustix::process::geteuid().as_raw();
+    let is_ours = host_fs::Attributes::of(&folder)?.is_some_and(|found| found.uid == me || found.uid == 0);
+    if !is_ours || fs_err::symlink_metadata(&folder)?.is_symlink() {
+        return Err(Failure::new(format!("{} is not the folder that install made", folder.display())));
+    }
     let request = host::random_word()?;
     // A new file renamed over the old one: in a sticky directory even root may not write to a
     // file that somebody else owns (fs.protected_regular).
     host_fs::write_whole(&trigger(data_root), request.as_bytes(), 0o644)?;
     let deadline = Instant::now() + timeout;
+    // Only those that live now are asked, and only their records are read again.
+    let mut waiting: Vec<Record> = read(data_root)?.records.into_iter().filter(Record::is_live).collect();
+    let mut acked = Vec::new();
+    let boot_id = host::boot_id();
     loop {
-        let ledger = read(data_root)?;
-        let has_acked = |record: &Record| record.ack.as_deref() == Some(&request);
-        let pids = |wanted: bool| -> Vec<u32> {
-            let of_interest = ledger.records.iter().filter(|record| record.is_live() || has_acked(record));
-            of_interest
-                .filter(|record| has_acked(record) == wanted)
-                .map(|record| record.process.pid)
-                .collect()
-        };
-        let silent = pids(false);
-        if silent.is_empty() || Instant::now() >= deadline {
-            return Ok(FlushDetail { acked: pids(true), silent });
+        let mut silent = Vec::new();
+        for record in waiting {
+            let now = read_one(&folder, &record.process.record, &boot_id).unwrap_or(record);
+            if now.ack.as_deref() == Some(&request) {
+                acked.push(now.process.pid);
+            } else if now.is_live() {
+                silent.push(now);
+            }
+        }
+        waiting = silent;
+        if waiting.is_empty() || Instant::now() >= deadline {
+            return Ok(FlushDetail {
+                acked,
+                silent: waiting.iter().map(|record| record.process.pid).collect(),
+            });
         }
         std::thread::sleep(Duration::from_millis(50));
     }

@@ -17,6 +17,8 @@ const MAX_RECEIPT: u64 = 8 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Receipt {
     pub(crate) format: u32,
+    /// False while an install is under way: then it tells what is meant to be, done or not.
+    pub(crate) complete: bool,
     pub(crate) agent: String,
     pub(crate) installed_at: f64,
     pub(crate) config: Config,
@@ -101,11 +103,17 @@ impl Receipt {
         host_fs::write_whole(&path_in(lib_root), &text, 0o644)
     }
 
+    /// Paths of ours that are gone.
+    pub(crate) fn missing(&self) -> Vec<&Path> {
+        let paths = self.files.iter().filter(|(_, file)| file.sha256.is_some()).map(|(path, _)| path);
+        paths.chain(self.trees.keys()).map(PathBuf::as_path).filter(|path| !path.exists()).collect()
+    }
+
     /// Paths of ours that no longer hold what install wrote.
     pub(crate) fn changed_since(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut changed = Vec::new();
         for (path, file) in &self.files {
-            let Some(wanted) = &file.sha256 else { continue };
+            let Some(wanted) = file.sha256.as_ref().filter(|_| self.complete) else { continue };
             if Attributes::of(path)?.is_none() {
                 continue;
             }
@@ -116,7 +124,8 @@ impl Receipt {
             }
         }
         for (path, wanted) in &self.trees {
-            if path.exists() && tree_digest(path)? != *wanted {
+            // A digest that was never taken is of a tree that a killed install left half made.
+            if !wanted.is_empty() && path.exists() && tree_digest(path)? != *wanted {
                 changed.push(path.clone());
             }
         }

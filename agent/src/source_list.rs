@@ -30,7 +30,10 @@ struct Listed {
 
 fn ask(lib_root: &str, python: &Interpreter, request: &Value) -> Result<Vec<u8>, Failure> {
     let script = Path::new(lib_root).join("hook").join("analysis.py");
-    interpreter::run(Command::new(&python.path).arg("-B").arg(script), request.to_string().as_bytes())
+    interpreter::run(
+        Command::new(&python.path).args(["-I", "-B"]).arg(script),
+        request.to_string().as_bytes(),
+    )
 }
 
 fn answers<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<Vec<T>, Failure> {

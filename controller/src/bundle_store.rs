@@ -120,7 +120,8 @@ pub(crate) fn read_bundle(
     let unpacked = GzDecoder::new(std::io::BufReader::new(file)).take(MAX_TOTAL_BYTES + 1);
     let mut archive = tar::Archive::new(unpacked);
     let damaged = |error: std::io::Error| BundleError::Damaged(error.to_string());
-    let mut entries = archive.entries().map_err(damaged)?;
+    // Raw: the library would read a long name, or a pax header, whole into memory before we see it.
+    let mut entries = archive.entries().map_err(damaged)?.raw(true);
     let first =
         entries.next().ok_or_else(|| BundleError::Damaged("it is empty".to_owned()))?.map_err(damaged)?;
     let manifest = read_manifest(first)?;
@@ -134,6 +135,9 @@ pub(crate) fn read_bundle(
         }
         let told =
             expected.next().filter(|told| told.path == name).ok_or(BundleError::Surprise { path: name })?;
+        if matches!(&kind, EntryPath::Source(sha256) if *sha256 != told.sha256) {
+            return Err(BundleError::Digest { path: told.path.clone() });
+        }
         let bytes = read_entry(&mut found, told)?;
         entry(&manifest, &kind, bytes)?;
     }
@@ -318,6 +322,14 @@ mod tests {
         let mut huge = told;
         huge.entries[0].size = u64::MAX / 2;
         assert!(matches!(verify(&pack(&huge, &[])), Err(BundleError::Limit { .. })));
+        let wrong = format!("sources/{}", "0".repeat(64));
+        let source = manifest(&[(wrong.as_str(), b"evil")]);
+        assert!(matches!(
+            verify(&pack(&source, &[(wrong.as_str(), b"evil", REGULAR)])),
+            Err(BundleError::Digest { .. })
+        ));
+        let long = [("././@LongLink", &b"x"[..], tar::EntryType::GNULongName)];
+        assert!(matches!(verify(&pack(&manifest(&[("data/a", b"xyz")]), &long)), Err(BundleError::Entry(_))));
         assert!(matches!(verify(b"no gzip at all"), Err(BundleError::Damaged(_))));
     }
 

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use pulpcov_protocol::text::error_chain;
+
 /// How a command ended, beyond errors of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -31,7 +33,7 @@ pub(crate) struct Usage {
 
 impl std::fmt::Display for Usage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:#}", self.error)
+        f.write_str(&error_chain(self.error.as_ref()))
     }
 }
 

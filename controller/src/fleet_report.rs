@@ -22,12 +22,8 @@ pub(crate) enum FleetReportError {
     Run(#[from] RunDirError),
     #[error("cannot list {path}")]
     List { path: PathBuf, source: std::io::Error },
-    #[error("{path}")]
-    Bundle { path: PathBuf, source: BundleError },
-    #[error("host {host}: data file {name}")]
-    Fleet { host: String, name: String, source: pulpcov_coverage::fleet::FleetError },
     #[error("cannot make the report")]
-    Report(#[source] pulpcov_coverage::fleet::FleetError),
+    Report(#[source] pulpcov_coverage::data::CombineError),
     #[error("no bundles in {0}")]
     Nothing(String),
 }
@@ -56,12 +52,24 @@ pub(crate) fn bundles_of(path: &Path) -> Result<Option<Vec<PathBuf>>, FleetRepor
 /// The report of all bundles of `paths`.
 pub(crate) fn make(paths: &[PathBuf]) -> Result<FleetReport, FleetReportError> {
     let mut gathered = Gathered::default();
+    let mut runs = Vec::new();
+    for path in paths.iter().filter(|path| RunDir::is_one(path)) {
+        runs.push(RunDir { path: path.clone() }.read_file()?);
+    }
+    // A later run makes up for an earlier one, whichever was named first.
+    runs.sort_by(|a, b| a.created.cmp(&b.created));
+    for run in &runs {
+        gathered.ledger.note_run(run);
+    }
     for path in paths {
-        if RunDir::is_one(path) {
-            gathered.ledger.note_run(&RunDir { path: path.clone() }.read_file()?);
-        }
         for bundle in bundles_of(path)?.unwrap_or_default() {
-            gathered.add(&bundle)?;
+            // A bundle that cannot be read is a result of its host, and no end of the others'.
+            if let Err(error) = gathered.add(&bundle) {
+                let host = host_of(&bundle);
+                let reason = format!("{}: {}", bundle.display(), error_chain(&error));
+                gathered.warnings.insert(format!("host {host}: {reason}"));
+                gathered.ledger.note_damaged(&host, reason);
+            }
         }
     }
     if gathered.ledger.is_empty() {
@@ -80,22 +88,16 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn add(&mut self, path: &Path) -> Result<(), FleetReportError> {
+    fn add(&mut self, path: &Path) -> Result<(), BundleError> {
         let mut context: Option<(String, BTreeMap<String, SourceId>)> = None;
-        let mut trouble = None;
         let Self { fleet, analyses, warnings, .. } = self;
         let result = read_bundle(path, |manifest, entry, bytes| {
             let (host, sources) = context.get_or_insert_with(|| begin(manifest, fleet));
             match entry {
                 EntryPath::Data(name) => match data_file::read(&bytes) {
                     Ok(data) => {
-                        if let Err(source) = fleet.add_data(host, data, sources) {
-                            trouble = Some(FleetReportError::Fleet {
-                                host: host.clone(),
-                                name: name.clone(),
-                                source,
-                            });
-                            return Err(BundleError::Damaged("stopped".to_owned()));
+                        if let Err(error) = fleet.add_data(host, data, sources) {
+                            warnings.insert(format!("host {host}: data file {name} is left out: {error}"));
                         }
                     }
                     Err(error) => {
@@ -119,10 +121,7 @@ impl Gathered {
             }
             Ok(())
         });
-        if let Some(trouble) = trouble {
-            return Err(trouble);
-        }
-        let manifest = result.map_err(|source| FleetReportError::Bundle { path: path.to_owned(), source })?;
+        let manifest = result?;
         if context.is_none() {
             begin(&manifest, fleet);
         }
@@ -131,7 +130,7 @@ impl Gathered {
     }
 
     fn finish(self) -> Result<FleetReport, FleetReportError> {
-        let Self { fleet, analyses, mut ledger, mut warnings } = self;
+        let Self { fleet, analyses, ledger, mut warnings } = self;
         let (report, missing) =
             fleet.report(&|key| analyses.get(key).cloned()).map_err(FleetReportError::Report)?;
         if !missing.is_empty() {
@@ -143,6 +142,14 @@ impl Gathered {
                 "host {host}: {} measured files have no source, such as {}",
                 paths.len(),
                 some.join(", ")
+            ));
+        }
+        if let Some((lines, arcs)) = fleet.mixed() {
+            let names = |hosts: &BTreeSet<String>| hosts.iter().cloned().collect::<Vec<_>>().join(", ");
+            warnings.insert(format!(
+                "line data of {} and branch data of {} are reported as lines",
+                names(lines),
+                names(arcs)
             ));
         }
         for (path, variants) in fleet.variant_hosts() {
@@ -158,9 +165,19 @@ impl Gathered {
                 .collect();
             warnings.insert(format!("{path} differs between hosts: {}", parts.join("; ")));
         }
-        ledger.settle();
         Ok(FleetReport { report, ledger, warnings: warnings.into_iter().collect() })
     }
+}
+
+/// The host that a bundle belongs to by its place: `hosts/NAME/bundle-0001.tar.gz`, or its own name.
+fn host_of(bundle: &Path) -> String {
+    let folder = bundle.parent().filter(|folder| folder.parent().is_some_and(|up| up.ends_with("hosts")));
+    folder
+        .and_then(Path::file_name)
+        .or_else(|| bundle.file_name())
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Tells the fleet of a host and its sources; returns what its data files need.

@@ -23,6 +23,8 @@ pub(crate) struct Ledger {
     hosts: BTreeMap<String, HostLedger>,
     /// Hosts whose last collect failed, with the reason.
     missing: BTreeMap<String, String>,
+    /// Hosts with a bundle that cannot be read.
+    damaged: BTreeMap<String, String>,
 }
 
 /// What the headline counts.
@@ -51,6 +53,11 @@ impl Ledger {
         }
     }
 
+    /// A bundle that cannot be read: what it held is missing.
+    pub(crate) fn note_damaged(&mut self, host: &str, reason: String) {
+        self.damaged.insert(host.to_owned(), reason);
+    }
+
     /// What a bundle says of its host's processes: the newer word counts, unless the older one was
     /// that the process had ended.
     pub(crate) fn add(&mut self, manifest: &Manifest) {
@@ -59,7 +66,8 @@ impl Ledger {
         if is_newer {
             host.collected_at = manifest.collected_at;
         }
-        host.interval = host.interval.max(manifest.interval);
+        // A profile's interval is at most an hour; a host that says more says nothing.
+        host.interval = host.interval.max(manifest.interval.clamp(0.0, 3600.0));
         for process in &manifest.processes {
             let key = (manifest.boot_id.clone(), process.pid, process.start_ticks);
             // A process that re-executes itself keeps pid and start: its records are told apart by name.
@@ -70,18 +78,13 @@ impl Ledger {
         }
     }
 
-    /// Called when all bundles are in.
-    pub(crate) fn settle(&mut self) {
-        // Data that came in another way (a playbook's bundle) is as good as ours.
-        self.missing.retain(|host, _| !self.hosts.contains_key(host) || !host.is_empty());
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
-        self.hosts.is_empty() && self.missing.is_empty()
+        self.hosts.is_empty() && self.missing.is_empty() && self.damaged.is_empty()
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let mut counts = Counts { missing_hosts: self.missing.len(), ..Counts::default() };
+        let mut counts =
+            Counts { missing_hosts: self.missing.len() + self.damaged.len(), ..Counts::default() };
         for host in self.hosts.values() {
             for process in host.processes.values() {
                 counts.processes += 1;
@@ -125,6 +128,10 @@ impl Ledger {
             let names: Vec<&str> = self.missing.keys().map(String::as_str).collect();
             let _ = write!(text, "; nothing new from {}", names.join(", "));
         }
+        if !self.damaged.is_empty() {
+            let names: Vec<&str> = self.damaged.keys().map(String::as_str).collect();
+            let _ = write!(text, "; a damaged bundle of {}", names.join(", "));
+        }
         text
     }
 
@@ -149,7 +156,7 @@ impl Ledger {
                 (name.clone(), json!({"interval": host.interval, "processes": processes}))
             })
             .collect();
-        for (name, reason) in &self.missing {
+        for (name, reason) in self.missing.iter().chain(&self.damaged) {
             let host = hosts.entry(name.clone()).or_insert_with(|| json!({"processes": []}));
             if let Some(host) = host.as_object_mut() {
                 host.insert("missing".to_owned(), json!(reason));

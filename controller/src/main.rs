@@ -26,6 +26,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use pulpcov_protocol::text::error_chain;
 
 use crate::cli::{Cli, Command, Fleet};
 use crate::exit::{Exit, Usage};
@@ -76,7 +77,7 @@ fn complain(error: &anyhow::Error) -> ExitCode {
     }
     let usage = error.downcast_ref::<Usage>();
     let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "error: {}", fleet::printable(&format!("{error:#}")));
+    let _ = writeln!(err, "error: {}", fleet::printable(&error_chain(error.as_ref())));
     if let Some(hint) = usage.and_then(|usage| usage.hint.as_ref()) {
         let _ = writeln!(err, "hint: {hint}");
     }

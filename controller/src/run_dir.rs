@@ -54,7 +54,7 @@ impl RunDir {
         Ok(run)
     }
 
-    /// A new run directory below `runs/`, and `runs/latest` pointing at it.
+    /// A new run directory below `runs/`.
     pub(crate) fn new_in(runs: &Path) -> Result<Self, RunDirError> {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
         let mut name = now.clone();
@@ -63,13 +63,17 @@ impl RunDir {
             n += 1;
             name = format!("{now}-{n}");
         }
-        let run = Self::at(&runs.join(&name))?;
+        Self::at(&runs.join(&name))
+    }
+
+    /// Points `latest`, beside it, at this run: it brought something.
+    pub(crate) fn becomes_latest(&self) {
+        let (Some(runs), Some(name)) = (self.path.parent(), self.path.file_name()) else { return };
         let link = runs.join(".latest.new");
         let _ = std::fs::remove_file(&link);
         // A runs/latest that somebody made a real folder of stays; it is a convenience.
-        let _ = std::os::unix::fs::symlink(&name, &link)
+        let _ = std::os::unix::fs::symlink(name, &link)
             .and_then(|()| std::fs::rename(&link, runs.join("latest")));
-        Ok(run)
     }
 
     pub(crate) fn is_one(path: &Path) -> bool {

@@ -20,6 +20,19 @@ fn started(n: usize) -> Lab {
     lab
 }
 
+/// A data file that measured nothing, and is large.
+const BALLAST: &str = r#"python3 -c "
+import os, sqlite3
+db = sqlite3.connect('/srv/pulp_coverage/data.elsewhere.1.aa')
+for table in ('coverage_schema (version integer)', 'meta (key text, value text)', 'file (id integer primary key, path text)',
+        'context (id integer primary key, context text)', 'line_bits (file_id integer, context_id integer, numbits blob)',
+        'arc (file_id integer, context_id integer, fromno integer, tono integer)', 'tracer (file_id integer primary key, tracer text)'):
+    db.execute('create table ' + table)
+db.execute('insert into coverage_schema values (7)')
+db.execute('insert into context values (1, ?)', (os.urandom(1000000).hex(),))
+db.commit()
+""#;
+
 fn executed(report: &Value, host: &str, file: &str) -> Vec<u64> {
     let lines =
         report["hosts"][host]["files"][file]["executed_lines"].as_array().cloned().unwrap_or_default();
@@ -71,8 +84,9 @@ fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
     }
     lab.post(3, "/order/bake/2").expect("orders are taken");
     lab.wait("the orders to be done", |lab| lab.get(3, "/done").is_some_and(|text| text.contains('2')));
-    // A slow line makes a middle to cut.
-    lab.slow_line(3, "64kbit");
+    // A file that somebody left there, and a slow line: together they make a middle to cut.
+    lab.shell(3, BALLAST);
+    lab.slow_line(3, "1mbit");
     let files =
         |lab: &Lab| lab.shell(3, "ls /srv/pulp_coverage").lines().map(str::to_owned).collect::<Vec<_>>();
     let before = files(&lab);
@@ -81,16 +95,18 @@ fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
         .stdout(Stdio::piped())
         .spawn()
         .expect("pulpcov runs");
-    let mut recap = Value::Null;
-    for line in BufReader::new(collect.stdout.take().expect("piped")).lines().map_while(Result::ok) {
-        let Ok(event) = serde_json::from_str::<Value>(&line) else { continue };
-        if event["event"] == "step" && event["host"] == "h3" && event["step"] == "analysing and sending" {
-            lab.link_down(3);
-        }
-        if event["event"] == "recap" {
-            recap = event["hosts"].clone();
-        }
-    }
+    lab.wait("some of the bundle to arrive", |lab| {
+        fs::read_dir(lab.path("run/hosts/h3")).is_ok_and(|mut spools| {
+            spools.any(|spool| spool.is_ok_and(|spool| spool.metadata().is_ok_and(|meta| meta.len() > 0)))
+        })
+    });
+    lab.link_down(3);
+    let lines = BufReader::new(collect.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let recap = lines
+        .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+        .find(|event| event["event"] == "recap")
+        .map(|event| event["hosts"].clone())
+        .expect("a recap");
     assert_eq!(collect.wait().expect("ends").code(), Some(4), "{recap}");
     for i in 1..=5 {
         assert_eq!(recap[host_name(i)]["result"], if i == 3 { "unreachable" } else { "changed" }, "{recap}");

@@ -9,6 +9,8 @@ use pulpcov_tests::programs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+mod state;
+
 const VERSIONS: [&str; 9] = ["3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"];
 
 /// This machine's interpreter of a version: on the path, or one of pyenv's.
@@ -59,13 +61,22 @@ impl Place {
     }
 
     fn install(&self, branch: bool) -> Value {
-        agent(
-            "install",
-            &json!({
-                "lib_root": self.work.path().join("lib"), "data_root": self.work.path().join("data"), "interpreters": [self.python],
-                "profile": {"name": "thing", "packages": ["thing"], "processes": [{"role": "server", "program": ["thing-server"], "children": "child"}], "branch": branch, "interval": 60},
-            }),
-        )
+        agent("install", &self.install_words(branch))
+    }
+
+    fn install_words(&self, branch: bool) -> Value {
+        json!({
+            "lib_root": self.work.path().join("lib"),
+            "data_root": self.work.path().join("data"),
+            "interpreters": [self.python],
+            "profile": {
+                "name": "thing",
+                "packages": ["thing"],
+                "processes": [{"role": "server", "program": ["thing-server"], "children": "child"}],
+                "branch": branch,
+                "interval": 60,
+            },
+        })
     }
 
     fn collect(&self) -> Value {

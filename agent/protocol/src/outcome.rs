@@ -155,7 +155,8 @@ pub struct CollectDetail {
     pub data_bytes: u64,
     /// Data files beyond this bundle's limit; ask again for them.
     pub remaining: u64,
-    pub processes: Vec<Process>,
+    /// Recorded processes; the manifest tells of each.
+    pub processes: u64,
     pub sources: Vec<Source>,
     pub flush: Option<FlushDetail>,
     /// Where the bundle was written, for the faces that do not stream.

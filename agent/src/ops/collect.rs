@@ -23,7 +23,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
         data_files: gathered.data_files(),
         data_bytes: gathered.data_bytes(),
         remaining: gathered.remaining,
-        processes: gathered.processes.clone(),
+        processes: gathered.processes.len() as u64,
         sources: gathered.sources.clone(),
         flush: gathered.flush.clone(),
         bundle: None,
@@ -31,7 +31,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     let msg = format!(
         "{} of {}",
         super::counted(detail.data_files, "data file"),
-        super::counted(detail.processes.len() as u64, "process")
+        super::counted(detail.processes, "process")
     );
     session.gathered = Some(gathered);
     Ok(Outcome::ok(false, msg, Detail::Collect(detail)).with_warnings(warnings))

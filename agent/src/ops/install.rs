@@ -1,6 +1,5 @@
 //! Puts the hook on the host: all of it, proven to work, or nothing.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -17,7 +16,7 @@ use crate::receipt::{Config, Receipt};
 use crate::{coverage_dir, data_dir, hook, interpreter, ledger, receipt, source_list, systemd};
 
 mod changes;
-pub(super) use changes::{forget, undo_file, undo_folder};
+pub(super) use changes::{forget, sweep, undo_file, undo_folder};
 mod selftest;
 
 use changes::Changes;
@@ -40,7 +39,10 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     let old = receipt::load(&args.lib_root)?;
     let interpreters = probe::interpreters(&args.lib_root, &args.profile.units, &args.interpreters)?;
 
-    let mut changes = Changes::new(old.clone());
+    sweep(&args.lib_root);
+    let old_data_root = old.as_ref().and_then(|old| old.config.data_root.to_str());
+    let config = config(args, &interpreters, data_dir::resolve(args.data_root.as_deref().or(old_data_root))?);
+    let mut changes = Changes::new(&args.lib_root, config, old);
     let result = put_in_place(args, session, &interpreters, &mut changes);
     let new = match result {
         Ok(receipt) => receipt,
@@ -54,7 +56,14 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     };
     let touched = changes.touched();
     let changed = !touched.is_empty();
-    let restarted = if args.restart { restart_where_needed(&new, changed, session)? } else { Vec::new() };
+    let restarted = if args.restart {
+        restart_where_needed(&new, changed, session).map_err(|failure| Failure {
+            msg: format!("the hook is installed, but {}", failure.msg),
+            ..failure
+        })?
+    } else {
+        Vec::new()
+    };
     let msg = match (changed, restarted.is_empty()) {
         (false, true) => "already installed".to_owned(),
         (true, true) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
@@ -74,7 +83,24 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     Ok(Outcome::ok(changed || !restarted.is_empty(), msg, Detail::Install(detail)).with_warnings(warnings))
 }
 
-/// A folder, a file or a tree of ours, as it shall be.
+/// What is to be installed, but for the packages: those are asked of the interpreters later.
+fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf) -> Config {
+    let folder =
+        |python: &Interpreter| coverage_dir::path(&args.lib_root, python).to_string_lossy().into_owned();
+    Config {
+        profile: args.profile.clone(),
+        data_root,
+        host_label: args.host_label.clone(),
+        interpreters: interpreters
+            .iter()
+            .map(|python| Interpreter { coverage_present: true, ..python.clone() })
+            .collect(),
+        coverage: interpreters.iter().map(|python| (python.cache_tag.clone(), folder(python))).collect(),
+        packages: args.profile.packages.clone(),
+    }
+}
+
+/// Every folder, file and tree of ours, as it shall be.
 fn put_in_place(
     args: &Install,
     session: &Session<'_>,
@@ -83,16 +109,15 @@ fn put_in_place(
 ) -> Result<Receipt, Failure> {
     let lib_root = Path::new(&args.lib_root);
     let hook_dir = lib_root.join("hook");
-    let data_root = data_dir::resolve(args.data_root.as_deref().or_else(|| changes.old_data_root()))?;
+    let mut config = changes.config().clone();
+    let data_root = config.data_root.clone();
     changes.folder(lib_root, 0o755)?;
     changes.folder(&hook_dir, 0o755)?;
     changes.folder(&data_root, 0o1777)?;
     changes.own_folder(&data_root.join(LEDGER), 0o1777)?;
 
-    let mut coverage = BTreeMap::new();
     for python in interpreters {
         let target = coverage_dir::path(&args.lib_root, python);
-        coverage.insert(python.cache_tag.clone(), target.to_string_lossy().into_owned());
         if !changes.has_tree(&target)? {
             (session.progress)(&format!("unpacking coverage {} for {}", python.coverage, python.path));
             let wheels = Wheels { pushed: &session.wheels, wheelhouse: args.wheelhouse.as_deref() };
@@ -114,16 +139,7 @@ fn put_in_place(
     }
     packages.sort();
     packages.dedup();
-    let known: Vec<Interpreter> =
-        interpreters.iter().map(|python| Interpreter { coverage_present: true, ..python.clone() }).collect();
-    let config = Config {
-        profile: args.profile.clone(),
-        data_root: data_root.clone(),
-        host_label: args.host_label.clone(),
-        interpreters: known,
-        coverage,
-        packages,
-    };
+    config.packages = packages;
     let gate = hook::render_gate(&hook::GateFacts {
         profile: &config.profile,
         packages: &config.packages,
@@ -142,9 +158,9 @@ fn put_in_place(
         changes.file(&purelib.join(hook::PTH), hook::PTH_TEXT.as_bytes(), 0o644, args.force)?;
     }
     changes.remove_what_is_no_longer_wanted()?;
-    let same_config = changes.old().is_some_and(|old| old.config == config);
-    let new = changes.receipt(config, same_config, RECEIPT_FORMAT);
-    if !changes.touched().is_empty() || !same_config {
+    let unchanged = changes.old().is_some_and(|old| old.complete && old.config == config);
+    let new = changes.receipt(config, RECEIPT_FORMAT);
+    if !changes.touched().is_empty() || !unchanged {
         for python in interpreters {
             (session.progress)(&format!("self-test under {}", python.path));
             selftest::run(&args.lib_root, python, &new.config)?;
@@ -152,6 +168,7 @@ fn put_in_place(
         new.save(&args.lib_root)?;
         changes.note(receipt::path_in(&args.lib_root));
     }
+    changes.finish();
     Ok(new)
 }
 

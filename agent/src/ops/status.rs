@@ -37,6 +37,12 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     warnings.extend(
         receipt.changed_since()?.iter().map(|path| format!("{} was changed by somebody", path.display())),
     );
+    warnings.extend(
+        receipt.missing().iter().map(|path| format!("{} is gone: nothing new is recorded", path.display())),
+    );
+    if !receipt.complete {
+        warnings.push("an install was cut off here; install again, or uninstall".to_owned());
+    }
     let detail = StatusDetail {
         installed: true,
         data_root: root.to_string_lossy().into_owned(),

@@ -6,7 +6,7 @@ use pulpcov_protocol::op::{ServiceAction, Uninstall};
 use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
 
 use super::Session;
-use super::install::{forget, undo_file, undo_folder};
+use super::install::{forget, sweep, undo_file, undo_folder};
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::hook::PTH;
@@ -31,6 +31,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     }
     (session.progress)("removing the hook");
     let mut removed = remove_files(&receipt)?;
+    sweep(&args.lib_root);
     let units = systemd::expand(&receipt.config.profile.units)?;
     if args.restart && !units.is_empty() {
         (session.progress)("restarting services");
@@ -109,7 +110,8 @@ fn clear_data(receipt: &Receipt, erase: bool) -> Result<u64, Failure> {
         for entry in fs_err::read_dir(root)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(".tmp.") {
-                fs_err::remove_file(entry.path())?;
+                // Somebody's folder of that name is theirs to remove.
+                let _ = std::fs::remove_file(entry.path());
             }
         }
     }

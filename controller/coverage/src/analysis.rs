@@ -89,7 +89,10 @@ struct Raw {
 }
 
 /// Most lines that a source may have; regions are spread out line by line.
-const MAX_LINES: i32 = 10_000_000;
+const MAX_LINES: i32 = 1_000_000;
+
+/// Most lines that all regions of a source may have together: its lines, nested a few levels deep.
+const MAX_REGION_LINES: i64 = 8_000_000;
 
 impl SourceAnalysis {
     pub fn from_json(text: &[u8]) -> Result<Self, AnalysisError> {
@@ -133,17 +136,19 @@ impl SourceAnalysis {
 }
 
 fn check_lines(raw: &Raw) -> Result<(), AnalysisError> {
+    if raw.n_lines < 0 || raw.n_lines > MAX_LINES {
+        return Err(AnalysisError::LineNumber(raw.n_lines.into()));
+    }
     let mut region_lines = 0i64;
     for &(first, last) in raw.regions.iter().flat_map(|(_, _, _, ranges)| ranges) {
-        if first < 0 || last < first {
-            return Err(AnalysisError::LineNumber(first.into()));
+        if first < 0 || last < first || last > raw.n_lines {
+            return Err(AnalysisError::LineNumber(last.into()));
         }
         // Nested regions repeat lines, but not without bound.
         region_lines += i64::from(last) - i64::from(first) + 1;
-    }
-    let largest = i64::from(raw.n_lines).max(region_lines / 100);
-    if raw.n_lines < 0 || largest > i64::from(MAX_LINES) {
-        return Err(AnalysisError::LineNumber(largest));
+        if region_lines > MAX_REGION_LINES {
+            return Err(AnalysisError::LineNumber(region_lines));
+        }
     }
     Ok(())
 }

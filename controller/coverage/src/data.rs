@@ -54,6 +54,15 @@ impl Measured {
         }
     }
 
+    /// The lines that ran: all that line data and branch data have in common.
+    #[must_use]
+    pub fn to_lines(&self) -> Self {
+        match self {
+            Self::Lines(lines) => Self::Lines(lines.clone()),
+            Self::Arcs(arcs) => Self::Lines(arcs.lines()),
+        }
+    }
+
     pub fn union_with(&mut self, other: &Self) -> Result<(), CombineError> {
         match (self, other) {
             (Self::Lines(mine), Self::Lines(theirs)) => mine.union_with(theirs.as_numbits()),

@@ -29,19 +29,12 @@ struct FleetFile {
 /// The data of all hosts.
 #[derive(Debug, Default)]
 pub struct FleetCoverage {
-    kind: Option<Kind>,
+    /// Hosts by what they recorded. Where there are both, lines are what they have in common.
+    kinds: BTreeMap<&'static str, BTreeSet<String>>,
     files: BTreeMap<SourceId, FleetFile>,
     hosts: BTreeSet<String>,
     /// Measured files that no host has a source of, by host.
     unknown: BTreeMap<String, BTreeSet<String>>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum FleetError {
-    #[error("cannot combine {new} data with {have} data")]
-    Kinds { have: Kind, new: Kind },
-    #[error(transparent)]
-    Combine(#[from] CombineError),
 }
 
 impl FleetCoverage {
@@ -62,12 +55,9 @@ impl FleetCoverage {
         host: &str,
         data: CoverageData,
         sources: &BTreeMap<String, SourceId>,
-    ) -> Result<(), FleetError> {
+    ) -> Result<(), CombineError> {
         let Some(kind) = data.kind() else { return Ok(()) };
-        match self.kind {
-            Some(have) if have != kind => return Err(FleetError::Kinds { have, new: kind }),
-            _ => self.kind = Some(kind),
-        }
+        self.kinds.entry(kind_name(kind)).or_default().insert(host.to_owned());
         for (path, file) in data.files {
             let Some(id) = sources.get(&path) else {
                 self.unknown.entry(host.to_owned()).or_default().insert(path);
@@ -76,13 +66,24 @@ impl FleetCoverage {
             let measured = file.all(kind);
             let by_host = &mut self.files.entry(id.clone()).or_default().by_host;
             match by_host.get_mut(host) {
-                Some(have) => have.union_with(&measured)?,
+                Some(have) if have.kind() == kind => have.union_with(&measured)?,
+                // The report will be of lines, whichever kind came first.
+                Some(have) => {
+                    *have = have.to_lines();
+                    have.union_with(&measured.to_lines())?;
+                }
                 None => {
                     by_host.insert(host.to_owned(), measured);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Hosts with line data and hosts with branch data, where the fleet has both: the report is then
+    /// one of lines, and that must be said.
+    pub fn mixed(&self) -> Option<(&BTreeSet<String>, &BTreeSet<String>)> {
+        Some((self.kinds.get(kind_name(Kind::Lines))?, self.kinds.get(kind_name(Kind::Arcs))?))
     }
 
     /// Paths that were measured on a host, but whose source no bundle has.
@@ -95,8 +96,9 @@ impl FleetCoverage {
     pub fn report(
         &self,
         analysis: &dyn Fn(&str) -> Option<std::sync::Arc<SourceAnalysis>>,
-    ) -> Result<(Report, Vec<String>), FleetError> {
-        let kind = self.kind.unwrap_or(Kind::Lines);
+    ) -> Result<(Report, Vec<String>), CombineError> {
+        let only_arcs = self.mixed().is_none() && self.kinds.contains_key(kind_name(Kind::Arcs));
+        let kind = if only_arcs { Kind::Arcs } else { Kind::Lines };
         let variants = self.variants();
         let mut report = Report {
             branches: kind == Kind::Arcs,
@@ -120,12 +122,20 @@ impl FleetCoverage {
                 missing.push(name);
                 continue;
             };
+            let by_host: BTreeMap<String, Measured> = file
+                .by_host
+                .iter()
+                .map(|(host, measured)| {
+                    let measured = if only_arcs { measured.clone() } else { measured.to_lines() };
+                    (host.clone(), measured)
+                })
+                .collect();
             let mut all = Measured::none(kind);
-            for measured in file.by_host.values() {
+            for measured in by_host.values() {
                 all.union_with(measured)?;
             }
             report.coverage_versions.insert(source.coverage.clone());
-            report.files.push(report_file(name, &source, &all, &file.by_host));
+            report.files.push(report_file(name, &source, &all, &by_host));
         }
         report.files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok((report, missing))
@@ -150,6 +160,13 @@ impl FleetCoverage {
             }
         }
         variants
+    }
+}
+
+const fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Lines => "lines",
+        Kind::Arcs => "arcs",
     }
 }
 
@@ -215,6 +232,27 @@ mod tests {
         let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["x.py@aaaaaaaa", "x.py@bbbbbbbb"]);
         assert_eq!(fleet.variant_hosts()["x.py"].len(), 2);
+    }
+
+    #[test]
+    fn lines_and_branches_meet_as_lines_in_any_order() {
+        let sources = BTreeMap::from([("/x.py".to_owned(), id("x.py", "aa"))]);
+        let mut arcs = CoverageData::default();
+        arcs.add("/x.py", "", Measured::Arcs([(-1, 3), (3, 4)].into_iter().collect())).expect("first");
+        let lines = ran("/x.py", &[1, 2]);
+        let mut reports = Vec::new();
+        for order in [[("a", lines.clone()), ("b", arcs.clone())], [("b", arcs), ("a", lines)]] {
+            let mut fleet = FleetCoverage::default();
+            for (host, data) in order {
+                fleet.add_source(host, id("x.py", "aa"), "k");
+                fleet.add_data(host, data, &sources).expect("both kinds are taken");
+            }
+            assert!(fleet.mixed().is_some());
+            reports.push(fleet.report(&|_| Some(source(&[1, 2, 3, 4, 5]))).expect("lines").0);
+        }
+        assert_eq!(reports[0], reports[1]);
+        assert!(!reports[0].branches);
+        assert_eq!(reports[0].files[0].analysed.missing, BTreeSet::from([5]));
     }
 
     #[test]

@@ -28,12 +28,20 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
     /// Seconds to wait for live processes to flush
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     pub(crate) flush_timeout: f64,
     /// Leave the data on the hosts
     #[arg(long)]
     pub(crate) keep: bool,
 }
+
+fn seconds(word: &str) -> Result<f64, String> {
+    let seconds: f64 = word.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=600.0).contains(&seconds) { Ok(seconds) } else { Err("not between 0 and 600".to_owned()) }
+}
+
+/// Most bundles that one collect takes of one host: two million data files.
+const MAX_ROUNDS: u32 = 100;
 
 struct Plan {
     run: RunDir,
@@ -43,8 +51,15 @@ struct Plan {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
+    let jsonl = args.fleet.jsonl;
     let (exit, run) = collect(args).await?;
-    writeln!(std::io::stdout().lock(), "{}", run.path.display())?;
+    let path = run.path.display().to_string();
+    let mut out = std::io::stdout().lock();
+    if jsonl {
+        writeln!(out, "{}", serde_json::json!({"event": "run", "path": path}))?;
+    } else {
+        writeln!(out, "{path}")?;
+    }
     Ok(exit)
 }
 
@@ -55,6 +70,7 @@ pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
         Some(path) => RunDir::at(path),
         None => RunDir::new_in(&PathBuf::from("runs")),
     }?;
+    let own_place = args.output.is_some();
     let plan = Arc::new(Plan {
         run: run.clone(),
         claims: already_here(&run)?,
@@ -73,6 +89,9 @@ pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
         })
         .await?;
     run.note(troubles(&recap)).context("cannot note how the hosts went")?;
+    if !own_place && recap.0.values().any(|status| !status.verdict.is_bad()) {
+        run.becomes_latest();
+    }
     Ok((exit_of(&recap), run))
 }
 
@@ -98,7 +117,14 @@ async fn collect_one(
     let mut flush_timeout = Some(plan.flush_timeout);
     let (mut skip, mut files, mut bytes, mut erased) = (0, 0, 0, 0);
     let mut warnings = Vec::new();
-    let (keys, processes) = loop {
+    let mut rounds = 0;
+    let processes = loop {
+        rounds += 1;
+        if rounds > MAX_ROUNDS {
+            return Err(AgentError::Unexpected(format!(
+                "list of data files that has no end after {MAX_ROUNDS} rounds"
+            )));
+        }
         // Only the first round flushes: the later ones fetch what did not fit.
         let op =
             Op::Collect(Collect { lib_root: lib_root.clone(), flush_timeout: flush_timeout.take(), skip });
@@ -110,6 +136,9 @@ async fn collect_one(
             outcome.warnings.into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
         );
         let manifest = fetch(&mut agent, host, reporter, plan, &listed).await?;
+        // Data that nobody can analyse would be as good as lost: it stays on the host until its sources
+        // and analyses are here too, whoever brings them.
+        settle(&mut agent, host, reporter, plan, &keys_of(&listed.sources)).await?;
         files += listed.data_files;
         bytes += listed.data_bytes;
         let gone = if plan.keep { 0 } else { erase(&mut agent, &lib_root, reporter, &manifest).await? };
@@ -117,10 +146,9 @@ async fn collect_one(
         // What was erased no longer stands in the list; what was kept does.
         skip += listed.data_files - gone.min(listed.data_files);
         if listed.remaining == 0 || listed.data_files == 0 {
-            break (keys_of(&listed.sources), listed.processes.len());
+            break listed.processes;
         }
     };
-    settle(&mut agent, host, reporter, plan, &keys).await?;
     agent.close().await;
     let msg =
         format!("{files} data files ({}) of {processes} processes, {erased} erased there", size_text(bytes));

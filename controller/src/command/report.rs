@@ -46,6 +46,10 @@ pub(crate) struct Output {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let is_stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
+    if is_stdout(&args.output.json) && is_stdout(&args.output.text) {
+        return Err(usage(anyhow::anyhow!("--json and --text cannot both go to stdout")));
+    }
     for input in &args.inputs {
         std::fs::metadata(input).map_err(|error| usage(anyhow::anyhow!("{}: {error}", input.display())))?;
     }
@@ -126,6 +130,11 @@ fn write_to(path: &Path, render: impl FnOnce(&mut dyn Write) -> std::io::Result<
 
 fn gate(report: &Report, output: &Output, complete: bool) -> Exit {
     let percent = report.totals().percent_covered();
+    let measured = report.files.iter().any(|file| file.analysed.numbers.statements > 0);
+    if output.fail_under.is_some() && !measured {
+        say("error: nothing was measured, so --fail-under is not met");
+        return Exit::GateNotMet;
+    }
     let enough = output.fail_under.is_none_or(|wanted| percent >= wanted);
     if let (Some(wanted), false) = (output.fail_under, enough) {
         say(&format!("error: {}% is covered, --fail-under wants {wanted}%", display_percent(percent, 2)));

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use pulpcov_protocol::version::RECEIPT_FORMAT;
+
 use crate::failure::{During, Failure};
 use crate::host_fs::{self, Attributes};
 use crate::receipt::{Config, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
@@ -17,39 +19,73 @@ enum Undo {
     RemoveFile(PathBuf),
     RemoveFolder(PathBuf),
     RemoveTree(PathBuf),
+    /// A tree that was moved aside (second) comes back (first).
+    MoveBack(PathBuf, PathBuf),
     Rewrite(PathBuf, Vec<u8>, Attributes),
     PutBack(PathBuf, Attributes),
 }
 
+/// How folders begin that a killed install may leave in the lib root; swept by the next op.
+const LEFTOVERS: [&str; 3] = [".selftest-", ".unpack-", ".aside-"];
+
 pub(super) struct Changes {
+    lib_root: String,
+    config: Config,
     old: Option<Receipt>,
     folders: Vec<TouchedFolder>,
     files: BTreeMap<PathBuf, TouchedFile>,
     trees: BTreeMap<PathBuf, String>,
     undo: Vec<Undo>,
     touched: Vec<PathBuf>,
+    aside: Vec<PathBuf>,
 }
 
 impl Changes {
-    pub(super) fn new(old: Option<Receipt>) -> Self {
+    pub(super) fn new(lib_root: &str, config: Config, old: Option<Receipt>) -> Self {
         // Folders stay ours as long as anything is installed.
         let folders = old.as_ref().map(|old| old.folders.clone()).unwrap_or_default();
         Self {
+            lib_root: lib_root.to_owned(),
+            config,
             old,
             folders,
             files: BTreeMap::new(),
             trees: BTreeMap::new(),
             undo: Vec::new(),
             touched: Vec::new(),
+            aside: Vec::new(),
         }
+    }
+
+    /// Writes down what is there and what is about to be, before it is: an install that is killed at
+    /// any moment can then be undone by `uninstall`, or finished by the next install.
+    fn note_intent(&mut self) -> Result<(), Failure> {
+        let path = receipt::path_in(&self.lib_root);
+        if !Path::new(&self.lib_root).is_dir() {
+            return Ok(());
+        }
+        if Attributes::of(&path)?.is_none() {
+            self.undo.push(Undo::RemoveFile(path));
+        }
+        let mut receipt = self.receipt(self.config.clone(), RECEIPT_FORMAT);
+        if let Some(old) = &self.old {
+            for (path, file) in &old.files {
+                receipt.files.entry(path.clone()).or_insert_with(|| file.clone());
+            }
+            for (path, digest) in &old.trees {
+                receipt.trees.entry(path.clone()).or_insert_with(|| digest.clone());
+            }
+        }
+        receipt.complete = false;
+        receipt.save(&self.lib_root)
     }
 
     pub(super) fn old(&self) -> Option<&Receipt> {
         self.old.as_ref()
     }
 
-    pub(super) fn old_data_root(&self) -> Option<&str> {
-        self.old.as_ref().and_then(|old| old.config.data_root.to_str())
+    pub(super) fn config(&self) -> &Config {
+        &self.config
     }
 
     pub(super) fn touched(&self) -> &[PathBuf] {
@@ -70,14 +106,15 @@ impl Changes {
                 {
                     self.folder(parent, 0o755)?;
                 }
+                if !known {
+                    self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
+                    self.note_intent()?;
+                }
                 fs_err::create_dir(path)?;
                 self.undo.push(Undo::RemoveFolder(path.to_owned()));
                 fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
                 host_fs::restore_labels(&[path]);
                 self.touched.push(path.to_owned());
-                if !known {
-                    self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
-                }
             }
             // A site-packages folder may well be a link into lib64; the data directory may not: root reads it.
             Some(_) if !path.is_dir() => {
@@ -89,12 +126,14 @@ impl Changes {
                         .hint("set pulpcov_data_root to the folder itself"));
                 }
                 if before.mode != mode {
-                    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-                    self.undo.push(Undo::PutBack(path.to_owned(), before.clone()));
-                    self.touched.push(path.to_owned());
                     if !known {
-                        self.folders.push(TouchedFolder { path: path.to_owned(), before: Some(before) });
+                        let folder = TouchedFolder { path: path.to_owned(), before: Some(before.clone()) };
+                        self.folders.push(folder);
+                        self.note_intent()?;
                     }
+                    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                    self.undo.push(Undo::PutBack(path.to_owned(), before));
+                    self.touched.push(path.to_owned());
                 }
             }
             Some(_) => {}
@@ -147,12 +186,13 @@ impl Changes {
                 }
             }
         }
+        self.files.insert(path.to_owned(), TouchedFile { sha256: Some(sha256), mode, before });
         if !is_same {
+            self.note_intent()?;
             host_fs::write_whole(path, bytes, mode)?;
             host_fs::restore_labels(&[path]);
             self.touched.push(path.to_owned());
         }
-        self.files.insert(path.to_owned(), TouchedFile { sha256: Some(sha256), mode, before });
         Ok(())
     }
 
@@ -163,15 +203,16 @@ impl Changes {
         stale: bool,
         make: impl FnOnce() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        self.files.insert(path.to_owned(), TouchedFile { sha256: None, mode: 0o644, before: None });
         if stale || !path.exists() {
             if !path.exists() {
                 self.undo.push(Undo::RemoveFile(path.to_owned()));
             }
+            self.note_intent()?;
             make()?;
             fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o644))?;
             self.touched.push(path.to_owned());
         }
-        self.files.insert(path.to_owned(), TouchedFile { sha256: None, mode: 0o644, before: None });
         Ok(())
     }
 
@@ -187,14 +228,26 @@ impl Changes {
         Ok(intact)
     }
 
-    /// A tree of ours, made anew by `make`; what a broken install left there goes.
+    /// Moves a tree out of the way; it comes back where this install fails.
+    fn move_aside(&mut self, path: &Path) -> Result<(), Failure> {
+        let aside = Path::new(&self.lib_root).join(format!(".aside-{}", host::random_word()?));
+        fs_err::rename(path, &aside)?;
+        self.undo.push(Undo::MoveBack(path.to_owned(), aside.clone()));
+        self.aside.push(aside);
+        Ok(())
+    }
+
+    /// A tree of ours, made anew by `make`; what stands there now is kept until all is done.
     pub(super) fn tree(
         &mut self,
         path: &Path,
         make: impl FnOnce(&Path) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        // No digest is that of a tree which is only meant to be.
+        self.trees.insert(path.to_owned(), String::new());
+        self.note_intent()?;
         if path.exists() {
-            fs_err::remove_dir_all(path)?;
+            self.move_aside(path)?;
         }
         self.undo.push(Undo::RemoveTree(path.to_owned()));
         make(path)?;
@@ -218,19 +271,29 @@ impl Changes {
                 self.touched.push(path.clone());
             }
         }
-        for path in old.trees.keys().filter(|path| !self.trees.contains_key(*path)) {
-            if path.exists() {
-                fs_err::remove_dir_all(path)?;
+        for path in old.trees.keys() {
+            if !self.trees.contains_key(path) && path.exists() {
+                self.move_aside(path)?;
                 self.touched.push(path.clone());
             }
         }
         Ok(())
     }
 
-    pub(super) fn receipt(&self, config: Config, same_config: bool, format: u32) -> Receipt {
-        let unchanged_since = self.old.as_ref().filter(|_| same_config && self.touched.is_empty());
+    /// All is in place and proven: what was kept in case it were not can go.
+    pub(super) fn finish(&mut self) {
+        for path in std::mem::take(&mut self.aside) {
+            let _ = fs_err::remove_dir_all(path);
+        }
+        self.undo.clear();
+    }
+
+    pub(super) fn receipt(&self, config: Config, format: u32) -> Receipt {
+        let unchanged_since =
+            self.old.as_ref().filter(|old| old.complete && old.config == config && self.touched.is_empty());
         Receipt {
             format,
+            complete: true,
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             installed_at: unchanged_since.map_or_else(host::now, |old| old.installed_at),
             config,
@@ -243,11 +306,15 @@ impl Changes {
     /// Undoes everything, last change first; the first thing that could not be undone comes back.
     pub(super) fn roll_back(&mut self) -> Option<String> {
         let mut trouble = None;
+        if let Some(old) = &self.old {
+            trouble = old.save(&self.lib_root).err().map(|failure| failure.msg);
+        }
         for step in std::mem::take(&mut self.undo).into_iter().rev() {
             let result: Result<(), Failure> = match &step {
                 Undo::RemoveFile(path) => gone(fs_err::remove_file(path)),
                 Undo::RemoveFolder(path) => gone(fs_err::remove_dir(path)),
                 Undo::RemoveTree(path) => gone(fs_err::remove_dir_all(path)),
+                Undo::MoveBack(path, aside) => fs_err::rename(aside, path).map_err(Failure::from),
                 Undo::Rewrite(path, bytes, attributes) => host_fs::write_whole(path, bytes, attributes.mode)
                     .and_then(|()| attributes.put_back(path)),
                 Undo::PutBack(path, attributes) => attributes.put_back(path),
@@ -306,4 +373,14 @@ pub(in crate::ops) fn undo_folder(folder: &TouchedFolder) -> Result<bool, Failur
 /// The receipt's own path never counts as a file of the receipt.
 pub(in crate::ops) fn forget(lib_root: &str) -> Result<(), Failure> {
     gone(fs_err::remove_file(receipt::path_in(lib_root)))
+}
+
+/// Removes what installs that were killed have left in the lib root.
+pub(in crate::ops) fn sweep(lib_root: &str) {
+    for entry in std::fs::read_dir(lib_root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if LEFTOVERS.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }

@@ -74,5 +74,10 @@ fn write_row(cells: &[String], widths: &[usize], out: &mut dyn io::Write) -> io:
 
 /// A name that a terminal shows and does not act on.
 fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    // Marks that turn the direction of writing would show one name and mean another.
+    let harmful = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    name.chars().map(|c| if harmful(c) { '\u{FFFD}' } else { c }).collect()
 }

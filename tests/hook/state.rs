@@ -1,0 +1,182 @@
+//! What the agent leaves where it is killed or fails, and what the recorder does where threads fork
+//! and signals raise.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use pulpcov_tests::programs;
+use serde_json::json;
+
+use super::{Place, VERSIONS, agent, find};
+
+fn place() -> Place {
+    let python =
+        find("3.11").or_else(|| VERSIONS.iter().find_map(|version| find(version))).expect("a Python");
+    Place::new(&python)
+}
+
+/// Every path below a folder.
+fn tree(root: &Path) -> Vec<String> {
+    let output = Command::new("find")
+        .arg(root)
+        .args(["-not", "-path", "*/__pycache__/*"])
+        .output()
+        .expect("find runs");
+    let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// An install that is killed at any moment can be undone: the receipt tells what was meant to be.
+#[test]
+fn a_killed_install_can_be_undone_and_finished() {
+    let place = place();
+    let work = place.work.path();
+    let before = tree(work);
+    let words = place.install_words(false).to_string();
+    let site = work.join("venv/lib");
+    let is_live = || tree(&site).iter().any(|path| path.ends_with("pulpcov.pth"));
+    let mut was_live = false;
+    for attempt in 0..14 {
+        let mut child = Command::new(programs::agent())
+            .args(["install", "--json", "--args", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the agent runs");
+        child.stdin.take().expect("piped").write_all(words.as_bytes()).expect("written");
+        // Later and later, and as soon as the hook is live.
+        for _ in 0..attempt * attempt * 2 {
+            if is_live() {
+                break;
+            }
+        }
+        child.kill().expect("dies");
+        child.wait().expect("ends");
+        was_live |= is_live();
+        let outcome = agent("uninstall", &json!({"lib_root": work.join("lib")}));
+        assert_eq!(outcome["failed"], false, "{outcome}");
+        if outcome["changed"] == true {
+            let left: Vec<String> = tree(work).into_iter().filter(|path| !before.contains(path)).collect();
+            assert!(left.is_empty(), "attempt {attempt}: {left:?}");
+        }
+    }
+    assert!(was_live, "no attempt was killed with the hook live");
+    assert_eq!(place.install(false)["failed"], false);
+    assert!(place.run("plain").status.success());
+    assert_eq!(place.lines().len(), 2);
+}
+
+#[test]
+fn a_failing_reinstall_keeps_the_working_one() {
+    let place = place();
+    let lib = place.work.path().join("lib");
+    assert_eq!(place.install(false)["failed"], false);
+    let before = tree(place.work.path());
+    // Somebody touched the tree, so it would be made anew; but there is no wheel to make it from.
+    let coverage = fs::read_dir(&lib)
+        .expect("lists")
+        .map(|entry| entry.expect("entry").path())
+        .find(|path| path.to_string_lossy().contains("coverage-"))
+        .expect("coverage");
+    fs::write(coverage.join("coverage/mine.py"), "").expect("written");
+    let mut words = place.install_words(true);
+    words["wheelhouse"] = json!("/nowhere");
+    let outcome = agent("install", &words);
+    assert_eq!(outcome["failed"], true, "{outcome}");
+    fs::remove_file(coverage.join("coverage/mine.py")).expect("it is back");
+    assert_eq!(tree(place.work.path()), before);
+    assert!(place.run("plain").status.success());
+    assert_eq!(place.lines().len(), 2, "it still records");
+    fs::remove_dir_all(&coverage).expect("removed");
+    let status = agent("status", &json!({"lib_root": lib}));
+    assert!(status["warnings"].to_string().contains("is gone"), "{status}");
+}
+
+/// Two collects at once: erasing what one fetched leaves what only the other has.
+#[test]
+fn overlapping_bundles_do_not_erase_each_others_data() {
+    let place = place();
+    assert_eq!(place.install(false)["failed"], false);
+    let words = json!({"lib_root": place.work.path().join("lib")});
+    let bundle = || agent("collect", &words)["pulpcov"]["bundle"].as_str().expect("a bundle").to_owned();
+    assert!(place.run("plain").status.success());
+    let first = bundle();
+    assert!(place.run("plain").status.success());
+    let second = bundle();
+    assert_ne!(first, second);
+    let output = Command::new(programs::agent())
+        .args(["erase", "--json", "--bundle", &first, "--args", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .and_then(|mut child| {
+            child.stdin.take().expect("piped").write_all(words.to_string().as_bytes())?;
+            child.wait_with_output()
+        })
+        .expect("the agent runs");
+    let outcome: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(outcome["pulpcov"]["erased"].as_array().map(Vec::len), Some(2), "{outcome}");
+    let left = fs::read_dir(place.work.path().join("data")).expect("lists").count();
+    assert_eq!(left, 3, "the second run's two files, and the ledger");
+    assert!(Path::new(&second).exists());
+}
+
+/// Threads that fork at the same time, and signal handlers that raise while a child leaves.
+#[test]
+fn forks_in_threads_and_raising_signals_change_nothing_for_the_service() {
+    let place = place();
+    let main = place.work.path().join("app/thing/main.py");
+    let script = r#"
+import os, signal, sys, threading
+
+def forks():
+    for _ in range(15):
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+
+def raise_exit(signum, frame):
+    raise SystemExit(7)
+
+def run(how):
+    before = len(os.listdir("/proc/self/task"))
+    threads = [threading.Thread(target=forks) for _ in range(4)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    after = len(os.listdir("/proc/self/task"))
+    if after > before:
+        print("threads", before, after)
+    parent = os.getpid()
+    for n in range(60):
+        pid = os.fork()
+        if pid == 0:
+            leaving = False
+            try:
+                signal.signal(signal.SIGALRM, raise_exit)
+                signal.setitimer(signal.ITIMER_REAL, 0.0005 * (n % 20 + 1))
+                exec(compile("x = %d" % n, main_file, "exec"))
+                leaving = True
+                os._exit(0)
+            except SystemExit:
+                if leaving:
+                    os.write(1, b"escaped\n")
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert os.getpid() == parent
+
+main_file = __file__
+"#;
+    fs::write(&main, script).expect("written");
+    assert_eq!(place.install(false)["failed"], false);
+    let output = place.run("plain");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "",
+        "a thread was left behind, or an exit was escaped"
+    );
+}
