@@ -55,11 +55,12 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let (exit, run) = collect(args).await?;
     let path = run.path.display().to_string();
     let mut out = std::io::stdout().lock();
-    if jsonl {
-        writeln!(out, "{}", serde_json::json!({"event": "run", "path": path}))?;
+    // The exit code says how the hosts went, also to a reader that has left.
+    let _ = if jsonl {
+        writeln!(out, "{}", serde_json::json!({"event": "run", "path": path}))
     } else {
-        writeln!(out, "{path}")?;
-    }
+        writeln!(out, "{path}")
+    };
     Ok(exit)
 }
 

@@ -83,10 +83,11 @@ impl Reach {
         .await;
         drop(events);
         screen.await.context("the progress display failed")?;
+        // What was done is done: a reader that has left must not change the exit code.
         if self.mode == Mode::JsonLines {
-            writeln!(std::io::stdout().lock(), "{}", recap.to_json())?;
+            let _ = writeln!(std::io::stdout().lock(), "{}", recap.to_json());
         } else {
-            recap.write(&mut std::io::stderr().lock())?;
+            let _ = recap.write(&mut std::io::stderr().lock());
         }
         Ok(recap)
     }

@@ -42,9 +42,9 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         .await?;
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", to_json(&recap))?;
+        let _ = writeln!(out, "{}", to_json(&recap));
     } else if mode != Mode::JsonLines {
-        write_table(&recap, &mut out)?;
+        let _ = write_table(&recap, &mut out);
     }
     Ok(exit_of(&recap))
 }
