@@ -39,7 +39,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     let old = receipt::load(&args.lib_root)?;
     let interpreters = probe::interpreters(&args.lib_root, &args.profile.units, &args.interpreters)?;
 
-    sweep(&args.lib_root);
+    sweep(&args.lib_root, old.as_ref());
     let old_data_root = old.as_ref().and_then(|old| old.config.data_root.to_str());
     let config = config(args, &interpreters, data_dir::resolve(args.data_root.as_deref().or(old_data_root))?);
     let mut changes = Changes::new(&args.lib_root, config, old);

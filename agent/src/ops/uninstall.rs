@@ -31,7 +31,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     }
     (session.progress)("removing the hook");
     let mut removed = remove_files(&receipt)?;
-    sweep(&args.lib_root);
+    sweep(&args.lib_root, Some(&receipt));
     let units = systemd::expand(&receipt.config.profile.units)?;
     if args.restart && !units.is_empty() {
         (session.progress)("restarting services");

@@ -43,7 +43,12 @@ pub(super) struct Changes {
 impl Changes {
     pub(super) fn new(lib_root: &str, config: Config, old: Option<Receipt>) -> Self {
         // Folders stay ours as long as anything is installed.
-        let folders = old.as_ref().map(|old| old.folders.clone()).unwrap_or_default();
+        let mut folders = old.as_ref().map(|old| old.folders.clone()).unwrap_or_default();
+        let is_empty = std::fs::read_dir(lib_root).is_ok_and(|mut entries| entries.next().is_none());
+        if old.is_none() && is_empty {
+            // All that an install leaves that was killed before it could write its receipt.
+            folders.push(TouchedFolder { path: lib_root.into(), before: None });
+        }
         Self {
             lib_root: lib_root.to_owned(),
             config,
@@ -375,12 +380,37 @@ pub(in crate::ops) fn forget(lib_root: &str) -> Result<(), Failure> {
     gone(fs_err::remove_file(receipt::path_in(lib_root)))
 }
 
-/// Removes what installs that were killed have left in the lib root.
-pub(in crate::ops) fn sweep(lib_root: &str) {
+/// Removes what installs that were killed have left: folders in the lib root, and half-written files
+/// beside ours.
+pub(in crate::ops) fn sweep(lib_root: &str, receipt: Option<&Receipt>) {
+    let ours = receipt.into_iter().flat_map(|receipt| receipt.files.keys().cloned());
+    for path in ours.chain([receipt::path_in(lib_root)]) {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let half_written = format!(".{}.", name.to_string_lossy());
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&half_written) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
     for entry in std::fs::read_dir(lib_root).into_iter().flatten().flatten() {
         let name = entry.file_name();
         if LEFTOVERS.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-            let _ = std::fs::remove_dir_all(entry.path());
+            remove_for_good(&entry.path());
+        }
+    }
+}
+
+/// A Python that a killed agent had started may still be writing there; it ends when its folder is
+/// gone under it.
+fn remove_for_good(folder: &Path) {
+    const TRIES: u32 = 60;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+    for _ in 0..TRIES {
+        let _ = std::fs::remove_dir_all(folder);
+        std::thread::sleep(PAUSE);
+        if !folder.exists() {
+            return;
         }
     }
 }
