@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{During, Failure};
 use crate::ops::{self, OUTBOX, Session};
-use crate::{host, host_fs, serve};
+use crate::{host, host_fs, interpreter, serve};
 
 const HELP: &str = "\
 pulpcov-agent: records Python services on this host with coverage.py
@@ -78,6 +78,10 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Some(interpreter::WITH_PARENT) => {
+            complain(&interpreter::become_child(words.get(1..).unwrap_or_default()));
+            ExitCode::from(127)
+        }
         Some("ansible") => answer_ansible(words.get(1).map(String::as_str)),
         _ => match parse(&words) {
             Ok(words) => answer(&words),

@@ -93,6 +93,7 @@ pub(crate) fn minor_version(interpreter: &Interpreter) -> String {
 /// words when it fails.
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Vec<u8>, Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
+    let mut command = with_parent(command);
     command
         .env_remove("PYTHONPATH")
         .env_remove("PYTHONHOME")
@@ -124,6 +125,31 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Vec<u8>, Failur
         let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no message");
         Err(Failure::new(format!("{program} failed ({status}): {}", last.trim())))
     })
+}
+
+/// The same command as a child that dies with us: a Python that outlives a killed agent would go on
+/// writing where nobody expects it.
+fn with_parent(command: &Command) -> Command {
+    let mut wrapped = Command::new("/proc/self/exe");
+    wrapped.arg(WITH_PARENT).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
+}
+
+/// The word behind which [`become_child`] stands.
+pub(crate) const WITH_PARENT: &str = "with-parent";
+
+/// Asks the kernel to end this process with its parent, and becomes the command.
+pub(crate) fn become_child(words: &[String]) -> Failure {
+    let Some((program, args)) = words.split_first() else { return Failure::new("no command") };
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let error = std::os::unix::process::CommandExt::exec(Command::new(program).args(args));
+    Failure::new(format!("cannot run {program}: {error}"))
 }
 
 fn wait(child: &mut std::process::Child, program: &str) -> Result<std::process::ExitStatus, Failure> {
