@@ -50,8 +50,6 @@ impl Access {
             (true, None) => BecomeBy::SudoWithoutPassword,
             (true, Some(_)) => BecomeBy::SudoWithPassword,
         };
-        let offer = |agent: &Option<crate::agent_binary::AgentBinary>| agent.is_some();
-        debug_assert!(offer(&self.agents.x86_64) || offer(&self.agents.aarch64));
         let command = bootstrap::command(
             self.agents.x86_64.as_ref().map(crate::agent_binary::AgentBinary::offer),
             self.agents.aarch64.as_ref().map(crate::agent_binary::AgentBinary::offer),
