@@ -1,12 +1,11 @@
-//! coverage.py's data file: read from bytes, written with SQLite. The crate's one I/O module.
+//! coverage.py's data file, read and written. The crate's one I/O module.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-
-use rusqlite::{Connection, params};
 
 use crate::data::{CombineError, CoverageData, Kind, Measured};
 use crate::lines::{ArcSet, LineSet};
+use crate::page_writer::{TooLarge, Value, Writer, record};
 use crate::pages::{self, Database, PageError};
 
 /// coverage.py's own number for the tables of 5.0 and later.
@@ -45,7 +44,7 @@ pub enum WriteError {
     #[error("cannot write {path}")]
     Io { path: PathBuf, source: std::io::Error },
     #[error("cannot write {path}")]
-    Sqlite { path: PathBuf, source: rusqlite::Error },
+    TooLarge { path: PathBuf, source: TooLarge },
 }
 
 /// Reads a data file from disk.
@@ -249,24 +248,29 @@ fn line_number(n: i64) -> Option<i32> {
     i32::try_from(n).ok().filter(|_| n.abs() <= MAX_LINE)
 }
 
-/// Tables as coverage.py makes them (schema version 7).
-const TABLES: &str = "
-create table coverage_schema (version integer);
-create table meta (key text, value text, unique (key));
-create table file (id integer primary key, path text, unique (path));
-create table context (id integer primary key, context text, unique (context));
-create table line_bits (file_id integer, context_id integer, numbits blob,
-    foreign key (file_id) references file (id), foreign key (context_id) references context (id),
-    unique (file_id, context_id));
-create table arc (file_id integer, context_id integer, fromno integer, tono integer,
-    foreign key (file_id) references file (id), foreign key (context_id) references context (id),
-    unique (file_id, context_id, fromno, tono));
-create table tracer (file_id integer primary key, tracer text,
-    foreign key (file_id) references file (id));
-";
+/// Tables as coverage.py makes them (schema version 7), in the order of their names in a file.
+const TABLES: [(&str, &str); 7] = [
+    ("coverage_schema", "(version integer)"),
+    ("meta", "(key text, value text, unique (key))"),
+    ("file", "(id integer primary key, path text, unique (path))"),
+    ("context", "(id integer primary key, context text, unique (context))"),
+    (
+        "line_bits",
+        "(file_id integer, context_id integer, numbits blob, foreign key (file_id) references file (id), \
+         foreign key (context_id) references context (id), unique (file_id, context_id))",
+    ),
+    (
+        "arc",
+        "(file_id integer, context_id integer, fromno integer, tono integer, \
+         foreign key (file_id) references file (id), foreign key (context_id) references context (id), \
+         unique (file_id, context_id, fromno, tono))",
+    ),
+    ("tracer", "(file_id integer primary key, tracer text, foreign key (file_id) references file (id))"),
+];
 
 /// Writes a data file that coverage.py reads: whole or not at all.
 pub fn write(data: &CoverageData, path: &Path) -> Result<(), WriteError> {
+    let bytes = to_bytes(data).map_err(|source| WriteError::TooLarge { path: path.to_owned(), source })?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let tmp = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
     let io = |source| WriteError::Io { path: path.to_owned(), source };
@@ -274,63 +278,143 @@ pub fn write(data: &CoverageData, path: &Path) -> Result<(), WriteError> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
         _ => {}
     }
-    let result = fill(data, &tmp)
-        .map_err(|source| WriteError::Sqlite { path: path.to_owned(), source })
-        .and_then(|()| fs_err::File::open(&tmp).and_then(|file| file.sync_all()).map_err(io))
-        .and_then(|()| fs_err::rename(&tmp, path).map_err(io));
+    let result = fs_err::write(&tmp, bytes)
+        .and_then(|()| fs_err::File::open(&tmp)?.sync_all())
+        .and_then(|()| fs_err::rename(&tmp, path))
+        .map_err(io);
     if result.is_err() {
         let _ = fs_err::remove_file(&tmp);
     }
     result
 }
 
-fn fill(data: &CoverageData, path: &Path) -> Result<(), rusqlite::Error> {
-    let mut connection = Connection::open(path)?;
-    // The file is thrown away where writing fails, so it needs no journal of its own.
-    connection.execute_batch("pragma journal_mode = off; pragma synchronous = off;")?;
-    let tx = connection.transaction()?;
-    tx.execute_batch(TABLES)?;
-    tx.execute("insert into coverage_schema values (?)", [SCHEMA_VERSION])?;
-    let mut meta = tx.prepare("insert into meta values (?, ?)")?;
-    meta.execute(["version", concat!("pulpcov ", env!("CARGO_PKG_VERSION"))])?;
+/// The bytes of a data file that coverage.py reads.
+pub fn to_bytes(data: &CoverageData) -> Result<Vec<u8>, TooLarge> {
+    let mut writer = Writer::new();
+    let mut roots = Roots::default();
+    roots.rows("coverage_schema", writer.table([(1, record(&[Value::Integer(SCHEMA_VERSION)]))]));
+    let mut meta = Vec::new();
     if let Some(kind) = data.kind() {
-        meta.execute(["has_arcs", if kind == Kind::Arcs { "1" } else { "0" }])?;
+        meta.push(("has_arcs", if kind == Kind::Arcs { "1" } else { "0" }));
     }
-    drop(meta);
-    let contexts: std::collections::BTreeSet<&str> =
+    meta.push(("version", concat!("pulpcov ", env!("CARGO_PKG_VERSION"))));
+    let meta_rows = meta.iter().map(|(key, value)| record(&[Value::Text(key), Value::Text(value)]));
+    roots.rows("meta", writer.table((1..).zip(meta_rows)));
+    roots.keys("meta", named(&mut writer, meta.iter().map(|&(key, _)| key)));
+
+    // Ids are given in the order of the names, so tables and their indexes are in one order.
+    let contexts: BTreeSet<&str> =
         data.files.values().flat_map(|file| file.contexts.keys()).map(String::as_str).collect();
-    let context_ids: HashMap<&str, i64> = contexts.into_iter().zip(1..).collect();
-    {
-        let mut insert = tx.prepare("insert into context values (?, ?)")?;
-        for (context, id) in &context_ids {
-            insert.execute(params![id, context])?;
-        }
-        let mut file_row = tx.prepare("insert into file values (?, ?)")?;
-        let mut tracer_row = tx.prepare("insert into tracer values (?, ?)")?;
-        let mut line_row = tx.prepare("insert into line_bits values (?, ?, ?)")?;
-        let mut arc_row = tx.prepare("insert into arc values (?, ?, ?, ?)")?;
-        for ((name, file), id) in data.files.iter().zip(1i64..) {
-            file_row.execute(params![id, name])?;
-            if !file.tracer.is_empty() {
-                tracer_row.execute(params![id, file.tracer])?;
-            }
-            for (context, measured) in &file.contexts {
-                let context = context_ids.get(context.as_str()).copied().unwrap_or_default();
-                match measured {
-                    Measured::Lines(lines) => {
-                        line_row.execute(params![id, context, lines.as_numbits()])?;
-                    }
-                    Measured::Arcs(arcs) => {
-                        for (from, to) in arcs.iter() {
-                            arc_row.execute(params![id, context, from, to])?;
-                        }
-                    }
-                }
-            }
-        }
+    for (table, names) in [
+        ("file", data.files.keys().map(String::as_str).collect::<Vec<_>>()),
+        ("context", contexts.iter().copied().collect()),
+    ] {
+        let rows = names.iter().map(|name| record(&[Value::Null, Value::Text(name)]));
+        roots.rows(table, writer.table((1..).zip(rows)));
+        roots.keys(table, named(&mut writer, names.iter().copied()));
     }
-    tx.commit()?;
-    connection.close().map_err(|(_, error)| error)
+    let context_ids: BTreeMap<&str, i64> = contexts.into_iter().zip(1..).collect();
+    write_measured(data, &context_ids, &mut writer, &mut roots);
+    let tracers = data.files.values().zip(1i64..).filter(|(file, _)| !file.tracer.is_empty());
+    roots.rows(
+        "tracer",
+        writer.table(tracers.map(|(file, id)| (id, record(&[Value::Null, Value::Text(&file.tracer)])))),
+    );
+    writer.finish(&roots.schema())
+}
+
+/// Lines and arcs: tables, and the indexes that make their rows unique.
+fn write_measured(
+    data: &CoverageData,
+    context_ids: &BTreeMap<&str, i64>,
+    writer: &mut Writer,
+    roots: &mut Roots,
+) {
+    let places = || {
+        data.files.values().zip(1i64..).flat_map(|(file, id)| {
+            file.contexts.iter().map(move |(context, measured)| {
+                (id, context_ids.get(context.as_str()).copied().unwrap_or_default(), measured)
+            })
+        })
+    };
+    let lines = || {
+        places().filter_map(|(file, context, measured)| match measured {
+            Measured::Lines(lines) => {
+                Some([Value::Integer(file), Value::Integer(context), Value::Blob(lines.as_numbits())])
+            }
+            Measured::Arcs(_) => None,
+        })
+    };
+    roots.rows("line_bits", writer.table((1..).zip(lines().map(|row| record(&row)))));
+    let keys = lines().zip(1..).map(|([file, context, _], id)| record(&[file, context, Value::Integer(id)]));
+    roots.keys("line_bits", writer.index(keys));
+    let arcs = || {
+        places().flat_map(|(file, context, measured)| {
+            let arcs = match measured {
+                Measured::Arcs(arcs) => Some(arcs),
+                Measured::Lines(_) => None,
+            };
+            arcs.into_iter()
+                .flat_map(ArcSet::iter)
+                .map(move |(from, to)| [file, context, from.into(), to.into()].map(Value::Integer))
+        })
+    };
+    roots.rows("arc", writer.table((1..).zip(arcs().map(|row| record(&row)))));
+    let keys = arcs()
+        .zip(1..)
+        .map(|([file, context, from, to], id)| record(&[file, context, from, to, Value::Integer(id)]));
+    roots.keys("arc", writer.index(keys));
+}
+
+/// The index of a unique text column; the names come in ascending order.
+fn named<'a>(writer: &mut Writer, names: impl Iterator<Item = &'a str>) -> u32 {
+    writer.index(names.zip(1..).map(|(name, id)| record(&[Value::Text(name), Value::Integer(id)])))
+}
+
+/// Root pages by table: of its rows, and of the index that SQLite keeps for its unique columns.
+#[derive(Default)]
+struct Roots {
+    rows: HashMap<&'static str, u32>,
+    keys: HashMap<&'static str, u32>,
+}
+
+impl Roots {
+    fn rows(&mut self, table: &'static str, root: u32) {
+        self.rows.insert(table, root);
+    }
+
+    fn keys(&mut self, table: &'static str, root: u32) {
+        self.keys.insert(table, root);
+    }
+
+    /// The rows of `sqlite_schema`.
+    fn schema(&self) -> Vec<Vec<u8>> {
+        let mut rows = Vec::new();
+        for (table, columns) in TABLES {
+            let root = |roots: &HashMap<&str, u32>| roots.get(table).copied().map(i64::from);
+            let sql = format!("CREATE TABLE {table} {columns}");
+            if let Some(root) = root(&self.rows) {
+                rows.push(record(&[
+                    Value::Text("table"),
+                    Value::Text(table),
+                    Value::Text(table),
+                    Value::Integer(root),
+                    Value::Text(&sql),
+                ]));
+            }
+            if let Some(root) = root(&self.keys) {
+                let name = format!("sqlite_autoindex_{table}_1");
+                rows.push(record(&[
+                    Value::Text("index"),
+                    Value::Text(&name),
+                    Value::Text(table),
+                    Value::Integer(root),
+                    Value::Null,
+                ]));
+            }
+        }
+        rows
+    }
 }
 
 #[cfg(test)]
@@ -371,6 +455,39 @@ mod tests {
             for files in [0, 1, 7, 300] {
                 let data = sample(kind, files);
                 assert_eq!(read(&bytes_of(&data)).expect("reads"), data);
+            }
+        }
+    }
+
+    #[test]
+    fn sqlite_finds_nothing_wrong_with_it() {
+        for kind in [Kind::Lines, Kind::Arcs] {
+            for files in [0, 1, 7, 300] {
+                let data = sample(kind, files);
+                let folder = tempfile::tempdir().expect("a folder");
+                let path = folder.path().join(".coverage");
+                write(&data, &path).expect("writes");
+                let connection = rusqlite::Connection::open(&path).expect("opens");
+                for check in ["integrity_check", "foreign_key_check"] {
+                    let mut statement = connection.prepare(&format!("pragma {check}")).expect("prepares");
+                    let mut rows = statement.query([]).expect("runs");
+                    while let Some(row) = rows.next().expect("a row") {
+                        assert_eq!(row.get::<_, String>(0).expect("a word"), "ok", "{check} {kind} {files}");
+                    }
+                }
+                // Each unique index is used, and holds every row.
+                let names: i64 = connection
+                    .query_row(
+                        "select count(*) from file indexed by sqlite_autoindex_file_1 where path >= ''",
+                        [],
+                        |row| row.get(0),
+                    )
+                    .expect("counts");
+                assert_eq!(usize::try_from(names).expect("small"), files);
+                connection.execute("insert into file (path) values ('/srv/app//f0.py')", []).map_or_else(
+                    |error| assert!(error.to_string().contains("UNIQUE"), "{error}"),
+                    |_| assert_eq!(files, 0),
+                );
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod data_file;
 pub mod fleet;
 pub mod lines;
 pub mod numbers;
+mod page_writer;
 mod pages;
 pub mod render;
 pub mod report;

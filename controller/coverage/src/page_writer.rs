@@ -1,0 +1,450 @@
+//! A SQLite file written page by page, in one go: tables and indexes are built bottom up from rows
+//! that come in order, so nothing is searched, split or journalled.
+//!
+//! File format: <https://www.sqlite.org/fileformat2.html>. The oracle of the tests is SQLite itself.
+
+/// SQLite's own default, and so coverage.py's.
+const PAGE: usize = 4096;
+
+/// The page that holds SQLite's lock bytes; no file of ours reaches it.
+const MAX_PAGES: usize = 0x4000_0000 / PAGE;
+
+/// The version that this file claims to be written by; it decides nothing.
+const SQLITE_VERSION: u32 = 3_045_000;
+
+const DATABASE_HEADER: usize = 100;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it would have more than 1 GiB")]
+pub struct TooLarge;
+
+/// A value of a row.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Value<'a> {
+    Null,
+    Integer(i64),
+    Text(&'a str),
+    Blob(&'a [u8]),
+}
+
+/// Row or index key in SQLite's record format.
+pub(crate) fn record(values: &[Value<'_>]) -> Vec<u8> {
+    let (mut types, mut body) = (Vec::with_capacity(values.len() + 2), Vec::new());
+    for value in values {
+        let serial_type = match *value {
+            Value::Null => 0,
+            Value::Integer(n) => integer(n, &mut body),
+            Value::Text(text) => {
+                body.extend_from_slice(text.as_bytes());
+                13 + 2 * text.len() as u64
+            }
+            Value::Blob(bytes) => {
+                body.extend_from_slice(bytes);
+                12 + 2 * bytes.len() as u64
+            }
+        };
+        varint(serial_type, &mut types);
+    }
+    // The header's length counts itself; it needs a second byte from 128 on.
+    let length = if types.len() + 1 < 128 { types.len() + 1 } else { types.len() + 2 };
+    let mut record = Vec::with_capacity(length + body.len());
+    varint(length as u64, &mut record);
+    record.append(&mut types);
+    record.append(&mut body);
+    record
+}
+
+/// Appends an integer in as few bytes as it takes; returns its serial type.
+fn integer(n: i64, body: &mut Vec<u8>) -> u64 {
+    let (serial_type, width) = match n {
+        0 => return 8,
+        1 => return 9,
+        -0x80..=0x7f => (1, 1),
+        -0x8000..=0x7fff => (2, 2),
+        -0x80_0000..=0x7f_ffff => (3, 3),
+        -0x8000_0000..=0x7fff_ffff => (4, 4),
+        -0x8000_0000_0000..=0x7fff_ffff_ffff => (5, 6),
+        _ => (6, 8),
+    };
+    body.extend(n.to_be_bytes().into_iter().skip(8 - width));
+    serial_type
+}
+
+/// Big-endian groups of seven bits; a ninth byte has all its eight.
+fn varint(n: u64, out: &mut Vec<u8>) {
+    if n >> 56 != 0 {
+        out.extend((0..8).map(|i| 0x80 | (n >> (57 - 7 * i) & 0x7f) as u8));
+        out.push((n & 0xff) as u8);
+        return;
+    }
+    let groups = (1..8).take_while(|&i| n >> (7 * i) != 0).count();
+    out.extend((0..=groups).rev().map(|i| (n >> (7 * i) & 0x7f) as u8 | if i > 0 { 0x80 } else { 0 }));
+}
+
+/// The two kinds of tree: rows by row id, and keys in their order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tree {
+    Table,
+    Index,
+}
+
+impl Tree {
+    const fn page_type(self, is_leaf: bool) -> u8 {
+        match (self, is_leaf) {
+            (Self::Table, true) => 13,
+            (Self::Table, false) => 5,
+            (Self::Index, true) => 10,
+            (Self::Index, false) => 2,
+        }
+    }
+
+    /// Bytes of a payload that stay on the page.
+    const fn local(self, payload: usize) -> usize {
+        let most = match self {
+            Self::Table => PAGE - 35,
+            Self::Index => (PAGE - 12) * 64 / 255 - 23,
+        };
+        if payload <= most {
+            return payload;
+        }
+        let least = (PAGE - 12) * 32 / 255 - 23;
+        let wanted = least + (payload - least) % (PAGE - 4);
+        if wanted <= most { wanted } else { least }
+    }
+}
+
+/// A page in the making: cells, and for inner pages the child behind the last cell.
+struct Node {
+    cells: Vec<Vec<u8>>,
+    used: usize,
+    room: usize,
+}
+
+impl Node {
+    const fn new(header: usize) -> Self {
+        Self { cells: Vec::new(), used: 0, room: PAGE - header }
+    }
+
+    /// Each cell has a pointer of two bytes besides itself.
+    const fn fits(&self, cell: &[u8]) -> bool {
+        self.used + cell.len() + 2 <= self.room
+    }
+
+    fn push(&mut self, cell: Vec<u8>) {
+        self.used += cell.len() + 2;
+        self.cells.push(cell);
+    }
+}
+
+/// A finished page, and the cell that parts it from the next: without the left child before it.
+struct Child {
+    page: u32,
+    divider: Vec<u8>,
+}
+
+pub(crate) struct Writer {
+    pages: Vec<u8>,
+}
+
+impl Writer {
+    pub(crate) fn new() -> Self {
+        // Page 1 is the schema's; it is filled in last.
+        Self { pages: vec![0; PAGE] }
+    }
+
+    /// A table of rows with ascending row ids; its root page.
+    pub(crate) fn table(&mut self, rows: impl IntoIterator<Item = (i64, Vec<u8>)>) -> u32 {
+        let (mut children, mut leaf, mut last) = (Vec::new(), Node::new(8), 0);
+        for (row_id, payload) in rows {
+            let mut cell = Vec::with_capacity(payload.len() + 12);
+            varint(payload.len() as u64, &mut cell);
+            varint(row_id.cast_unsigned(), &mut cell);
+            self.payload(Tree::Table, &payload, &mut cell);
+            if !leaf.fits(&cell) {
+                let full = std::mem::replace(&mut leaf, Node::new(8));
+                let page = self.page(Tree::Table, &full, None);
+                children.push(Child { page, divider: row_id_cell(last) });
+            }
+            leaf.push(cell);
+            last = row_id;
+        }
+        let page = self.page(Tree::Table, &leaf, None);
+        children.push(Child { page, divider: row_id_cell(last) });
+        self.inner(Tree::Table, children)
+    }
+
+    /// An index of keys in ascending order; its root page.
+    pub(crate) fn index(&mut self, keys: impl IntoIterator<Item = Vec<u8>>) -> u32 {
+        let (mut children, mut leaf) = (Vec::new(), Node::new(8));
+        for key in keys {
+            let mut cell = Vec::with_capacity(key.len() + 8);
+            varint(key.len() as u64, &mut cell);
+            self.payload(Tree::Index, &key, &mut cell);
+            if !leaf.fits(&cell) {
+                let mut full = std::mem::replace(&mut leaf, Node::new(8));
+                // Keys stand once in the tree: the last one of the leaf goes up and parts it from the next.
+                let divider = full.cells.pop().unwrap_or_default();
+                let page = self.page(Tree::Index, &full, None);
+                children.push(Child { page, divider });
+            }
+            leaf.push(cell);
+        }
+        let page = self.page(Tree::Index, &leaf, None);
+        children.push(Child { page, divider: Vec::new() });
+        self.inner(Tree::Index, children)
+    }
+
+    /// Levels of inner pages over `children`, until one page is over all.
+    fn inner(&mut self, tree: Tree, mut children: Vec<Child>) -> u32 {
+        while children.len() > 1 {
+            let mut groups: Vec<Vec<Child>> = Vec::new();
+            let (mut group, mut used) = (Vec::new(), 0);
+            for child in children {
+                // The last child of a page has no cell on it.
+                let cell = group.last().map_or(0, |last: &Child| 4 + last.divider.len() + 2);
+                if used + cell > PAGE - 12 {
+                    groups.push(std::mem::take(&mut group));
+                    used = 0;
+                } else {
+                    used += cell;
+                }
+                group.push(child);
+            }
+            if !group.is_empty() {
+                groups.push(group);
+            }
+            even_out(&mut groups);
+            children = groups.into_iter().map(|group| self.inner_page(tree, group)).collect();
+        }
+        children.first().map_or(0, |child| child.page)
+    }
+
+    fn inner_page(&mut self, tree: Tree, mut group: Vec<Child>) -> Child {
+        let right = group.pop().unwrap_or(Child { page: 0, divider: Vec::new() });
+        let mut node = Node::new(12);
+        for child in group {
+            let mut cell = child.page.to_be_bytes().to_vec();
+            cell.extend(child.divider);
+            node.push(cell);
+        }
+        Child { page: self.page(tree, &node, Some(right.page)), divider: right.divider }
+    }
+
+    /// Appends what stays local of a payload, and puts the rest on pages of its own.
+    fn payload(&mut self, tree: Tree, payload: &[u8], cell: &mut Vec<u8>) {
+        let local = tree.local(payload.len());
+        let (here, mut rest) = payload.split_at(local.min(payload.len()));
+        cell.extend_from_slice(here);
+        if rest.is_empty() {
+            return;
+        }
+        let mut next = self.next_page();
+        cell.extend(next.to_be_bytes());
+        while !rest.is_empty() {
+            let (part, behind) = rest.split_at(rest.len().min(PAGE - 4));
+            rest = behind;
+            next += 1;
+            self.pages.extend(if rest.is_empty() { 0 } else { next }.to_be_bytes());
+            self.pages.extend_from_slice(part);
+            self.fill_page();
+        }
+    }
+
+    fn next_page(&self) -> u32 {
+        u32::try_from(self.pages.len() / PAGE + 1).unwrap_or(u32::MAX)
+    }
+
+    fn fill_page(&mut self) {
+        self.pages.resize(self.pages.len().next_multiple_of(PAGE), 0);
+    }
+
+    fn page(&mut self, tree: Tree, node: &Node, right: Option<u32>) -> u32 {
+        let number = self.next_page();
+        let page = tree_page(tree, node, right, 0);
+        self.pages.extend(page);
+        number
+    }
+
+    /// The whole file. `schema` has a row of `sqlite_schema` for each table and index.
+    pub(crate) fn finish(mut self, schema: &[Vec<u8>]) -> Result<Vec<u8>, TooLarge> {
+        let mut leaf = Node::new(8 + DATABASE_HEADER);
+        for (payload, row_id) in schema.iter().zip(1u64..) {
+            let mut cell = Vec::new();
+            varint(payload.len() as u64, &mut cell);
+            varint(row_id, &mut cell);
+            self.payload(Tree::Table, payload, &mut cell);
+            debug_assert!(leaf.fits(&cell), "the schema has a page");
+            leaf.push(cell);
+        }
+        let count = self.pages.len() / PAGE;
+        if count >= MAX_PAGES {
+            return Err(TooLarge);
+        }
+        let mut first = tree_page(Tree::Table, &leaf, None, DATABASE_HEADER);
+        let header = database_header(u32::try_from(count).unwrap_or(u32::MAX));
+        first.splice(..DATABASE_HEADER, header);
+        self.pages.splice(..PAGE, first);
+        Ok(self.pages)
+    }
+}
+
+/// No inner page may stand over one child alone: the group before it gives one.
+fn even_out(groups: &mut [Vec<Child>]) {
+    if let [.., before, last] = groups
+        && last.len() == 1
+        && let Some(child) = before.pop()
+    {
+        last.insert(0, child);
+    }
+}
+
+fn row_id_cell(row_id: i64) -> Vec<u8> {
+    let mut cell = Vec::new();
+    varint(row_id.cast_unsigned(), &mut cell);
+    cell
+}
+
+/// Lays a page out: header, pointers from the front, cells from the back.
+fn tree_page(tree: Tree, node: &Node, right: Option<u32>, offset: usize) -> Vec<u8> {
+    let mut page = vec![0; offset];
+    let content = PAGE - node.cells.iter().map(Vec::len).sum::<usize>();
+    page.push(tree.page_type(right.is_none()));
+    page.extend([0, 0]);
+    page.extend(two_bytes(node.cells.len()));
+    page.extend(two_bytes(content));
+    page.push(0);
+    page.extend(right.into_iter().flat_map(u32::to_be_bytes));
+    let mut at = PAGE;
+    for cell in &node.cells {
+        at -= cell.len();
+        page.extend(two_bytes(at));
+    }
+    page.resize(content, 0);
+    for cell in node.cells.iter().rev() {
+        page.extend_from_slice(cell);
+    }
+    page
+}
+
+fn two_bytes(n: usize) -> [u8; 2] {
+    u16::try_from(n).unwrap_or(0).to_be_bytes()
+}
+
+fn database_header(pages: u32) -> Vec<u8> {
+    let mut header = b"SQLite format 3\0".to_vec();
+    header.extend(two_bytes(PAGE));
+    // Rollback journal for writers and readers, no reserved bytes, the fractions that are fixed.
+    header.extend([1, 1, 0, 64, 32, 32]);
+    // Change counter, size; no free pages; schema cookie and format; no cache size, no vacuum; UTF-8.
+    for number in [1, pages, 0, 0, 1, 4, 0, 0, 1, 0, 0, 0] {
+        header.extend(u32::to_be_bytes(number));
+    }
+    header.resize(92, 0);
+    header.extend(1u32.to_be_bytes());
+    header.extend(SQLITE_VERSION.to_be_bytes());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rusqlite::Connection;
+
+    /// A file of one table and one index over it, opened by SQLite.
+    fn opened(rows: &[(i64, String)]) -> (tempfile::TempDir, Connection) {
+        let mut writer = Writer::new();
+        let table = writer.table(rows.iter().map(|(n, text)| {
+            (*n, record(&[Value::Null, Value::Text(text), Value::Blob(text.as_bytes()), Value::Integer(*n)]))
+        }));
+        let mut keys: Vec<(&String, i64)> = rows.iter().map(|(n, text)| (text, *n)).collect();
+        keys.sort();
+        let index =
+            writer.index(keys.iter().map(|(text, n)| record(&[Value::Text(text), Value::Integer(*n)])));
+        let row = |kind, name, root: u32, sql| {
+            record(&[
+                Value::Text(kind),
+                Value::Text(name),
+                Value::Text("t"),
+                Value::Integer(root.into()),
+                Value::Text(sql),
+            ])
+        };
+        let bytes = writer
+            .finish(&[
+                row(
+                    "table",
+                    "t",
+                    table,
+                    "CREATE TABLE t (id integer primary key, name text, raw blob, n integer)",
+                ),
+                row("index", "i", index, "CREATE INDEX i on t (name)"),
+            ])
+            .expect("small");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("db");
+        fs_err::write(&path, bytes).expect("written");
+        (folder, Connection::open(path).expect("opens"))
+    }
+
+    fn check(rows: &[(i64, String)]) {
+        let (_folder, connection) = opened(rows);
+        let verdict: String =
+            connection.query_row("pragma integrity_check", [], |row| row.get(0)).expect("checks");
+        assert_eq!(verdict, "ok", "{} rows", rows.len());
+        let mut select = connection.prepare("select id, name, n from t order by id").expect("prepares");
+        let found: Vec<(i64, String)> = select
+            .query_map([], |row| {
+                let (id, name, n): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                assert_eq!(id, n);
+                Ok((id, name))
+            })
+            .expect("queries")
+            .collect::<Result<_, _>>()
+            .expect("rows");
+        assert_eq!(found, rows);
+        // By the index alone, each row by its key.
+        for (n, text) in rows.iter().step_by(rows.len() / 50 + 1) {
+            let by_name: i64 = connection
+                .query_row(
+                    "select count(*) from t indexed by i where name = ? and id = ?",
+                    (text, n),
+                    |row| row.get(0),
+                )
+                .expect("finds");
+            assert_eq!(by_name, 1);
+        }
+    }
+
+    #[test]
+    fn sqlite_finds_every_row_at_every_size() {
+        for count in [0, 1, 2, 40, 41, 42, 43, 44, 45, 100, 5_000, 60_000] {
+            check(&(0..count).map(|n| (n * 3 - 7, format!("name {n:08}"))).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn sqlite_finds_long_values_that_go_over_pages() {
+        for length in [900, 1000, 1001, 2000, 4050, 4061, 4062, 4100, 8190, 20_000] {
+            check(&(0..30).map(|n| (n, format!("{n:05}{}", "x".repeat(length)))).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn long_keys_make_a_deep_index() {
+        check(&(0..3000).map(|n| (n, format!("{n:06}{}", "y".repeat(950)))).collect::<Vec<_>>());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn sqlite_agrees_about_any_rows(lengths in prop::collection::vec(0usize..6000, 0..60), numbers in prop::collection::btree_set(any::<i64>(), 60)) {
+            let rows: Vec<(i64, String)> = numbers
+                .into_iter()
+                .zip(lengths)
+                .map(|(n, length)| (n, format!("{n}{}", "z".repeat(length))))
+                .collect();
+            check(&rows);
+        }
+    }
+}
