@@ -7,6 +7,7 @@ Runs under the interpreter of the service with its pinned coverage.py, reads one
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...]}
 and answers one JSON object a line. A line is one source file.
 """
+import fnmatch
 import json
 import os
 import sys
@@ -72,7 +73,9 @@ def list_sources(request):
             for path in files_of(root):
                 if path not in seen:
                     seen.add(path)
-                    yield {"path": path, "module_path": os.path.relpath(path, import_root(package, root))}
+                    module_path = os.path.relpath(path, import_root(package, root))
+                    if not any(fnmatch.fnmatch(module_path, pattern) for pattern in request.get("omit", ())):
+                        yield {"path": path, "module_path": module_path}
 
 
 def list_packages(request):

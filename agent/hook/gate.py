@@ -13,34 +13,31 @@ HOOK = @HOOK@
 CONFIG = @CONFIG@
 
 
-def program(argv, exe):
-    """The script or module that a command line runs; None for `python -c` and an empty line."""
-    if not argv:
-        return None
+def names_of(argv, exe):
+    """The script or module that a command line runs; nothing for `python -c` and an empty line."""
     if not os.path.basename(exe).startswith(("python", "pypy")):
-        return os.path.basename(argv[0])            # an embedded interpreter: mod_wsgi, uwsgi
+        # An embedded interpreter, mod_wsgi or uwsgi; Apache's daemons rename themselves.
+        return [os.path.basename(exe)] + [os.path.basename(word) for word in argv[:1]]
     words = iter(argv[1:])
     for word in words:
         if not word.startswith("-"):
-            return os.path.basename(word)
+            return [os.path.basename(word)]
         if word in ("-W", "-X", "--check-hash-based-pycs"):
             next(words, None)
         elif not word.startswith("--") and word[-1:] == "m":
-            return next(words, None)                # -m, -Im: a module name
+            return [next(words, "")]                # -m, -Im: a module name
         elif not word.startswith("--") and "c" in word:
-            return None
-    return None
+            return []
+    return []
 
 
 def role_of(argv, exe, marker):
     """The role of the first rule that fits, else None."""
     if marker and "-c" in argv[:8] and any("multiprocessing" in word for word in argv[1:]):
         return CHILDREN.get(marker, marker)         # spawn and forkserver children
-    name = program(argv, exe)
-    if name is None:
-        return None
+    names = names_of(argv, exe)
     for role, programs, argument in RULES:
-        if name in programs and (argument is None or any(argument in word for word in argv[1:])):
+        if any(name in programs for name in names) and (argument is None or any(argument in word for word in argv[1:])):
             return role
     return None
 

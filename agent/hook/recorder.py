@@ -2,8 +2,9 @@
 
 coverage.py keeps what ran in `_collector.data`, a dict of sets that only grow. This module copies
 them from a thread of its own every few seconds, when somebody asks, at exit, before `os._exit` and
-before `exec`, and lets coverage.py's own `flush_data` unpack the copy into a data file. The live sets are never
-cleared while the process runs, and `save()` is never called: it loses lines that run meanwhile.
+before `exec`, and lets coverage.py's own `flush_data` unpack the copy into a data file. `save()` is
+never called: it loses lines that run meanwhile. The live sets are never cleared while the process
+runs; when a new generation begins, exactly what the old one has on disk is taken out of them.
 
 Nothing here may raise into the service, block it, or print.
 """
@@ -13,6 +14,7 @@ import binascii
 import copy
 import json
 import os
+import signal
 import sys
 import time
 
@@ -21,11 +23,12 @@ _allocate, _start_thread, _ident = _thread.allocate_lock, _thread.start_new_thre
 _now = time.monotonic
 _getpid, _os_exit = os.getpid, os._exit
 
-RECORDER = 1                # version of the process record
-LEDGER = ".pulpcov"         # folder of records and of the trigger, in the data directory
+RECORDER = 2                # version of the process record
+LEDGER = ".pulpcov"         # folder of records, of the trigger and of the session, in the data directory
 POLL = 0.5                  # seconds between two looks at the trigger: 0.6 ms CPU a second when idle
 PATIENCE = 5.0              # longest wait for a flush that is under way, at exit and before a fork
 MAX_ARGV = 64
+APACHE = ("apache2", "httpd")
 
 _state = None
 
@@ -38,6 +41,7 @@ class State(object):
         self.root = config["data_root"]
         self.ledger = os.path.join(self.root, LEDGER)
         self.trigger = os.path.join(self.ledger, "flush")
+        self.dying = False          # SIGTERM came in the middle of a flush of its own thread
         self.host = (config["host"] or os.uname()[1]).replace("/", "_")
         self.argv = argv[:MAX_ARGV]
         self.collector = self.shim = self.data_class = None
@@ -51,12 +55,26 @@ class State(object):
         self.lock, self.owner = _allocate(), None
         self.fork_lock, self.forks = _allocate(), 0
         self.stop = self.done = None
+        self.started_at = time.time()
+        self.start_ticks, self.unit = start_ticks(), unit()
+        self.error = None
+        self.begin(self.read_session())
+
+    def begin(self, session):
+        """A generation of this process: a data file and a record of its own."""
+        self.session = self.wanted = session
         suffix = "%s.%d.%s" % (self.host, self.pid, binascii.hexlify(os.urandom(6)).decode())
         self.data_name, self.record_name = "data." + suffix, "proc." + suffix + ".json"
         self.size = 0               # sum of the sets at the last flush: they only grow, so it tells all
-        self.last_flush = self.ack = self.ended = self.error = None
-        self.started_at = time.time()
-        self.start_ticks, self.unit = start_ticks(), unit()
+        self.last_flush = self.ack = self.ended = None
+
+    def read_session(self):
+        """Generation and label of what is recorded from now on, as the agent wrote them."""
+        try:
+            session = json.loads(read_small(os.path.join(self.ledger, "session")))
+            return int(session["generation"]), str(session["label"])
+        except Exception:
+            return 0, ""
 
 
 def start_ticks():
@@ -66,8 +84,20 @@ def start_ticks():
 
 
 def boot_id():
-    with open("/proc/sys/kernel/random/boot_id") as f:
-        return f.read().strip()
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            return f.read().strip()
+    except (OSError, IOError):      # ProcSubset=pid hides it: the agent then judges by the start alone
+        return ""
+
+
+def read_small(path):
+    """A small file of the agent's; never waits, whatever stands at that path."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 4096).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
 
 
 def unit():
@@ -133,22 +163,25 @@ def write_record():
         "coverage": s.coverage_version, "interval": s.config["interval"],
         "data": s.data_name if s.size else None, "size": s.size, "last_flush": s.last_flush,
         "ack": s.ack, "ended": s.ended, "error": s.error, "packages": package_files(),
+        "generation": s.session[0], "label": s.session[1],
     }
     write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"))
 
 
-def write_data():
-    """Writes the data file if anything ran since the last time; true if it did."""
+def has_news():
+    """Whether anything ran since the last flush: within a generation the sets only grow."""
     s = _state
-    live = dict((name, lines.copy()) for name, lines in list(s.collector.data.items()))
-    size = sum(len(lines) for lines in live.values())
-    target = os.path.join(s.root, s.data_name)
-    if not size or (size == s.size and os.path.exists(target)):
-        return False
+    size = sum(len(lines) for lines in list(s.collector.data.values()))
+    return size and (size != s.size or not os.path.exists(os.path.join(s.root, s.data_name)))
+
+
+def write_data(live):
+    """Writes the data file, whole or not at all."""
+    s = _state
     tmp = temporary(s.root)
     try:
         out = s.data_class(basename=tmp)
-        s.shim.data, s.shim.covdata = live, out
+        s.shim.data, s.shim.covdata = dict(live), out
         try:
             s.shim.flush_data()
         finally:
@@ -160,12 +193,11 @@ def write_data():
             os.fsync(fd)
         finally:
             os.close(fd)
-        os.rename(tmp, target)
+        os.rename(tmp, os.path.join(s.root, s.data_name))
     except BaseException:
         remove(tmp)
         raise
-    s.size, s.last_flush = size, time.time()
-    return True
+    s.size, s.last_flush = sum(len(lines) for lines in live.values()), time.time()
 
 
 def close_data(data):
@@ -188,24 +220,51 @@ def flush(ack=None, ended=None):
         return
     s.owner = _ident()
     try:
-        wrote, failed = False, None
+        wrote, failed, live = False, None, {}
+        begins = s.wanted != s.session and not ended
         try:
-            wrote = write_data()
+            if has_news() or begins:
+                live = dict((name, lines.copy()) for name, lines in list(s.collector.data.items()))
+                wrote = any(live.values())
+                if wrote:
+                    write_data(live)
         except Exception as e:
-            failed = "%s: %s" % (type(e).__name__, e)
+            failed, begins = "%s: %s" % (type(e).__name__, e), False
         changed = wrote or ack or ended or failed != s.error
         s.error = failed
+        if begins:
+            next_generation(live)
         if ack and not failed:
             s.ack = ack
         if ended:
             s.ended = ended
-        if changed:
+        if changed or begins:
             write_record()
     except Exception:
         pass                        # a full disk, most likely: the next flush tries again
     finally:
         s.owner = None
         s.lock.release()
+        if s.dying:
+            die()
+
+
+def next_generation(live):
+    """What ran so far stays under the old label; from here on this process counts from zero.
+
+    Only what has been written is taken out: a line that ran since the copy was made stays in the
+    sets, and is the new generation's.
+    """
+    s = _state
+    s.ended = "reset"
+    try:
+        write_record()
+    except Exception:
+        s.ended = None
+        raise
+    for name, lines in live.items():
+        s.collector.data[name].difference_update(lines)
+    s.begin(s.wanted)
 
 
 def trigger_seen():
@@ -219,8 +278,7 @@ def trigger_seen():
 
 def trigger_name():
     try:
-        with open(_state.trigger) as f:
-            return f.read(200).strip()
+        return read_small(_state.trigger)[:200].strip()
     except (OSError, IOError, ValueError):
         return None
 
@@ -235,6 +293,8 @@ def run_flusher(stop, done, interval):
             # What was seen is remembered over a fork, which stops and starts this thread: a request
             # that comes meanwhile is still answered, by the parent and by the child.
             asked, s.seen = current is not None and current != s.seen, current
+            if asked:
+                s.wanted = s.read_session()
             if asked or now >= due:
                 trim_tracers()
                 flush(ack=trigger_name() if asked else None)
@@ -371,6 +431,68 @@ def wrap_exits():
     atexit.register(at_exit)
 
 
+def hook_sigterm():
+    """A process that leaves SIGTERM to the kernel dies of it without atexit: flush before that.
+
+    One that has a handler of its own, now or later, is left alone: its handler ends the usual way.
+    """
+    def on_sigterm(_number, _frame):
+        if _state.owner == _ident():    # in the middle of this thread's own flush: when it is done
+            _state.dying = True
+        else:
+            flush(ended="SIGTERM")
+            die()
+
+    try:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, on_sigterm)
+    except ValueError:
+        pass                        # not the main thread
+
+
+def die():
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.kill(_getpid(), signal.SIGTERM)
+
+
+def trace_this_thread():
+    """Starts the tracer in a thread that Python did not make; 4 us, once a thread."""
+    if sys.gettrace() is None:
+        _state.collector._start_tracer()
+
+
+def hook_mod_wsgi():
+    """mod_wsgi's request threads are made in C. Its own event, before each request, starts the tracer
+    in them; it can be had once mod_wsgi loads the first script, which passes `_fix_up_module`."""
+    import _frozen_importlib_external as bootstrap
+    real, subscribed = bootstrap._fix_up_module, []
+
+    def on_event(name, **_):
+        if name == "request_started":
+            trace_this_thread()
+
+    def _fix_up_module(namespace, name, *args):
+        real(namespace, name, *args)
+        try:
+            if name.startswith("_mod_wsgi_"):
+                trace_this_thread()
+                mod_wsgi = sys.modules.get("mod_wsgi")
+                if not subscribed and hasattr(mod_wsgi, "subscribe_events"):
+                    subscribed.append(mod_wsgi)
+                    mod_wsgi.subscribe_events(on_event)
+        except Exception:
+            pass
+
+    bootstrap._fix_up_module = _fix_up_module
+
+
+def is_apache():
+    try:
+        return os.path.basename(os.readlink("/proc/self/exe")) in APACHE
+    except OSError:
+        return False
+
+
 def make_coverage(config, coverage_dir):
     """A started Coverage from the private directory, which does not stay on sys.path."""
     sys.path.insert(0, coverage_dir)
@@ -382,22 +504,30 @@ def make_coverage(config, coverage_dir):
     finally:
         sys.path.remove(coverage_dir)
     words = {"data_file": None, "config_file": False, "source_pkgs": config["packages"],
-             "branch": config["branch"], "messages": False}
+             "omit": config["omit"], "branch": config["branch"], "messages": False}
     if has_module("greenlet"):      # one call stack a greenlet, else gevent gives false lines
         words["concurrency"] = ["thread", "greenlet"]
+    # The tracer calls these two in steady state. As Python methods they cost 12 to 19 % of a request
+    # and swallow signal handlers' lines; nothing here clears the live sets, so there is nothing to lock.
+    coverage.collector.Collector.lock_data = coverage.collector.Collector.unlock_data = int
+    try:
+        cov = started(coverage, words, "ctrace")
+    except AttributeError:          # a subinterpreter has no C tracer
+        cov = started(coverage, words, "pytrace")
+    return coverage, cov
+
+
+def started(coverage, words, core):
     cov = coverage.Coverage(**words)
     cov._warn_no_data = cov._warn_unimported_source = cov._warn_preimported_source = False
     cov._auto_save = False
     try:
-        cov.set_option("run:core", "ctrace")
+        cov.set_option("run:core", core)
     except Exception:
         pass                        # before 7.9 there was nothing to choose
-    # The tracer calls these two in steady state. As Python methods they cost 12 to 19 % of a request
-    # and swallow signal handlers' lines; nothing here clears the live sets, so there is nothing to lock.
-    coverage.collector.Collector.lock_data = coverage.collector.Collector.unlock_data = int
     cov.start()
     atexit.unregister(cov._atexit)
-    return coverage, cov
+    return cov
 
 
 def has_module(name):
@@ -436,6 +566,10 @@ def start(config, coverage_dir, role, children, argv):
     os.environ["PULPCOV_ROLE"] = role
     hook_forks()
     wrap_exits()
+    if is_apache():
+        hook_mod_wsgi()
+    else:
+        hook_sigterm()
     try:
         write_record()
     except Exception:

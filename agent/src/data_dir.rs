@@ -88,7 +88,8 @@ pub(crate) fn list(root: &Path, skip: usize, max: usize) -> Result<Listing, Fail
     Ok(Listing { files, remaining, warnings })
 }
 
-fn open_data(path: &Path) -> Result<Regular, String> {
+/// A data file, or why it is none.
+pub(crate) fn open_data(path: &Path) -> Result<Regular, String> {
     let mut regular = match host_fs::open_regular(path) {
         Ok(Some(regular)) => regular,
         Ok(None) => return Err("no regular file".to_owned()),

@@ -39,6 +39,7 @@ Options:
   --args FILE    the op's words
   --bundle PATH  where collect writes its bundle, and erase reads what it held
   --host NAME    name of this host in the bundle (its own host name otherwise)
+  --lib-root DIR where pulpcov is installed (/usr/local/lib/pulpcov otherwise)
   -h, --help     this text
   -V, --version  the version
 
@@ -48,8 +49,20 @@ Exit codes: 0 ok, 1 failed, 2 usage.
 /// Largest object of arguments.
 const MAX_ARGS: u64 = 8 * 1024 * 1024;
 
-const VERBS: [&str; 9] =
-    ["probe", "install", "status", "flush", "collect", "erase", "analyse", "services", "uninstall"];
+const VERBS: [&str; 12] = [
+    "probe",
+    "install",
+    "status",
+    "flush",
+    "collect",
+    "erase",
+    "analyse",
+    "services",
+    "reset",
+    "doctor",
+    "compact",
+    "uninstall",
+];
 
 #[derive(Default)]
 struct Words {
@@ -58,6 +71,7 @@ struct Words {
     args: Option<String>,
     bundle: Option<PathBuf>,
     host: Option<String>,
+    lib_root: Option<String>,
 }
 
 pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
@@ -108,6 +122,7 @@ fn parse(words: &[String]) -> Result<Words, Failure> {
             "--args" => parsed.args = Some(value()?),
             "--bundle" => parsed.bundle = Some(value()?.into()),
             "--host" => parsed.host = Some(value()?),
+            "--lib-root" => parsed.lib_root = Some(value()?),
             _ => return Err(usage(format!("unknown word {word:?}"))),
         }
     }
@@ -123,6 +138,12 @@ fn answer(words: &Words) -> ExitCode {
         None => Ok(Map::new()),
     };
     let outcome = args
+        .map(|mut args| {
+            args.extend(
+                words.lib_root.iter().map(|path| ("lib_root".to_owned(), Value::String(path.clone()))),
+            );
+            args
+        })
         .and_then(|args| one(&words.verb, args, words.bundle.as_deref(), words.host.as_deref()))
         .unwrap_or_else(|failure| Outcome::failure(failure.msg, failure.hint));
     if words.json { print_json(&outcome) } else { print_text(&outcome) }
@@ -139,7 +160,7 @@ fn answer_ansible(file: Option<&str>) -> ExitCode {
             let Some(Value::String(verb)) = args.remove("op") else {
                 return Err(Failure::new("the arguments name no op"));
             };
-            if check_mode && !["probe", "status"].contains(&verb.as_str()) {
+            if check_mode && !["probe", "status", "doctor"].contains(&verb.as_str()) {
                 return Err(Failure::new(format!("{verb} has no check mode"))
                     .hint("set check_mode: false, or skip it"));
             }
@@ -254,6 +275,10 @@ fn caller() -> Option<(u32, u32)> {
 /// Erases the data that a bundle of this host holds, and then the bundle.
 fn erase_fetched(args: &Map<String, Value>, bundle: &Path) -> Result<Outcome, Failure> {
     let manifest = read_manifest(bundle)?;
+    let records = manifest
+        .records()
+        .map(|(name, sha256)| ErasedFile { name: name.clone(), sha256: sha256.clone() })
+        .collect();
     let lib_root = args.get("lib_root").and_then(Value::as_str).unwrap_or(DEFAULT_LIB_ROOT).to_owned();
     let files = manifest
         .entries
@@ -262,11 +287,6 @@ fn erase_fetched(args: &Map<String, Value>, bundle: &Path) -> Result<Outcome, Fa
             Ok(EntryPath::Data(name)) => Some(ErasedFile { name, sha256: entry.sha256 }),
             _ => None,
         })
-        .collect();
-    let records = manifest
-        .processes
-        .into_iter()
-        .map(|process| ErasedFile { name: process.record, sha256: process.record_sha256 })
         .collect();
     let quiet = |_: &str| {};
     let op = Op::Erase(Erase { lib_root, files, records });

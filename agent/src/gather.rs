@@ -8,13 +8,14 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pulpcov_protocol::bundle::{EntryPath, MANIFEST, MAX_DATA_FILES};
-use pulpcov_protocol::manifest::{Entry, Manifest, Process, Source};
+use pulpcov_protocol::manifest::{Compacted, Entry, Manifest, Process, Source};
 use pulpcov_protocol::op::Want;
 use pulpcov_protocol::outcome::FlushDetail;
 use pulpcov_protocol::version::BUNDLE_FORMAT;
 
 use crate::data_dir::{self, DataFile};
 use crate::failure::{During, Failure};
+use crate::host::CollectLock;
 use crate::receipt::{self, Receipt};
 use crate::{host, host_fs, ledger, source_list};
 
@@ -25,14 +26,23 @@ pub(crate) struct Gathered {
     data: Vec<(DataFile, Entry)>,
     pub(crate) remaining: u64,
     pub(crate) processes: Vec<Process>,
+    pub(crate) compacted: Vec<Compacted>,
     pub(crate) sources: Vec<Source>,
     pub(crate) flush: Option<FlushDetail>,
     pub(crate) warnings: Vec<String>,
+    _lock: Option<CollectLock>,
 }
 
 impl Gathered {
     pub(crate) fn data_files(&self) -> u64 {
         self.data.len() as u64
+    }
+
+    /// Processes, each counted once however often it was reset.
+    pub(crate) fn process_count(&self) -> u64 {
+        let one = self.processes.iter().map(|process| (process.pid, process.start_ticks));
+        let many = self.compacted.iter().flat_map(|c| &c.members).map(|m| (m.pid, m.start_ticks));
+        one.chain(many).collect::<BTreeSet<_>>().len() as u64
     }
 
     pub(crate) fn data_bytes(&self) -> u64 {
@@ -43,6 +53,7 @@ impl Gathered {
 /// Flushes, then lists data files, processes and sources.
 pub(crate) fn gather(lib_root: &str, flush_timeout: Option<f64>, skip: u64) -> Result<Gathered, Failure> {
     let receipt = receipt::required(lib_root)?;
+    let lock = CollectLock::share(&receipt::path_in(lib_root));
     let root = &receipt.config.data_root;
     let mut warnings = Vec::new();
     let flush = flush_timeout.and_then(|seconds| {
@@ -68,6 +79,7 @@ pub(crate) fn gather(lib_root: &str, flush_timeout: Option<f64>, skip: u64) -> R
     warnings.extend(sources.warnings);
     Ok(Gathered {
         processes: ledger.processes(),
+        compacted: ledger.compacted(),
         sources: sources.sources,
         lib_root: lib_root.to_owned(),
         remaining: listing.remaining,
@@ -75,6 +87,7 @@ pub(crate) fn gather(lib_root: &str, flush_timeout: Option<f64>, skip: u64) -> R
         data,
         flush,
         warnings,
+        _lock: lock,
     })
 }
 
@@ -129,6 +142,7 @@ pub(crate) fn write_bundle(
         profile: config.profile.name.clone(),
         interval: config.profile.interval,
         processes: gathered.processes.clone(),
+        compacted: gathered.compacted.clone(),
         entries,
         sources: gathered.sources.clone(),
         warnings: gathered.warnings.clone(),

@@ -54,10 +54,14 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
     );
     let coverage = py_dict(facts.coverage.iter().map(|(tag, folder)| (tag.as_str(), py_str(folder))));
     let packages: Vec<String> = facts.packages.iter().map(|name| py_str(name)).collect();
+    // coverage.py's patterns are of whole paths, ours of paths below an import folder.
+    let omit: Vec<String> =
+        facts.profile.omit.iter().map(|pattern| py_str(&format!("*/{pattern}"))).collect();
     let config = py_dict([
         ("data_root", py_str(facts.data_root)),
         ("host", facts.host_label.map_or("None".to_owned(), py_str)),
         ("packages", format!("[{}]", packages.join(", "))),
+        ("omit", format!("[{}]", omit.join(", "))),
         ("branch", if facts.profile.branch { "True" } else { "False" }.to_owned()),
         ("interval", format!("{:?}", facts.profile.interval)),
     ]);
@@ -105,6 +109,7 @@ mod tests {
             name: "shop".into(),
             packages: vec!["shop".into()],
             entry_points: vec![],
+            omit: vec!["*/tests/*".into()],
             processes: vec![ProcessRule {
                 role: "worker".into(),
                 program: vec!["shop-worker".into()],

@@ -1,9 +1,15 @@
 //! What this host is.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use pulpcov_protocol::op::DEFAULT_LIB_ROOT;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use crate::failure::{During, Failure};
+
+/// Longest wait for another agent: compacting takes a second or two, and so does listing.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Only one agent changes a host at a time.
 pub(crate) struct HostLock {
@@ -23,15 +29,43 @@ impl HostLock {
             rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .during("open", folder.display())?
         };
-        rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-            Failure::new("another pulpcov-agent is at work on this host").hint("wait for it, then try again")
-        })?;
+        let deadline = Instant::now() + PATIENCE;
+        while rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if Instant::now() > deadline {
+                return Err(Failure::new("another pulpcov-agent is at work on this host")
+                    .hint("wait for it, then try again"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         Ok(Self { _held: fd })
     }
 }
 
+/// Held by a collect from its list to the end of its session: a compaction in between would put what
+/// is still to be fetched under names that were passed already.
+pub(crate) struct CollectLock {
+    _held: rustix::fd::OwnedFd,
+}
+
+impl CollectLock {
+    pub(crate) fn share(receipt: &Path) -> Option<Self> {
+        Self::take(receipt, FlockOperation::NonBlockingLockShared)
+    }
+
+    /// `None` while somebody collects.
+    pub(crate) fn alone(receipt: &Path) -> Option<Self> {
+        Self::take(receipt, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn take(receipt: &Path, operation: FlockOperation) -> Option<Self> {
+        let fd = rustix::fs::open(receipt, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        rustix::fs::flock(&fd, operation).ok()?;
+        Some(Self { _held: fd })
+    }
+}
+
 fn existing_parent(path: &str) -> std::path::PathBuf {
-    let mut folder = std::path::Path::new(path);
+    let mut folder = Path::new(path);
     while let Some(parent) = folder.parent() {
         if parent.is_dir() {
             return parent.to_owned();

@@ -175,44 +175,120 @@ fn read_limited(pipe: Option<impl std::io::Read>) -> Vec<u8> {
     bytes
 }
 
-/// The interpreter behind a program of a unit: itself, or what its first lines name.
+/// Deepest chain of wrappers that is followed.
+const MAX_WRAPPERS: u32 = 4;
+
+/// Most of a wrapper that is read.
+const MAX_WRAPPER: u64 = 16 * 1024;
+
+/// The interpreter behind a program of a unit: itself, what its first lines name, or, of a shell
+/// wrapper, what it starts.
 pub(crate) fn of_program(program: &str) -> Option<String> {
-    let mut head = vec![0; 1024];
-    let mut file = fs_err::File::open(program).ok()?;
-    let n = std::io::Read::read(&mut file, &mut head).ok()?;
-    head.truncate(n);
-    if head.starts_with(b"\x7fELF") {
+    follow(program, MAX_WRAPPERS)
+}
+
+fn follow(program: &str, depth: u32) -> Option<String> {
+    let mut text = Vec::new();
+    let file = fs_err::File::open(program).ok()?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_WRAPPER), &mut text).ok()?;
+    if text.starts_with(b"\x7fELF") {
         let name = Path::new(program).file_name()?.to_str()?;
         return name.starts_with("python").then(|| program.to_owned());
     }
-    interpreter_of_script(&String::from_utf8_lossy(&head), &std::env::var("PATH").unwrap_or_default())
+    let path = std::env::var("PATH").unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    match interpreter_of_script(&text, &path)? {
+        Script::Python(python) => Some(python),
+        Script::Shell if depth > 0 => started_by(&text, &path)
+            .into_iter()
+            .filter(|started| started != program)
+            .find_map(|started| follow(&started, depth - 1)),
+        Script::Shell => None,
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Script {
+    Python(String),
+    Shell,
 }
 
 /// Reads `#!/usr/bin/python3`, `#!/usr/bin/env python3` and pip's form for long paths
 /// (`#!/bin/sh` and then `'''exec' /very/long/python ...`).
-fn interpreter_of_script(head: &str, path: &str) -> Option<String> {
-    let mut lines = head.lines();
+fn interpreter_of_script(text: &str, path: &str) -> Option<Script> {
+    let mut lines = text.lines();
     let mut words = lines.next()?.strip_prefix("#!")?.split_whitespace();
     let program = words.next()?;
     match Path::new(program).file_name()?.to_str()? {
         "env" => {
             let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
-            if !name.starts_with("python") {
-                return None;
+            match name {
+                "sh" | "bash" | "dash" => Some(Script::Shell),
+                _ if name.starts_with("python") => on_path(name, path).map(Script::Python),
+                _ => None,
             }
-            path.split(':').map(|folder| Path::new(folder).join(name)).find(|p| p.is_file()).map(into_text)
         }
         "sh" | "bash" | "dash" => {
-            let second = lines.next()?.strip_prefix("'''exec'")?.trim_start();
+            let Some(second) = lines.next().and_then(|line| line.strip_prefix("'''exec'")) else {
+                return Some(Script::Shell);
+            };
+            let second = second.trim_start();
             let python = match second.strip_prefix('"') {
                 Some(quoted) => quoted.split('"').next()?,
                 None => second.split_whitespace().next()?,
             };
-            Some(python.to_owned())
+            Some(Script::Python(python.to_owned()))
         }
-        name if name.starts_with("python") => Some(program.to_owned()),
+        name if name.starts_with("python") => Some(Script::Python(program.to_owned())),
         _ => None,
     }
+}
+
+/// Programs that a shell wrapper starts, the last line's first: what it `exec`s is most likely the one.
+/// No shell is spoken here, only the words that are programs as they stand.
+fn started_by(text: &str, path: &str) -> Vec<String> {
+    let lines = text.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('#'));
+    let words = |line: &str| {
+        let words = line.split_whitespace().map(|word| word.trim_matches(['"', '\'', ';']));
+        words
+            .filter(|word| !word.is_empty() && !word.contains(['$', '=', '`']))
+            .take_while(|word| !matches!(*word, "|" | ">" | "&&" | "||"))
+            .filter_map(|word| {
+                if word.starts_with('/') {
+                    Path::new(word).is_file().then(|| word.to_owned())
+                } else {
+                    (!word.contains('/')).then(|| on_path(word, path)).flatten()
+                }
+            })
+            .collect::<Vec<_>>()
+    };
+    let mut execs: Vec<Vec<String>> = Vec::new();
+    let mut others = Vec::new();
+    for line in lines {
+        match line.strip_prefix("exec ") {
+            Some(rest) => execs.push(words(rest)),
+            None => others.push(words(line)),
+        }
+    }
+    execs.into_iter().rev().chain(others.into_iter().rev()).flatten().collect()
+}
+
+fn on_path(name: &str, path: &str) -> Option<String> {
+    path.split(':').map(|folder| Path::new(folder).join(name)).find(|p| p.is_file()).map(into_text)
+}
+
+/// The interpreter that a process runs, by the name under which it was started: in a virtual
+/// environment that is not the file behind it.
+pub(crate) fn of_process(pid: u32) -> Option<String> {
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    if !exe.file_name()?.to_str()?.starts_with("python") {
+        return None;
+    }
+    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let first = String::from_utf8_lossy(raw.split(|&byte| byte == 0).next()?).into_owned();
+    let named = Path::new(&first);
+    let same = named.is_absolute() && std::fs::canonicalize(named).is_ok_and(|path| path == exe);
+    Some(if same { first } else { into_text(exe) })
 }
 
 fn into_text(path: PathBuf) -> String {
@@ -221,7 +297,14 @@ fn into_text(path: PathBuf) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::interpreter_of_script as of;
+    use super::*;
+
+    fn of(text: &str, path: &str) -> Option<String> {
+        match interpreter_of_script(text, path)? {
+            Script::Python(python) => Some(python),
+            Script::Shell => Some("(shell)".to_owned()),
+        }
+    }
 
     #[test]
     fn every_form_of_a_script_head_is_read() {
@@ -237,8 +320,29 @@ mod tests {
             of("#!/bin/sh\n'''exec' \"/a b/python3\" \"$0\" \"$@\"\n' '''\n", "").as_deref(),
             Some("/a b/python3")
         );
-        assert_eq!(of("#!/bin/bash\nexec foo\n", ""), None);
+        assert_eq!(of("#!/bin/bash\nexec foo\n", "").as_deref(), Some("(shell)"));
         assert_eq!(of("#!/usr/bin/perl\n", ""), None);
         assert_eq!(of("", ""), None);
+    }
+
+    #[test]
+    fn a_wrapper_is_followed_to_the_python_that_it_starts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("written");
+            path.to_string_lossy().into_owned()
+        };
+        let program = file("pulpcore-worker", "#!/usr/bin/python3.11 -s\nimport sys\n");
+        let katello = file("wrapper", &format!("#!/bin/bash\n\nset -e\n# run it\nexec {program} \"$@\"\n"));
+        assert_eq!(of_program(&katello).as_deref(), Some("/usr/bin/python3.11"));
+        let with_words = file(
+            "words",
+            &format!("#!/bin/sh\nif true; then\n  exec nice -n 5 \"{program}\" $OPTIONS\nfi\n"),
+        );
+        assert_eq!(of_program(&with_words).as_deref(), Some("/usr/bin/python3.11"));
+        let endless = folder.path().join("endless").to_string_lossy().into_owned();
+        assert_eq!(of_program(&file("endless", &format!("#!/bin/sh\nexec {endless}\n"))), None);
+        assert_eq!(of_program(&file("other", "#!/bin/sh\nexec /bin/ls\n")), None);
     }
 }

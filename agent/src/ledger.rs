@@ -1,23 +1,30 @@
 //! The ledger: what each recorded process says of itself, judged against what the kernel says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pulpcov_protocol::bundle::is_file_name;
-use pulpcov_protocol::manifest::{Process, ProcessState};
+use pulpcov_protocol::manifest::{CommonFacts, Compacted, Member, Process, ProcessState};
 use pulpcov_protocol::outcome::FlushDetail;
 use serde::Deserialize;
 
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
-use crate::{host, host_fs};
+use crate::{data_dir, host, host_fs};
 
 /// Largest record: 64 words of a command line, and a little.
 const MAX_RECORD: u64 = 256 * 1024;
 
 /// Most records that are read.
 const MAX_RECORDS: usize = 200_000;
+
+/// How the names of process records begin, and of those of many processes.
+const ONE: &str = "proc.";
+pub(crate) const MANY: &str = "many.";
+
+/// Largest record of many processes.
+const MAX_MANY: u64 = 16 * 1024 * 1024;
 
 /// A record as the recorder writes it.
 #[derive(Debug, Deserialize)]
@@ -35,16 +42,37 @@ struct Raw {
     coverage: String,
     data: Option<String>,
     last_flush: Option<f64>,
+    #[serde(default)]
+    size: u64,
     ack: Option<String>,
     ended: Option<String>,
     error: Option<String>,
     #[serde(default)]
     packages: BTreeMap<String, String>,
+    #[serde(default)]
+    generation: u64,
+    #[serde(default)]
+    label: String,
+}
+
+/// The record of processes whose data files were made one, as [`crate::compact`] writes it.
+#[derive(Debug, serde::Serialize, Deserialize)]
+pub(crate) struct RawMany {
+    pub(crate) data: Option<String>,
+    #[serde(flatten)]
+    pub(crate) common: CommonFacts,
+    pub(crate) members: Vec<Member>,
+    /// Where the processes had imported the measured packages from.
+    #[serde(default)]
+    pub(crate) packages: BTreeMap<String, String>,
 }
 
 pub(crate) struct Record {
     pub(crate) process: Process,
     ack: Option<String>,
+    /// Lines or arcs that the process had seen at its last flush.
+    pub(crate) size: u64,
+    pub(crate) boot_id: String,
     /// `sys.prefix` of the process.
     pub(crate) prefix: String,
     /// Where the process had imported the measured packages from.
@@ -55,17 +83,63 @@ impl Record {
     pub(crate) fn is_live(&self) -> bool {
         self.process.state == ProcessState::Live
     }
+
+    /// What it has in common with others; whether branches were recorded its data file tells.
+    pub(crate) fn common(&self) -> CommonFacts {
+        let process = &self.process;
+        CommonFacts {
+            boot_id: self.boot_id.clone(),
+            generation: process.generation,
+            label: process.label.clone(),
+            role: process.role.clone(),
+            unit: process.unit.clone(),
+            python: process.python.clone(),
+            prefix: self.prefix.clone(),
+            coverage: process.coverage.clone(),
+            branch: false,
+        }
+    }
+
+    /// Why the data file that the process says it has written is not what it should be.
+    fn unreadable_data(&self, data_root: &Path) -> Option<String> {
+        let data = self.process.data.as_ref()?;
+        let reason = data_dir::open_data(&data_root.join(data)).err()?;
+        Some(format!("process {} answered, but its data file {data}: {reason}", self.process.pid))
+    }
+}
+
+pub(crate) struct Many {
+    pub(crate) compacted: Compacted,
+    pub(crate) packages: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) records: Vec<Record>,
+    pub(crate) many: Vec<Many>,
+    /// Records and data files of processes that are told of by one of `many`: a compaction was cut off.
+    pub(crate) stale: Vec<(String, Option<String>)>,
     pub(crate) warnings: Vec<String>,
 }
 
 impl Ledger {
     pub(crate) fn processes(&self) -> Vec<Process> {
         self.records.iter().map(|record| record.process.clone()).collect()
+    }
+
+    pub(crate) fn compacted(&self) -> Vec<Compacted> {
+        self.many.iter().map(|many| many.compacted.clone()).collect()
+    }
+
+    /// Where processes of a prefix had imported the measured packages from.
+    pub(crate) fn package_places<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a String)> {
+        let of_one = self.records.iter().filter(move |r| r.prefix == prefix).flat_map(|r| &r.packages);
+        let of_many =
+            self.many.iter().filter(move |m| m.compacted.common.prefix == prefix).flat_map(|m| &m.packages);
+        of_one.chain(of_many)
     }
 }
 
@@ -78,7 +152,8 @@ pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
     }
     let mut names: Vec<String> = fs_err::read_dir(&folder)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with("proc.") && name.ends_with(".json") && is_file_name(name))
+        .filter(|name| [ONE, MANY].iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|name| name.ends_with(".json") && is_file_name(name))
         .collect();
     names.sort();
     if names.len() > MAX_RECORDS {
@@ -87,19 +162,53 @@ pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
     }
     let boot_id = host::boot_id();
     for name in names {
-        match read_one(&folder, &name, &boot_id) {
-            Ok(record) => ledger.records.push(record),
-            Err(failure) => ledger.warnings.push(format!("process record {name}: {}", failure.msg)),
+        let read = if name.starts_with(MANY) {
+            read_many(&folder, &name).map(|many| ledger.many.push(many))
+        } else {
+            read_one(&folder, &name, &boot_id).map(|record| ledger.records.push(record))
+        };
+        if let Err(failure) = read {
+            ledger.warnings.push(format!("process record {name}: {}", failure.msg));
         }
     }
+    // A compaction that was cut off leaves both records of a process: it is told of once.
+    let told: BTreeSet<&str> =
+        ledger.many.iter().flat_map(|many| &many.compacted.members).map(|m| m.record.as_str()).collect();
+    let (again, records): (Vec<_>, Vec<_>) = std::mem::take(&mut ledger.records)
+        .into_iter()
+        .partition(|record: &Record| !record.is_live() && told.contains(record.process.record.as_str()));
+    ledger.stale = again.into_iter().map(|r: Record| (r.process.record, r.process.data)).collect();
+    ledger.records = records;
     Ok(ledger)
+}
+
+/// Only the agent writes these: what one says leads to the erasing of others' files.
+fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
+    let me = rustix::process::geteuid().as_raw();
+    let owner = host_fs::Attributes::of(&folder.join(name))?.map(|found| found.uid);
+    if owner != Some(me) && owner != Some(0) {
+        return Err(Failure::new("is not the agent's"));
+    }
+    let bytes = host_fs::read_limited(&folder.join(name), MAX_MANY)?;
+    let raw: RawMany =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("is damaged: {error}")))?;
+    let compacted = Compacted {
+        record: name.to_owned(),
+        record_sha256: host_fs::sha256(&bytes),
+        data: raw.data.filter(|data| is_file_name(data)),
+        common: raw.common,
+        members: raw.members,
+    };
+    Ok(Many { compacted, packages: raw.packages })
 }
 
 fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
     let bytes = host_fs::read_limited(&folder.join(name), MAX_RECORD)?;
     let raw: Raw =
         serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("is damaged: {error}")))?;
-    let alive = raw.boot_id == boot_id && host::start_ticks(raw.pid) == Some(raw.start_ticks);
+    // A sandbox may hide the boot id from the process; its start alone must do then.
+    let same_boot = raw.boot_id == boot_id || raw.boot_id.is_empty();
+    let alive = same_boot && host::start_ticks(raw.pid) == Some(raw.start_ticks);
     let state = match (&raw.ended, alive) {
         (Some(_), _) => ProcessState::Ended,
         (None, true) => ProcessState::Live,
@@ -121,18 +230,35 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
         last_flush: raw.last_flush,
         state,
         error: raw.error,
+        generation: raw.generation,
+        label: raw.label,
     };
-    Ok(Record { process, ack: raw.ack, prefix: raw.prefix, packages: raw.packages })
+    Ok(Record {
+        process,
+        ack: raw.ack,
+        size: raw.size,
+        boot_id: raw.boot_id,
+        prefix: raw.prefix,
+        packages: raw.packages,
+    })
 }
 
-/// Asks every live process to flush, and waits for their answers.
-pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, Failure> {
+/// Root is about to write into a folder in a world-writable one: only if it is the one that install
+/// made.
+pub(crate) fn check_folder(data_root: &Path) -> Result<(), Failure> {
     let folder = data_root.join(LEDGER);
     let me = rustix::process::geteuid().as_raw();
     let is_ours = host_fs::Attributes::of(&folder)?.is_some_and(|found| found.uid == me || found.uid == 0);
     if !is_ours || fs_err::symlink_metadata(&folder)?.is_symlink() {
         return Err(Failure::new(format!("{} is not the folder that install made", folder.display())));
     }
+    Ok(())
+}
+
+/// Asks every live process to flush, and waits for their answers.
+pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, Failure> {
+    check_folder(data_root)?;
+    let folder = data_root.join(LEDGER);
     let request = host::random_word()?;
     // A new file renamed over the old one: in a sticky directory even root may not write to a
     // file that somebody else owns (fs.protected_regular).
@@ -140,27 +266,46 @@ pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, 
     let deadline = Instant::now() + timeout;
     // Only those that live now are asked, and only their records are read again.
     let mut waiting: Vec<Record> = read(data_root)?.records.into_iter().filter(Record::is_live).collect();
-    let mut acked = Vec::new();
+    let mut detail = FlushDetail { acked: Vec::new(), silent: Vec::new(), bad: Vec::new() };
     let boot_id = host::boot_id();
     loop {
         let mut silent = Vec::new();
         for record in waiting {
-            let now = read_one(&folder, &record.process.record, &boot_id).unwrap_or(record);
+            let now = present_record(&folder, record, &boot_id);
             if now.ack.as_deref() == Some(&request) {
-                acked.push(now.process.pid);
+                detail.acked.push(now.process.pid);
+                detail.bad.extend(now.unreadable_data(data_root));
             } else if now.is_live() {
                 silent.push(now);
             }
         }
         waiting = silent;
         if waiting.is_empty() || Instant::now() >= deadline {
-            return Ok(FlushDetail {
-                acked,
-                silent: waiting.iter().map(|record| record.process.pid).collect(),
-            });
+            detail.silent = waiting.iter().map(|record| record.process.pid).collect();
+            return Ok(detail);
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// What a process says of itself now: in the same record, or in the one of its next generation.
+fn present_record(folder: &Path, record: Record, boot_id: &str) -> Record {
+    let now = read_one(folder, &record.process.record, boot_id).unwrap_or(record);
+    if now.is_live() {
+        return now;
+    }
+    let of_this_pid = format!(".{}.", now.process.pid);
+    let names = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| name.starts_with(ONE) && name.contains(&of_this_pid) && is_file_name(name))
+        .filter_map(|name| read_one(folder, &name, boot_id).ok())
+        .find(|other| {
+            other.is_live()
+                && other.process.pid == now.process.pid
+                && other.process.start_ticks == now.process.start_ticks
+        })
+        .unwrap_or(now)
 }
 
 pub(crate) fn trigger(data_root: &Path) -> PathBuf {

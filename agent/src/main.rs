@@ -3,6 +3,7 @@
 //! Three faces over the same ops: `serve` (framed stdio, for the controller), `<verb> --json` (for
 //! scripts and Ansible's `command` module), and `ansible FILE` (Ansible's module protocol).
 
+mod compact;
 mod coverage_dir;
 mod data_dir;
 mod face;
@@ -14,8 +15,13 @@ mod host_fs;
 mod interpreter;
 mod ledger;
 mod ops;
+mod processes;
+mod proof;
 mod receipt;
+mod sandbox;
 mod serve;
+mod services;
+mod session;
 mod source_list;
 mod systemd;
 

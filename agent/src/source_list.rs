@@ -71,13 +71,13 @@ pub(crate) fn list(lib_root: &str, config: &Config, ledger: &Ledger) -> Result<S
     let mut warnings = Vec::new();
     for python in &config.interpreters {
         let mut roots: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
-        for record in ledger.records.iter().filter(|record| record.prefix == python.prefix) {
-            for (package, path) in record.packages.iter().filter(|(p, path)| is_believable(config, p, path)) {
+        for (package, path) in ledger.package_places(&python.prefix) {
+            if is_believable(config, package, path) {
                 roots.entry(package).or_default().insert(path);
             }
         }
         let request = json!({"mode": "list", "coverage_dir": config.coverage.get(&python.cache_tag),
-            "roots": roots, "packages": config.packages});
+            "roots": roots, "packages": config.packages, "omit": config.profile.omit});
         for listed in answers::<Listed>(&ask(lib_root, python, &request)?)? {
             let (Some(path), Some(module_path)) = (listed.path, listed.module_path) else {
                 let package = listed.package.unwrap_or_default();

@@ -1,11 +1,16 @@
 //! systemd, by its own tool: which units there are, what they run, start and stop.
 
+use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use pulpcov_protocol::op::ServiceAction;
 use pulpcov_protocol::outcome::UnitState;
 
 use crate::failure::{During, Failure};
+
+/// Longest wait for a unit that is on its way up or down: systemd's own time limit and a little.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 fn systemctl(args: &[&str]) -> Result<std::process::Output, Failure> {
     Command::new("systemctl")
@@ -21,12 +26,15 @@ pub(crate) fn is_here() -> bool {
     std::path::Path::new("/run/systemd/system").is_dir()
 }
 
-/// The names behind the profile's units: globs become what matches now, the rest stays as it is.
+/// Those of the profile's units that this host has: no host of a service has all of them. Globs become
+/// what matches now.
 pub(crate) fn expand(patterns: &[String]) -> Result<Vec<String>, Failure> {
     let mut units = Vec::new();
     for pattern in patterns {
         if !pattern.contains(['*', '?', '[']) {
-            units.push(pattern.clone());
+            if is_known(pattern)? {
+                units.push(pattern.clone());
+            }
             continue;
         }
         let output = systemctl(&["list-units", "--all", "--plain", "--no-legend", "--", pattern])?;
@@ -38,6 +46,42 @@ pub(crate) fn expand(patterns: &[String]) -> Result<Vec<String>, Failure> {
     Ok(units)
 }
 
+/// Whether there is such a unit.
+pub(crate) fn is_known(unit: &str) -> Result<bool, Failure> {
+    Ok(property(unit, "LoadState")? == "loaded")
+}
+
+/// Several properties of a unit at once; one that this systemd does not know is absent.
+pub(crate) fn properties(unit: &str, names: &[&str]) -> Result<BTreeMap<String, String>, Failure> {
+    let output = systemctl(&["show", "--property", &names.join(","), "--", unit])?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect())
+}
+
+/// Makes systemd read its files again.
+pub(crate) fn reload() -> Result<(), Failure> {
+    let output = systemctl(&["daemon-reload"])?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Failure::new(format!("systemctl daemon-reload failed: {words}")))
+}
+
+/// Starts or stops one of our own units.
+pub(crate) fn own_unit(action: ServiceAction, unit: &str) -> Result<(), Failure> {
+    let output = systemctl(&[action.verb(), "--", unit])?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(Failure::new(format!("cannot {} {unit}: {words}", action.verb())))
+}
+
 fn property(unit: &str, name: &str) -> Result<String, Failure> {
     let output = systemctl(&["show", "--property", name, "--value", "--", unit])?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -47,12 +91,20 @@ pub(crate) fn state(unit: &str) -> Result<String, Failure> {
     property(unit, "ActiveState")
 }
 
+/// Those of the units that run, or try to; all where none does. A restart must not start what a person
+/// has stopped.
+pub(crate) fn running(units: Vec<String>) -> Result<Vec<String>, Failure> {
+    let mut running = Vec::new();
+    for unit in &units {
+        if state(unit)? != "inactive" {
+            running.push(unit.clone());
+        }
+    }
+    Ok(if running.is_empty() { units } else { running })
+}
+
 /// Programs that a unit starts.
 pub(crate) fn programs(unit: &str) -> Result<Vec<String>, Failure> {
-    if property(unit, "LoadState")? != "loaded" {
-        return Err(Failure::new(format!("there is no unit {unit}"))
-            .hint("name this host's units in the profile, or the interpreter in pulpcov_interpreters"));
-    }
     Ok(parse_exec(&property(unit, "ExecStart")?))
 }
 
@@ -77,9 +129,6 @@ pub(crate) fn pids(unit: &str) -> Vec<u32> {
 
 /// Starts, stops or restarts units in order, and waits until systemd says it is done.
 pub(crate) fn act(action: ServiceAction, units: &[String]) -> Result<Vec<UnitState>, Failure> {
-    if !is_here() {
-        return Err(Failure::new("this host has no systemd").hint("start and stop its services yourself"));
-    }
     let wanted = if action == ServiceAction::Stop { "inactive" } else { "active" };
     let mut order: Vec<&String> = units.iter().collect();
     if action == ServiceAction::Stop {
@@ -88,7 +137,7 @@ pub(crate) fn act(action: ServiceAction, units: &[String]) -> Result<Vec<UnitSta
     let mut states = Vec::new();
     for unit in order {
         let output = systemctl(&[action.verb(), "--", unit])?;
-        let state = state(unit)?;
+        let state = settled_state(unit)?;
         let words = String::from_utf8_lossy(&output.stderr);
         // A failed stop leaves `failed`, which is stopped all the same.
         let reached = state == wanted || (action == ServiceAction::Stop && state == "failed");
@@ -102,7 +151,21 @@ pub(crate) fn act(action: ServiceAction, units: &[String]) -> Result<Vec<UnitSta
     Ok(states)
 }
 
-fn last_log_lines(unit: &str) -> String {
+/// The state that a unit comes to: `restart` returns while it may still be on its way.
+fn settled_state(unit: &str) -> Result<String, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let state = state(unit)?;
+        let on_its_way = matches!(state.as_str(), "activating" | "deactivating" | "reloading");
+        if !on_its_way || Instant::now() > deadline {
+            return Ok(state);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// What a unit said last, for a message.
+pub(crate) fn last_log_lines(unit: &str) -> String {
     let output = Command::new("journalctl").args(["--no-pager", "-n", "5", "-o", "cat", "-u", unit]).output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();

@@ -242,6 +242,7 @@ mod tests {
             data_root: "/srv".into(),
             profile: "p".into(),
             interval: 5.0,
+            compacted: Vec::new(),
             processes: vec![],
             entries,
             sources: vec![],

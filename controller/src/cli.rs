@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use pulpcov_protocol::op::{Commands, is_label};
 
 use crate::command;
+use crate::inventory::Host;
 
 /// Code coverage of long-running Python services on many real hosts
 #[derive(Debug, Parser)]
@@ -43,6 +45,10 @@ pub(crate) enum Fleet {
     Report(command::fleet_report::Args),
     /// Start, stop or restart the services
     Services(command::services::Args),
+    /// Begin anew: counters at zero, under a new label
+    Reset(command::reset::Args),
+    /// Tell what would keep services from being measured
+    Doctor(command::doctor::Args),
     /// Put every host back as it was
     Uninstall(command::uninstall::Args),
 }
@@ -102,4 +108,39 @@ pub(crate) struct FleetArgs {
     /// Show warnings and the recap only
     #[arg(short, long, help_heading = "Output", conflicts_with = "jsonl")]
     pub(crate) quiet: bool,
+}
+
+/// How to stop and start services on hosts without systemd
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServiceCommands {
+    /// Shell command that stops the services, on hosts without systemd
+    #[arg(long, value_name = "COMMAND", help_heading = "Services")]
+    stop_command: Option<String>,
+    /// Shell command that starts them
+    #[arg(long, value_name = "COMMAND", help_heading = "Services")]
+    start_command: Option<String>,
+}
+
+impl ServiceCommands {
+    /// The command line's word, else the inventory's.
+    pub(crate) fn of(&self, host: &Host) -> Commands {
+        let pick = |word: &Option<String>, var: &Option<String>| word.clone().or_else(|| var.clone());
+        Commands {
+            stop: pick(&self.stop_command, &host.pulpcov.stop_command),
+            start: pick(&self.start_command, &host.pulpcov.start_command),
+        }
+    }
+}
+
+/// A number of seconds that somebody may have to wait.
+pub(crate) fn seconds(word: &str) -> Result<f64, String> {
+    let seconds: f64 = word.parse().map_err(|_| "not a number".to_owned())?;
+    if (0.0..=600.0).contains(&seconds) { Ok(seconds) } else { Err("not between 0 and 600".to_owned()) }
+}
+
+pub(crate) fn label(word: &str) -> Result<String, String> {
+    if is_label(word) {
+        return Ok(word.to_owned());
+    }
+    Err("a label has at most 64 letters, digits and _ - . : +, beginning with a letter or digit".to_owned())
 }

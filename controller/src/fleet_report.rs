@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pulpcov_coverage::analysis::SourceAnalysis;
 use pulpcov_coverage::data_file;
-use pulpcov_coverage::fleet::{FleetCoverage, SourceId};
+use pulpcov_coverage::fleet::{FleetCoverage, LabelFilter, Origin, SourceId};
 use pulpcov_coverage::report::Report;
 use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::Manifest;
@@ -26,6 +26,8 @@ pub(crate) enum FleetReportError {
     Report(#[source] pulpcov_coverage::data::CombineError),
     #[error("no bundles in {0}")]
     Nothing(String),
+    #[error("no data has label {label}; there is {have}")]
+    NoSuchLabel { label: String, have: String },
 }
 
 /// A report, what it is based on, and what a reader must know besides.
@@ -49,8 +51,8 @@ pub(crate) fn bundles_of(path: &Path) -> Result<Option<Vec<PathBuf>>, FleetRepor
     Ok(Some(bundles).filter(|bundles| !bundles.is_empty()))
 }
 
-/// The report of all bundles of `paths`.
-pub(crate) fn make(paths: &[PathBuf]) -> Result<FleetReport, FleetReportError> {
+/// The report of all bundles of `paths`, of the labels that `filter` takes.
+pub(crate) fn make(paths: &[PathBuf], filter: &LabelFilter) -> Result<FleetReport, FleetReportError> {
     let mut gathered = Gathered::default();
     let mut runs = Vec::new();
     for path in paths.iter().filter(|path| RunDir::is_one(path)) {
@@ -76,7 +78,7 @@ pub(crate) fn make(paths: &[PathBuf]) -> Result<FleetReport, FleetReportError> {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(FleetReportError::Nothing(names.join(", ")));
     }
-    gathered.finish()
+    gathered.finish(filter)
 }
 
 #[derive(Default)]
@@ -89,14 +91,18 @@ struct Gathered {
 
 impl Gathered {
     fn add(&mut self, path: &Path) -> Result<(), BundleError> {
-        let mut context: Option<(String, BTreeMap<String, SourceId>)> = None;
+        let mut context: Option<(BTreeMap<String, SourceId>, BTreeMap<String, String>)> = None;
         let Self { fleet, analyses, warnings, .. } = self;
         let result = read_bundle(path, |manifest, entry, bytes| {
-            let (host, sources) = context.get_or_insert_with(|| begin(manifest, fleet));
+            let (sources, labels) =
+                context.get_or_insert_with(|| (begin(manifest, fleet), labels_of(manifest)));
+            let host = &manifest.host;
             match entry {
                 EntryPath::Data(name) => match data_file::read(&bytes) {
                     Ok(data) => {
-                        if let Err(error) = fleet.add_data(host, data, sources) {
+                        let label = labels.get(name).cloned().unwrap_or_default();
+                        let origin = Origin { host: host.clone(), label };
+                        if let Err(error) = fleet.add_data(&origin, data, sources) {
                             warnings.insert(format!("host {host}: data file {name} is left out: {error}"));
                         }
                     }
@@ -129,10 +135,15 @@ impl Gathered {
         Ok(())
     }
 
-    fn finish(self) -> Result<FleetReport, FleetReportError> {
+    fn finish(self, filter: &LabelFilter) -> Result<FleetReport, FleetReportError> {
         let Self { fleet, analyses, ledger, mut warnings } = self;
+        // A label that nothing has is a slip; a report of nothing would hide it.
+        if let Some(label) = filter.only.iter().find(|label| !fleet.labels().contains(*label)) {
+            let have: Vec<&str> = fleet.labels().iter().map(String::as_str).collect();
+            return Err(FleetReportError::NoSuchLabel { label: label.clone(), have: have.join(", ") });
+        }
         let (report, missing) =
-            fleet.report(&|key| analyses.get(key).cloned()).map_err(FleetReportError::Report)?;
+            fleet.report(filter, &|key| analyses.get(key).cloned()).map_err(FleetReportError::Report)?;
         if !missing.is_empty() {
             warnings.insert(format!("not in the report, for want of an analysis: {}", missing.join(", ")));
         }
@@ -180,10 +191,17 @@ fn host_of(bundle: &Path) -> String {
         .into_owned()
 }
 
-/// Tells the fleet of a host and its sources; returns what its data files need.
-fn begin(manifest: &Manifest, fleet: &mut FleetCoverage) -> (String, BTreeMap<String, SourceId>) {
+/// Data file to label, by what the processes say of themselves.
+fn labels_of(manifest: &Manifest) -> BTreeMap<String, String> {
+    let one = manifest.processes.iter().map(|process| (&process.data, &process.label));
+    let many = manifest.compacted.iter().map(|many| (&many.data, &many.common.label));
+    one.chain(many).filter_map(|(data, label)| Some((data.clone()?, label.clone()))).collect()
+}
+
+/// Tells the fleet of a host and its sources; returns which source each path of the host is.
+fn begin(manifest: &Manifest, fleet: &mut FleetCoverage) -> BTreeMap<String, SourceId> {
     fleet.add_host(&manifest.host);
-    let sources = manifest
+    manifest
         .sources
         .iter()
         .map(|source| {
@@ -191,6 +209,5 @@ fn begin(manifest: &Manifest, fleet: &mut FleetCoverage) -> (String, BTreeMap<St
             fleet.add_source(&manifest.host, id.clone(), &source.analysis);
             (source.path.clone(), id)
         })
-        .collect();
-    (manifest.host.clone(), sources)
+        .collect()
 }

@@ -1,21 +1,49 @@
 //! The ledger of a fleet: which processes a report is based on, and which are missing from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use pulpcov_protocol::manifest::{Manifest, Process, ProcessState};
+use pulpcov_protocol::manifest::{CommonFacts, Manifest, Process, ProcessState};
 use serde_json::{Value, json};
 
 use crate::run_dir::RunFile;
 
 /// A process of a host: pids come back, and so do start ticks after a reboot.
-type ProcessKey = (String, u32, u64);
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Identity {
+    boot_id: String,
+    pid: u32,
+    start_ticks: u64,
+}
+
+/// One record of a process: it has several where it was reset, or became another program by `exec`.
+type RecordKey = (Identity, String);
 
 #[derive(Debug, Default)]
 struct HostLedger {
     interval: f64,
     collected_at: f64,
-    processes: BTreeMap<ProcessKey, Process>,
+    records: BTreeMap<RecordKey, Process>,
+    /// Records whose data was made one with that of others, which all ended well.
+    compacted: BTreeMap<RecordKey, CommonFacts>,
+}
+
+impl HostLedger {
+    /// How many processes there are of each kind whose data was made one.
+    fn compacted_groups(&self) -> Vec<Value> {
+        let mut groups: BTreeMap<&CommonFacts, u64> = BTreeMap::new();
+        for (_, common) in self.compacted.iter().filter(|(key, _)| !self.records.contains_key(*key)) {
+            *groups.entry(common).or_default() += 1;
+        }
+        let group = |(common, processes): (&CommonFacts, u64)| {
+            json!({
+                "processes": processes, "role": common.role, "label": common.label,
+                "generation": common.generation, "unit": common.unit, "python": common.python,
+                "coverage": common.coverage,
+            })
+        };
+        groups.into_iter().map(group).collect()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -69,11 +97,24 @@ impl Ledger {
         // A profile's interval is at most an hour; a host that says more says nothing.
         host.interval = host.interval.max(manifest.interval.clamp(0.0, 3600.0));
         for process in &manifest.processes {
-            let key = (manifest.boot_id.clone(), process.pid, process.start_ticks);
-            // A process that re-executes itself keeps pid and start: its records are told apart by name.
-            let key = (format!("{} {}", key.0, process.record), key.1, key.2);
-            if is_newer || !host.processes.contains_key(&key) {
-                host.processes.insert(key, process.clone());
+            let identity = Identity {
+                boot_id: manifest.boot_id.clone(),
+                pid: process.pid,
+                start_ticks: process.start_ticks,
+            };
+            let key = (identity, process.record.clone());
+            if is_newer || !host.records.contains_key(&key) {
+                host.records.insert(key, process.clone());
+            }
+        }
+        for many in &manifest.compacted {
+            for member in &many.members {
+                let identity = Identity {
+                    boot_id: manifest.boot_id.clone(),
+                    pid: member.pid,
+                    start_ticks: member.start_ticks,
+                };
+                host.compacted.insert((identity, member.record.clone()), many.common.clone());
             }
         }
     }
@@ -86,16 +127,19 @@ impl Ledger {
         let mut counts =
             Counts { missing_hosts: self.missing.len() + self.damaged.len(), ..Counts::default() };
         for host in self.hosts.values() {
-            for process in host.processes.values() {
-                counts.processes += 1;
-                if process.state == ProcessState::Died {
-                    counts.died += 1;
-                    counts.worst_loss = counts.worst_loss.max(host.interval);
-                }
-                if process.error.is_some() {
-                    counts.unrecorded += 1;
-                }
+            let all: BTreeSet<&Identity> =
+                host.records.keys().chain(host.compacted.keys()).map(|(identity, _)| identity).collect();
+            counts.processes += all.len();
+            let those = |fits: fn(&Process) -> bool| {
+                let found = host.records.iter().filter(|(_, process)| fits(process));
+                found.map(|((identity, _), _)| identity).collect::<BTreeSet<_>>().len()
+            };
+            let died = those(|process| process.state == ProcessState::Died);
+            if died > 0 {
+                counts.died += died;
+                counts.worst_loss = counts.worst_loss.max(host.interval);
             }
+            counts.unrecorded += those(|process| process.error.is_some());
         }
         counts
     }
@@ -109,7 +153,7 @@ impl Ledger {
     /// One line for the top of every report.
     pub(crate) fn headline(&self) -> String {
         let counts = self.counts();
-        let whole = counts.processes - counts.died - counts.unrecorded;
+        let whole = counts.processes.saturating_sub(counts.died + counts.unrecorded);
         let hosts = self.hosts.len();
         let mut text = format!(
             "based on {whole} of {} process{} on {hosts} host{}",
@@ -142,7 +186,7 @@ impl Ledger {
             .iter()
             .map(|(name, host)| {
                 let processes: Vec<Value> = host
-                    .processes
+                    .records
                     .values()
                     .map(|process| {
                         json!({
@@ -150,10 +194,16 @@ impl Ledger {
                             "argv": process.argv, "python": process.python, "coverage": process.coverage,
                             "started_at": process.started_at, "last_flush": process.last_flush,
                             "state": process.state, "data": process.data, "error": process.error,
+                            "label": process.label, "generation": process.generation,
                         })
                     })
                     .collect();
-                (name.clone(), json!({"interval": host.interval, "processes": processes}))
+                let mut part = json!({"interval": host.interval, "processes": processes});
+                let compacted = host.compacted_groups();
+                if let Some(part) = part.as_object_mut().filter(|_| !compacted.is_empty()) {
+                    part.insert("compacted".to_owned(), Value::Array(compacted));
+                }
+                (name.clone(), part)
             })
             .collect();
         for (name, reason) in self.missing.iter().chain(&self.damaged) {

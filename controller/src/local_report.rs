@@ -43,7 +43,13 @@ pub(crate) fn make(
                 path: path.clone(),
                 reason: error.to_string(),
             })?;
-            let report = report_file(relative(path, cwd), &source, &measured.all(kind), &BTreeMap::new());
+            let report = report_file(
+                relative(path, cwd),
+                &source,
+                &measured.all(kind),
+                &BTreeMap::new(),
+                &BTreeMap::new(),
+            );
             Ok((report, source.coverage))
         })
         .collect();

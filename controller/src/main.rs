@@ -60,6 +60,8 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
             Fleet::Collect(args) => command::collect::run(args).await,
             Fleet::Report(args) => command::fleet_report::run(args).await,
             Fleet::Services(args) => command::services::run(args).await,
+            Fleet::Reset(args) => command::reset::run(args).await,
+            Fleet::Doctor(args) => command::doctor::run(args).await,
             Fleet::Uninstall(args) => command::uninstall::run(args).await,
         },
     }

@@ -6,7 +6,8 @@ use pulpcov_protocol::profile::{Profile, ProfileError};
 
 use crate::inventory::Host;
 
-const BUILT_IN: [(&str, &str); 1] = [("pulp3", include_str!("../profiles/pulp3.yml"))];
+const BUILT_IN: [(&str, &str); 2] =
+    [("pulp3", include_str!("../profiles/pulp3.yml")), ("generic", include_str!("../profiles/generic.yml"))];
 
 /// What hosts get where neither inventory nor command line names a profile.
 pub(crate) const DEFAULT: &str = "pulp3";
@@ -27,6 +28,12 @@ pub(crate) enum ProfileLoadError {
 /// Paths are relative to the inventory's folder.
 pub(crate) fn of_host(host: &Host, default: &str, folder: &Path) -> Result<Profile, ProfileLoadError> {
     let mut profile = by_name(host.pulpcov.profile.as_deref().unwrap_or(default), folder)?;
+    if !host.pulpcov.packages.is_empty() {
+        profile.packages.clone_from(&host.pulpcov.packages);
+    }
+    if !host.pulpcov.units.is_empty() {
+        profile.units.clone_from(&host.pulpcov.units);
+    }
     if let Some(branch) = host.pulpcov.branch {
         profile.branch = branch;
     }
@@ -57,7 +64,54 @@ mod tests {
     #[test]
     fn every_built_in_profile_is_usable() {
         for (name, _) in BUILT_IN {
-            by_name(name, Path::new("")).expect("parses").check().expect("usable");
+            let mut profile = by_name(name, Path::new("")).expect("parses");
+            if name == "generic" {
+                let error = profile.check().expect_err("the inventory has to say what to measure");
+                assert!(error.to_string().contains("pulpcov_packages"), "{error}");
+                profile.packages.push("mysite".to_owned());
+            }
+            profile.check().expect("usable");
+        }
+    }
+
+    #[test]
+    fn pulp3_knows_every_form_that_pulp_is_started_in() {
+        let profile = by_name("pulp3", Path::new("")).expect("parses");
+        let role = |line: &str| {
+            let argv: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            profile.role_of(&argv, "/usr/bin/python3.11").map(str::to_owned)
+        };
+        for (line, wanted) in [
+            (
+                "/usr/local/lib/pulp/bin/python3 /usr/local/lib/pulp/bin/pulpcore-api -b unix:/run/x.sock",
+                "api",
+            ),
+            ("/usr/bin/python3.11 -s /usr/bin/pulpcore-api --preload --timeout 90", "api"),
+            (
+                "/usr/bin/python3 /usr/local/lib/pulp/bin/gunicorn pulpcore.app.wsgi:application --name pulp-api",
+                "api",
+            ),
+            ("/usr/bin/python3.11 -s /usr/bin/pulpcore-content --preload", "content"),
+            (
+                "/usr/bin/python3 /usr/local/lib/pulp/bin/gunicorn pulpcore.content:server --bind 0.0.0.0:1",
+                "content",
+            ),
+            ("/usr/bin/python3.11 -s /usr/bin/pulpcore-worker", "worker"),
+            (
+                "/usr/bin/python3 /usr/local/lib/pulp/bin/rq worker -w pulpcore.tasking.worker.PulpWorker",
+                "worker",
+            ),
+            ("/usr/bin/python3 /usr/local/lib/pulp/bin/pulpcore-manager migrate", "manager"),
+        ] {
+            assert_eq!(role(line).as_deref(), Some(wanted), "{line}");
+        }
+        for line in [
+            "/usr/local/lib/pulp/bin/python3 /usr/local/lib/pulp/bin/pip install pulpcore",
+            "/usr/bin/python3 /usr/bin/dnf install pulpcore-worker",
+            "/usr/bin/python3 /usr/local/lib/pulp/bin/gunicorn galaxy.other:app",
+            "/usr/bin/python3 -c print('pulpcore-worker')",
+        ] {
+            assert_eq!(role(line), None, "{line}");
         }
     }
 

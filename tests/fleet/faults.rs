@@ -127,12 +127,15 @@ fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
     assert!(executed(&report, "h3", "shop/jobs.py").len() > 5, "its jobs are there");
     assert!(report["hosts"]["h3"]["missing"].is_null());
     let processes = report["hosts"]["h3"]["processes"].as_array().expect("processes").clone();
-    let mut names: Vec<String> =
-        processes.iter().map(|process| format!("{} {}", process["pid"], process["started_at"])).collect();
+    // One entry for each process and generation.
+    let mut names: Vec<String> = processes
+        .iter()
+        .map(|process| format!("{} {} {}", process["pid"], process["started_at"], process["generation"]))
+        .collect();
     let count = names.len();
     names.sort();
     names.dedup();
-    assert_eq!(names.len(), count, "no process counts twice");
+    assert_eq!(names.len(), count, "no process is told of twice");
     lab.pulpcov_ends(0, &["report", "run", "--require-complete"]);
 }
 

@@ -5,3 +5,5 @@ mod faults;
 mod host_state;
 mod lab_end;
 mod main_job;
+mod measurement;
+mod sessions;

@@ -9,6 +9,9 @@ use pulpcov_tests::programs;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+mod compaction;
+mod loss;
+mod others;
 mod state;
 
 const VERSIONS: [&str; 9] = ["3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"];
@@ -222,6 +225,12 @@ fn the_gate_takes_the_service_and_nothing_else() {
         .replace("@COVERAGE@", "{}")
         .replace("@HOOK@", "'/nowhere'")
         .replace("@CONFIG@", "{}");
+    let profile: pulpcov_protocol::profile::Profile = serde_json::from_value(json!({
+    "name": "shop", "packages": ["shop"], "processes": [
+        {"role": "web", "program": ["gunicorn"], "argument": "shop"},
+        {"role": "worker", "program": ["shop-worker", "shop.worker"], "children": "job"},
+    ]}))
+    .expect("a profile");
     let cases = json!([
         [["python3", "/usr/bin/gunicorn", "shop.web:app"], null, "web"],
         [["python3", "-m", "gunicorn", "shop.web:app"], null, "web"],
@@ -246,8 +255,16 @@ fn the_gate_takes_the_service_and_nothing_else() {
         [["python3", "-c", "from multiprocessing.spawn import spawn_main"], null, null],
         [["python3", "/usr/bin/gpg-helper"], "worker", null],
     ]);
+    // The agent judges from outside what the gate judged inside: the same, but for the inherited variable.
+    for case in cases.as_array().expect("cases") {
+        let argv: Vec<String> = serde_json::from_value(case[0].clone()).expect("words");
+        if !argv.iter().any(|word| word.contains("multiprocessing")) {
+            assert_eq!(profile.role_of(&argv, "/usr/bin/python3.11"), case[2].as_str(), "{argv:?}");
+        }
+    }
+    assert_eq!(profile.role_of(&["(wsgi:x".into()], "/usr/sbin/shop-worker"), Some("worker"));
     let program = format!(
-        "{script}\nimport json\nfor argv, marker, wanted in json.loads({:?}):\n    got = role_of(argv, '/usr/bin/python3.11', marker)\n    assert got == wanted, (argv, marker, got, wanted)\nassert role_of(['shop-worker', 'x'], '/usr/sbin/uwsgi', None) == 'worker'\n",
+        "{script}\nimport json\nfor argv, marker, wanted in json.loads({:?}):\n    got = role_of(argv, '/usr/bin/python3.11', marker)\n    assert got == wanted, (argv, marker, got, wanted)\nassert role_of(['shop-worker', 'x'], '/usr/sbin/uwsgi', None) == 'worker'\nassert role_of(['(wsgi:x'], '/usr/sbin/shop-worker', None) == 'worker'\n",
         cases.to_string()
     );
     let output = Command::new("python3").args(["-c", &program]).output().expect("python3 runs");

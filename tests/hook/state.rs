@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Place, VERSIONS, agent, find};
 
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let python =
         find("3.11").or_else(|| VERSIONS.iter().find_map(|version| find(version))).expect("a Python");
     Place::new(&python)

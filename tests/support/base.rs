@@ -1,13 +1,13 @@
 //! The root image that all hosts of all labs share, read-only: built once for a machine.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use sha2::{Digest, Sha256};
+use anyhow::{Context, Result};
+
+use crate::image::{self, run};
 
 /// sudo's password of the user `ops`.
 pub const SUDO_PASSWORD: &str = "lab-sudo-pw";
@@ -44,39 +44,7 @@ const MASKED: [&str; 21] = [
 
 /// Where the image is, built now if it is not there. Changing this file makes a new one.
 pub fn ensure() -> Result<PathBuf> {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
-        .context("there is no home to cache the image in")?
-        .join("pulpcov-tests");
-    fs::create_dir_all(&cache)?;
-    let digest = format!("{:x}", Sha256::digest(include_bytes!("base.rs")));
-    let image = cache.join(format!("base-{}", &digest[..12]));
-    // Two tests may want it at once; one builds.
-    let lock = fs::File::create(cache.join("lock"))?;
-    lock.lock()?;
-    if !image.exists() {
-        let _ = writeln!(std::io::stderr(), "building the hosts' root image (once, about two minutes)");
-        let building = cache.join(format!("building-{}", std::process::id()));
-        let built = build(&building);
-        if built.is_err() {
-            let _ = fs::remove_dir_all(&building);
-        }
-        built?;
-        fs::rename(&building, &image)?;
-    }
-    Ok(image)
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    image::ensure_built("base", &[include_bytes!("base.rs").to_vec()], build)
 }
 
 fn build(root: &Path) -> Result<()> {

@@ -38,6 +38,17 @@ pub fn cgroup(state: &Path) -> PathBuf {
     root.join(format!("pulpcov-{}", state.file_name().unwrap_or_default().to_string_lossy()))
 }
 
+/// What the hosts of a lab have besides an operating system.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Folders over the root image, topmost first.
+    pub layers: Vec<PathBuf>,
+    /// A folder that all hosts share, as `/shared`.
+    pub shared: bool,
+    /// The test's own service.
+    pub shop: bool,
+}
+
 pub struct Lab {
     state: TempDir,
     /// Its stdin is what the lab lives by.
@@ -46,14 +57,18 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts `n` hosts and waits until each answers.
+    /// Starts `n` hosts with the test's service, and waits until each answers.
     pub fn start(n: usize) -> Self {
+        Self::start_with(n, &Options { shop: true, ..Options::default() })
+    }
+
+    pub fn start_with(n: usize, options: &Options) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "real hosts need root: run the tests as root");
         sweep();
         let image = base::ensure().unwrap_or_else(|error| panic!("no root image for the hosts: {error:#}"));
         let state = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a folder for the lab");
         let path = state.path();
-        prepare(path, n, &image).unwrap_or_else(|error| panic!("cannot prepare a lab: {error:#}"));
+        prepare(path, n, &image, options).unwrap_or_else(|error| panic!("cannot prepare a lab: {error:#}"));
         let log = fs::File::create(path.join("log/lab")).expect("a log");
         let child = Command::new(programs::lab())
             .args(
@@ -168,6 +183,23 @@ impl Lab {
             self.path("key").display(),
             shop::profile().display(),
         );
+        let path = self.path("hosts.yml");
+        fs::write(&path, text).expect("an inventory");
+        path.to_string_lossy().into_owned()
+    }
+
+    /// An inventory of that text; how to reach the hosts stands in their `host_vars`.
+    pub fn write_inventory(&self, text: &str) -> String {
+        let vars = self.path("host_vars");
+        fs::create_dir_all(&vars).expect("a folder");
+        for i in 1..=self.n {
+            let reach = format!(
+                "ansible_host: {}\nansible_user: deploy\nansible_become: true\nansible_ssh_private_key_file: {}\n",
+                host_address(i),
+                self.path("key").display()
+            );
+            fs::write(vars.join(format!("{}.yml", host_name(i))), reach).expect("variables of a host");
+        }
         let path = self.path("hosts.yml");
         fs::write(&path, text).expect("an inventory");
         path.to_string_lossy().into_owned()
@@ -317,6 +349,16 @@ impl Lab {
     }
 }
 
+impl Lab {
+    /// What of a host's files is not as it was, but for lines that have one of the words of `theirs`.
+    pub fn changes(&self, i: usize, before: &[String], theirs: &[&str]) -> Vec<String> {
+        let now = self.file_tree(i);
+        let gone = before.iter().filter(|line| !now.contains(line)).map(|line| format!("- {line}"));
+        let new = now.iter().filter(|line| !before.contains(line)).map(|line| format!("+ {line}"));
+        gone.chain(new).filter(|line| !theirs.iter().any(|word| line.contains(word))).collect()
+    }
+}
+
 impl Drop for Lab {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
@@ -377,7 +419,7 @@ fn keygen(path: &Path, comment: &str) -> anyhow::Result<()> {
 }
 
 /// Keys, known hosts, and what every host's disk starts with.
-fn prepare(state: &Path, n: usize, image: &Path) -> anyhow::Result<()> {
+fn prepare(state: &Path, n: usize, image: &Path, options: &Options) -> anyhow::Result<()> {
     // Each systemd holds several inotify instances, and root's share of them is the machine's.
     let limit = Path::new("/proc/sys/fs/inotify/max_user_instances");
     if fs::read_to_string(limit)?.trim().parse::<u64>()? < 4096 {
@@ -387,7 +429,13 @@ fn prepare(state: &Path, n: usize, image: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(state.join(folder))?;
     }
     fs::set_permissions(state, fs::Permissions::from_mode(0o755))?;
-    fs::write(state.join("base"), image.as_os_str().as_encoded_bytes())?;
+    let layers: Vec<_> = options.layers.iter().map(PathBuf::as_path).chain([image]).collect();
+    let layers: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy()).collect();
+    fs::write(state.join("base"), layers.join(":"))?;
+    if options.shared {
+        fs::create_dir(state.join("shared"))?;
+        fs::set_permissions(state.join("shared"), fs::Permissions::from_mode(0o1777))?;
+    }
     keygen(&state.join("key"), "lab")?;
     let mut known = fs::File::create(state.join("known_hosts"))?;
     for i in 1..=n {
@@ -399,6 +447,8 @@ fn prepare(state: &Path, n: usize, image: &Path) -> anyhow::Result<()> {
     let skeleton = state.join("skeleton");
     fs::create_dir_all(skeleton.join("etc/ssh"))?;
     fs::copy(state.join("key.pub"), skeleton.join("etc/ssh/lab_authorized_keys"))?;
-    shop::put_into(&skeleton)?;
+    if options.shop {
+        shop::put_into(&skeleton)?;
+    }
     Ok(())
 }

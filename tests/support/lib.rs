@@ -1,7 +1,10 @@
 //! Real peers for the tests: hosts with sshd, sudo and systemd, Pythons with coverage.py, a service.
 
 pub mod base;
+pub mod image;
 pub mod lab;
+pub mod plain;
 pub mod programs;
+pub mod pulp;
 pub mod python;
 pub mod shop;

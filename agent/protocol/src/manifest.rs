@@ -18,12 +18,23 @@ pub struct Manifest {
     /// Seconds between flushes: what a killed process can have lost.
     pub interval: f64,
     pub processes: Vec<Process>,
+    /// Processes that are gone and whose data files were made one.
+    #[serde(default)]
+    pub compacted: Vec<Compacted>,
     /// Every other entry of the tar, in the tar's order.
     pub entries: Vec<Entry>,
     pub sources: Vec<Source>,
     /// Things that a reader should know and that stopped nothing.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+impl Manifest {
+    /// Every process record that the bundle tells of, by name and digest.
+    pub fn records(&self) -> impl Iterator<Item = (&String, &String)> {
+        let one = self.processes.iter().map(|process| (&process.record, &process.record_sha256));
+        one.chain(self.compacted.iter().map(|many| (&many.record, &many.record_sha256)))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +84,47 @@ pub struct Process {
     pub state: ProcessState,
     /// The recorder's own trouble, if it had any.
     pub error: Option<String>,
+    /// Grows by one with each reset of the host.
+    #[serde(default)]
+    pub generation: u64,
+    /// What was going on: `startup`, or what the person who reset named it.
+    #[serde(default)]
+    pub label: String,
+}
+
+/// Processes of one role and label that ended well, and the one data file of all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// The record's file name in the data directory.
+    pub record: String,
+    pub record_sha256: String,
+    pub data: Option<String>,
+    #[serde(flatten)]
+    pub common: CommonFacts,
+    pub members: Vec<Member>,
+}
+
+/// What compacted processes have in common: nothing that a report asks for is lost by compacting.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CommonFacts {
+    pub boot_id: String,
+    pub generation: u64,
+    pub label: String,
+    pub role: String,
+    pub unit: Option<String>,
+    pub python: String,
+    pub prefix: String,
+    pub coverage: String,
+    /// Branches or lines: they do not mix.
+    pub branch: bool,
+}
+
+/// One process of many: enough to count it once, wherever it is told of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Member {
+    pub record: String,
+    pub pid: u32,
+    pub start_ticks: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

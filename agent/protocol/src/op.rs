@@ -28,6 +28,12 @@ pub enum Op {
     Erase(Erase),
     Analyse(Analyse),
     Services(Services),
+    /// Begins a new generation: every process counts from zero, under a new label.
+    Reset(Reset),
+    /// Judges what would keep this host's services from being measured; changes nothing.
+    Doctor(Box<Doctor>),
+    /// Makes few data files of the many of processes that are gone.
+    Compact(Compact),
     Uninstall(Uninstall),
 }
 
@@ -43,6 +49,9 @@ impl Op {
             Self::Erase(_) => "erase",
             Self::Analyse(_) => "analyse",
             Self::Services(_) => "services",
+            Self::Reset(_) => "reset",
+            Self::Doctor(_) => "doctor",
+            Self::Compact(_) => "compact",
             Self::Uninstall(_) => "uninstall",
         }
     }
@@ -82,9 +91,15 @@ pub struct Install {
     /// A folder of wheels on the host, for callers that cannot stream.
     #[serde(default)]
     pub wheelhouse: Option<String>,
-    /// Restart the profile's units where the hook changed.
+    /// Restart the services where the hook changed, and prove that each of their processes records.
     #[serde(default)]
     pub restart: bool,
+    /// Stops and starts the services of a host without systemd.
+    #[serde(default)]
+    pub commands: Commands,
+    /// What is recorded after the services have started; [`DEFAULT_LABEL`] where absent.
+    #[serde(default)]
+    pub label: Option<String>,
     /// Replace files that somebody else put where ours go (they are kept and come back).
     #[serde(default)]
     pub force: bool,
@@ -203,6 +218,82 @@ pub struct Services {
     /// Units to act on; the installed profile's where empty.
     #[serde(default)]
     pub units: Vec<String>,
+    /// Act with these instead.
+    #[serde(default)]
+    pub commands: Commands,
+}
+
+/// Shell commands that stop and start the services of a host without systemd.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commands {
+    #[serde(default)]
+    pub stop: Option<String>,
+    #[serde(default)]
+    pub start: Option<String>,
+}
+
+impl Commands {
+    pub const fn is_empty(&self) -> bool {
+        self.stop.is_none() && self.start.is_none()
+    }
+}
+
+/// Label of what runs while the services start, until they are all up.
+pub const STARTUP_LABEL: &str = "startup";
+
+/// Label of what is recorded where nobody named it.
+pub const DEFAULT_LABEL: &str = "tests";
+
+/// Whether a text can be a label: it ends up in file names, tables and XML.
+pub fn is_label(text: &str) -> bool {
+    const LONGEST: usize = 64;
+    !text.is_empty()
+        && text.len() <= LONGEST
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.:+".contains(c))
+        && !text.starts_with(['-', '.'])
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reset {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    /// What follows is recorded under this name; the present one where absent.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Seconds to wait for live processes to begin anew.
+    #[serde(default = "default_flush_timeout")]
+    pub timeout: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Doctor {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    #[serde(default)]
+    pub data_root: Option<String>,
+    /// What is, or is to be, installed; the installed one where absent.
+    #[serde(default)]
+    pub profile: Option<Profile>,
+    #[serde(default)]
+    pub interpreters: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compact {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
+    /// Leave them as they are where there are fewer of one kind.
+    #[serde(default = "default_compact_at_least")]
+    pub at_least: u32,
+}
+
+/// Fewer files than this are no burden to anybody.
+const fn default_compact_at_least() -> u32 {
+    64
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,9 +326,12 @@ pub struct Uninstall {
     /// Remove data files too, collected or not.
     #[serde(default)]
     pub erase_data: bool,
-    /// Restart the profile's units, so that no process keeps the hook in memory.
+    /// Restart the services, so that no process keeps the hook in memory.
     #[serde(default)]
     pub restart: bool,
+    /// Stops and starts the services of a host without systemd.
+    #[serde(default)]
+    pub commands: Commands,
 }
 
 #[cfg(test)]
@@ -248,6 +342,14 @@ mod tests {
     fn an_op_reads_as_a_person_would_write_it() {
         let op: Op = serde_json::from_str(r#"{"op": "services", "action": "restart"}"#).expect("valid");
         assert!(matches!(op, Op::Services(Services { action: ServiceAction::Restart, .. })));
+    }
+
+    #[test]
+    fn labels_are_plain_words() {
+        assert!(is_label("tier1") && is_label("rc-2.4+fix") && is_label(STARTUP_LABEL));
+        for bad in ["", "-x", ".x", "a b", "a/b", "a\u{1b}", "<b>", &"x".repeat(65)] {
+            assert!(!is_label(bad), "{bad:?}");
+        }
     }
 
     #[test]

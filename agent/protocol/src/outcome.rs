@@ -76,6 +76,9 @@ pub enum Detail {
     Erase(EraseDetail),
     Analyse(AnalyseDetail),
     Services(ServicesDetail),
+    Reset(ResetDetail),
+    Doctor(DoctorDetail),
+    Compact(CompactDetail),
     Uninstall(UninstallDetail),
 }
 
@@ -115,6 +118,9 @@ pub struct InstallDetail {
     pub interpreters: Vec<Interpreter>,
     /// Units that were restarted.
     pub restarted: Vec<String>,
+    /// Processes that were seen to record after that.
+    #[serde(default)]
+    pub proven: u64,
     /// Paths that this run made or changed.
     pub touched: Vec<String>,
 }
@@ -147,6 +153,50 @@ pub struct FlushDetail {
     pub acked: Vec<u32>,
     /// Live processes that did not answer in time.
     pub silent: Vec<u32>,
+    /// Processes that answered, but whose data file is not what they say, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bad: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResetDetail {
+    pub generation: u64,
+    pub label: String,
+    pub flush: FlushDetail,
+}
+
+/// What a doctor found, worst first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoctorDetail {
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Finding {
+    pub grade: Grade,
+    /// What it is about: a unit, a path, an interpreter.
+    pub subject: String,
+    pub msg: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grade {
+    /// Nothing will be recorded, or what is recorded will be lost.
+    Bad,
+    /// A person should know.
+    Warning,
+    Ok,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactDetail {
+    /// Data files that went into others.
+    pub merged: u64,
+    /// Files that hold them now.
+    pub into: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

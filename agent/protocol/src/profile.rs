@@ -13,6 +13,10 @@ pub struct Profile {
     /// Entry point groups whose modules' top-level packages are measured too.
     #[serde(default)]
     pub entry_points: Vec<String>,
+    /// Sources to leave out, as shell patterns of their path below the folder that Python imports from:
+    /// `*/tests/*`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omit: Vec<String>,
     /// Which processes are recorded, and under which role. The first rule that fits wins.
     pub processes: Vec<ProcessRule>,
     /// systemd units of the service, in start order; globs are allowed.
@@ -48,7 +52,7 @@ pub struct ProcessRule {
 /// Why a profile cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ProfileError {
-    #[error("profile {name} names no packages and no entry points")]
+    #[error("profile {name} names no packages and no entry points; pulpcov_packages: [NAME] does")]
     NothingToMeasure { name: String },
     #[error("profile {name} has no process rules")]
     NoProcesses { name: String },
@@ -76,6 +80,11 @@ impl Profile {
         if let Some(word) = self.entry_points.iter().find(|word| !is_plain_word(word)) {
             return Err(bad("entry point group", word));
         }
+        if let Some(word) =
+            self.omit.iter().find(|word| word.is_empty() || word.chars().any(char::is_control))
+        {
+            return Err(bad("pattern to omit", word));
+        }
         if let Some(word) = self.units.iter().find(|word| !is_unit_name(word)) {
             return Err(bad("systemd unit", word));
         }
@@ -97,6 +106,48 @@ impl Profile {
         }
         Ok(())
     }
+}
+
+impl Profile {
+    /// The role of a process by its command line and executable: what the gate on the host would say.
+    /// `None`: it is not the service's. Children of Python's `multiprocessing` are told by an inherited
+    /// variable, which nobody sees from outside.
+    pub fn role_of(&self, argv: &[String], exe: &str) -> Option<&str> {
+        let names = programs(argv, exe);
+        let fits = |rule: &&ProcessRule| {
+            names.iter().any(|name| rule.program.iter().any(|program| program == name))
+                && rule
+                    .argument
+                    .as_ref()
+                    .is_none_or(|wanted| argv.iter().skip(1).any(|word| word.contains(wanted.as_str())))
+        };
+        self.processes.iter().find(fits).map(|rule| rule.role.as_str())
+    }
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// The script or module that a command line runs; nothing for `python -c` and an empty line.
+fn programs<'a>(argv: &'a [String], exe: &'a str) -> Vec<&'a str> {
+    if !["python", "pypy"].iter().any(|name| base_name(exe).starts_with(name)) {
+        return [exe].into_iter().chain(argv.first().map(String::as_str)).map(base_name).collect();
+    }
+    let mut words = argv.iter().skip(1).map(String::as_str);
+    while let Some(word) = words.next() {
+        if !word.starts_with('-') {
+            return vec![base_name(word)];
+        }
+        if matches!(word, "-W" | "-X" | "--check-hash-based-pycs") {
+            words.next();
+        } else if !word.starts_with("--") && word.ends_with('m') {
+            return words.next().into_iter().collect();
+        } else if !word.starts_with("--") && word.contains('c') {
+            return Vec::new();
+        }
+    }
+    Vec::new()
 }
 
 fn is_plain_word(word: &str) -> bool {
@@ -125,6 +176,7 @@ mod tests {
             name: "shop".into(),
             packages: vec!["shop".into()],
             entry_points: vec![],
+            omit: vec![],
             processes: vec![ProcessRule {
                 role: "web".into(),
                 program: vec!["gunicorn".into()],

@@ -83,12 +83,19 @@ fn erase_if_same(root: &Path, file: &ErasedFile) -> Result<(), String> {
 fn erase_records(root: &Path, ledger: &Ledger, named: &[ErasedFile]) {
     let named: BTreeSet<(&str, &str)> =
         named.iter().map(|file| (file.name.as_str(), file.sha256.as_str())).collect();
-    for record in ledger.records.iter().filter(|record| !record.is_live()) {
+    let of_one = ledger.records.iter().filter(|record| !record.is_live()).map(|record| {
         let process = &record.process;
-        let data_is_gone = process.data.as_ref().is_none_or(|data| !root.join(data).exists());
-        if data_is_gone && named.contains(&(process.record.as_str(), process.record_sha256.as_str())) {
+        (&process.record, &process.record_sha256, &process.data)
+    });
+    let of_many = ledger.many.iter().map(|many| {
+        let compacted = &many.compacted;
+        (&compacted.record, &compacted.record_sha256, &compacted.data)
+    });
+    for (record, sha256, data) in of_one.chain(of_many) {
+        let data_is_gone = data.as_ref().is_none_or(|data| !root.join(data).exists());
+        if data_is_gone && named.contains(&(record.as_str(), sha256.as_str())) {
             // One that stays is only told of again.
-            let _ = fs_err::remove_file(root.join(LEDGER).join(&process.record));
+            let _ = fs_err::remove_file(root.join(LEDGER).join(record));
         }
     }
 }

@@ -13,7 +13,9 @@ pub(super) fn run(args: &Flush) -> Result<Outcome, Failure> {
     let receipt = receipt::required(&args.lib_root)?;
     let timeout = Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0));
     let detail = ledger::flush(&receipt.config.data_root, timeout)?;
-    let warnings = detail.silent.iter().map(|pid| format!("process {pid} did not answer")).collect();
+    let mut warnings: Vec<String> =
+        detail.silent.iter().map(|pid| format!("process {pid} did not answer")).collect();
+    warnings.extend(detail.bad.iter().cloned());
     let msg = format!(
         "{} flushed, {} silent",
         super::counted(detail.acked.len() as u64, "process"),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pulpcov_protocol::op::{Install, ServiceAction};
+use pulpcov_protocol::op::{DEFAULT_LABEL, Install, STARTUP_LABEL, ServiceAction};
 use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
@@ -13,11 +13,16 @@ use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
-use crate::{coverage_dir, data_dir, hook, interpreter, ledger, receipt, source_list, systemd};
+use crate::{
+    coverage_dir, data_dir, hook, interpreter, ledger, proof, receipt, services, session as phase,
+    source_list, systemd,
+};
 
 mod changes;
 pub(super) use changes::{forget, sweep, undo_file, undo_folder};
 mod selftest;
+mod units;
+pub(super) use units::{concern_systemd, stop_timer};
 
 use changes::Changes;
 
@@ -30,8 +35,10 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     {
         return Err(Failure::new("the host label is empty or has a slash or a control character"));
     }
-    let lib_root = Path::new(&args.lib_root);
-    if !lib_root.is_absolute() {
+    if let Some(label) = &args.label {
+        phase::check_label(label)?;
+    }
+    if !Path::new(&args.lib_root).is_absolute() {
         return Err(Failure::new(format!("lib root {:?} is not an absolute path", args.lib_root)));
     }
     let _lock = HostLock::take(&args.lib_root)?;
@@ -47,7 +54,10 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     let new = match result {
         Ok(receipt) => receipt,
         Err(failure) => {
-            let trouble = changes.roll_back();
+            let mut trouble = changes.roll_back();
+            if concern_systemd(changes.touched()) {
+                trouble = trouble.or_else(|| systemd::reload().err().map(|failure| failure.msg));
+            }
             return Err(match trouble {
                 None => failure,
                 Some(trouble) => failure.hint(format!("what was begun could not all be undone: {trouble}")),
@@ -56,18 +66,16 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     };
     let touched = changes.touched();
     let changed = !touched.is_empty();
-    let restarted = if args.restart {
-        restart_where_needed(&new, changed, session).map_err(|failure| Failure {
-            msg: format!("the hook is installed, but {}", failure.msg),
-            ..failure
-        })?
-    } else {
-        Vec::new()
-    };
-    let msg = match (changed, restarted.is_empty()) {
-        (false, true) => "already installed".to_owned(),
-        (true, true) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
-        (_, false) => format!("installed, restarted {}", super::counted(restarted.len() as u64, "unit")),
+    let started = begin_measuring(args, &new, changed, session).map_err(|failure| Failure {
+        msg: format!("the hook is installed, but {}", failure.msg),
+        ..failure
+    })?;
+    let msg = match (changed, &started) {
+        (false, None) => "already installed".to_owned(),
+        (true, None) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
+        (_, Some(started)) => {
+            format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
+        }
     };
     let warnings = if changed && !args.restart && !args.profile.units.is_empty() {
         vec!["services that run already are recorded only after a restart".to_owned()]
@@ -77,10 +85,11 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     let detail = InstallDetail {
         data_root: new.config.data_root.to_string_lossy().into_owned(),
         interpreters: new.config.interpreters.clone(),
-        restarted: restarted.clone(),
+        restarted: started.as_ref().map(|started| started.units.clone()).unwrap_or_default(),
+        proven: started.as_ref().map_or(0, |started| started.proven),
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
     };
-    Ok(Outcome::ok(changed || !restarted.is_empty(), msg, Detail::Install(detail)).with_warnings(warnings))
+    Ok(Outcome::ok(changed || started.is_some(), msg, Detail::Install(detail)).with_warnings(warnings))
 }
 
 /// What is to be installed, but for the packages: those are asked of the interpreters later.
@@ -157,7 +166,10 @@ fn put_in_place(
         // The last piece: from here on the hook runs.
         changes.file(&purelib.join(hook::PTH), hook::PTH_TEXT.as_bytes(), 0o644, args.force)?;
     }
+    units::open_sandboxes(changes, &args.profile.units, lib_root, args.force)?;
+    units::compaction(changes, lib_root, args.force)?;
     changes.remove_what_is_no_longer_wanted()?;
+    units::take_effect(changes.touched())?;
     let unchanged = changes.old().is_some_and(|old| old.complete && old.config == config);
     let new = changes.receipt(config, RECEIPT_FORMAT);
     if !changes.touched().is_empty() || !unchanged {
@@ -186,18 +198,51 @@ fn byte_compiled(changes: &mut Changes, python: &Interpreter, source: &Path) -> 
     })
 }
 
-fn restart_where_needed(
+/// A restart that was made, and what it proved.
+struct Started {
+    units: Vec<String>,
+    proven: u64,
+}
+
+/// Begins a session, and restarts the service where that is asked for and needed: until every process
+/// has proven that it records, what runs is `startup`; afterwards it is the tests'.
+fn begin_measuring(
+    args: &Install,
     receipt: &Receipt,
     changed: bool,
     session: &Session<'_>,
-) -> Result<Vec<String>, Failure> {
-    let units = systemd::expand(&receipt.config.profile.units)?;
-    let ledger = ledger::read(&receipt.config.data_root)?;
-    let old_processes = status::unrecorded(receipt, &ledger)?.iter().any(|process| process.restart);
-    if units.is_empty() || !(changed || old_processes) {
-        return Ok(Vec::new());
+) -> Result<Option<Started>, Failure> {
+    let root = &receipt.config.data_root;
+    let present = phase::current(root);
+    let label = args.label.clone().or_else(|| present.as_ref().map(|now| now.label.clone()));
+    // A restart that was cut off leaves the start's label behind.
+    let label = label.filter(|label| label != STARTUP_LABEL).unwrap_or_else(|| DEFAULT_LABEL.to_owned());
+    if !args.restart || !needs_restart(receipt, changed)? {
+        if present.is_none_or(|now| now.label != label) {
+            phase::begin(root, &label)?;
+            ledger::flush(root, proof::FLUSH)?;
+        }
+        return Ok(None);
     }
+    let units = if args.commands.is_empty() {
+        systemd::running(systemd::expand(&receipt.config.profile.units)?)?
+    } else {
+        Vec::new()
+    };
+    phase::begin(root, STARTUP_LABEL)?;
     (session.progress)("restarting services");
-    systemd::act(ServiceAction::Restart, &units)?;
-    Ok(units)
+    services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)?;
+    (session.progress)("waiting until every process records");
+    let proven = proof::wait(receipt, &units)?;
+    proof::settle(receipt)?;
+    phase::begin(root, &label)?;
+    ledger::flush(root, proof::FLUSH)?;
+    Ok(Some(Started { units, proven }))
+}
+
+fn needs_restart(receipt: &Receipt, changed: bool) -> Result<bool, Failure> {
+    let ledger = ledger::read(&receipt.config.data_root)?;
+    let unrecorded = status::unrecorded(receipt, &ledger)?;
+    let is_startup = phase::current(&receipt.config.data_root).is_some_and(|now| now.label == STARTUP_LABEL);
+    Ok(changed || is_startup || unrecorded.iter().any(|process| process.restart))
 }

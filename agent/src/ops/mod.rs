@@ -2,10 +2,13 @@
 
 mod analyse;
 mod collect;
+mod compact;
+mod doctor;
 mod erase;
 mod flush;
 mod install;
 mod probe;
+mod reset;
 mod services;
 mod status;
 mod uninstall;
@@ -49,6 +52,9 @@ pub(crate) fn run(op: &Op, session: &mut Session<'_>, stream: &mut dyn Write) ->
         Op::Erase(args) => erase::run(args),
         Op::Analyse(args) => analyse::run(args),
         Op::Services(args) => services::run(args),
+        Op::Reset(args) => reset::run(args),
+        Op::Doctor(args) => doctor::run(args),
+        Op::Compact(args) => compact::run(args),
         Op::Uninstall(args) => uninstall::run(args, session),
     }
 }

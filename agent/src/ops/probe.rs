@@ -30,6 +30,19 @@ pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
     Ok(Outcome::ok(false, msg, Detail::Probe(detail)))
 }
 
+/// The interpreters behind a unit's programs, and those that its processes run now: a wrapper may
+/// hide from the first what the second shows.
+pub(super) fn unit_pythons(unit: &str) -> Result<Vec<String>, Failure> {
+    let mut pythons: Vec<String> =
+        systemd::programs(unit)?.iter().filter_map(|program| interpreter::of_program(program)).collect();
+    if pythons.is_empty() {
+        pythons.extend(systemd::pids(unit).into_iter().filter_map(interpreter::of_process));
+        pythons.sort();
+        pythons.dedup();
+    }
+    Ok(pythons)
+}
+
 /// The interpreters of the units and those named; each site directory once.
 pub(super) fn interpreters(
     lib_root: &str,
@@ -37,10 +50,9 @@ pub(super) fn interpreters(
     named: &[String],
 ) -> Result<Vec<Interpreter>, Failure> {
     let mut paths = named.to_vec();
-    if !units.is_empty() && (systemd::is_here() || named.is_empty()) {
+    if systemd::is_here() {
         for unit in systemd::expand(units)? {
-            let programs = systemd::programs(&unit)?;
-            paths.extend(programs.iter().filter_map(|program| interpreter::of_program(program)));
+            paths.extend(unit_pythons(&unit)?);
         }
     }
     let mut found: Vec<Interpreter> = Vec::new();
@@ -56,7 +68,8 @@ pub(super) fn interpreters(
         found.push(python);
     }
     if found.is_empty() {
-        return Err(Failure::new("no Python of the service was found on this host")
+        let looked = if units.is_empty() { "no units were named".to_owned() } else { units.join(", ") };
+        return Err(Failure::new(format!("no Python of the service was found on this host ({looked})"))
             .hint("name its units in the profile, or set pulpcov_interpreters: [/path/to/python3]"));
     }
     Ok(found)

@@ -6,13 +6,13 @@ use pulpcov_protocol::op::{ServiceAction, Uninstall};
 use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
 
 use super::Session;
-use super::install::{forget, sweep, undo_file, undo_folder};
+use super::install::{concern_systemd, forget, stop_timer, sweep, undo_file, undo_folder};
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::hook::PTH;
 use crate::host::HostLock;
 use crate::receipt::Receipt;
-use crate::{data_dir, receipt, systemd};
+use crate::{data_dir, receipt, services, systemd};
 
 /// Bundles that a playbook has made and not fetched yet.
 pub(crate) const OUTBOX: &str = "outbox";
@@ -30,12 +30,20 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
             .hint("nothing was removed; look at it, then use --force"));
     }
     (session.progress)("removing the hook");
+    stop_timer(receipt.files.keys());
     let mut removed = remove_files(&receipt)?;
     sweep(&args.lib_root, Some(&receipt));
-    let units = systemd::expand(&receipt.config.profile.units)?;
-    if args.restart && !units.is_empty() {
+    if concern_systemd(receipt.files.keys()) {
+        systemd::reload()?;
+    }
+    let units = if args.restart && args.commands.is_empty() {
+        systemd::running(systemd::expand(&receipt.config.profile.units)?)?
+    } else {
+        Vec::new()
+    };
+    if args.restart && !(units.is_empty() && args.commands.is_empty()) {
         (session.progress)("restarting services");
-        systemd::act(ServiceAction::Restart, &units)?;
+        services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)?;
     }
     let mut warnings = Vec::new();
     let data_left = clear_data(&receipt, args.erase_data)?;

@@ -17,9 +17,32 @@ pub struct SourceId {
     pub sha256: String,
 }
 
+/// Where and when something ran.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    pub host: String,
+    /// What was going on: `startup`, or a name that somebody gave; empty where nobody knows.
+    pub label: String,
+}
+
+/// Labels to report of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelFilter {
+    /// These only; all where empty.
+    pub only: BTreeSet<String>,
+    /// And of those not these.
+    pub without: BTreeSet<String>,
+}
+
+impl LabelFilter {
+    pub fn takes(&self, label: &str) -> bool {
+        (self.only.is_empty() || self.only.contains(label)) && !self.without.contains(label)
+    }
+}
+
 #[derive(Debug, Default)]
 struct FleetFile {
-    by_host: BTreeMap<String, Measured>,
+    by_origin: BTreeMap<Origin, Measured>,
     /// Hosts that have this source, run or not.
     on: BTreeSet<String>,
     /// Keys of its analyses; one for each coverage.py version in the fleet.
@@ -33,6 +56,7 @@ pub struct FleetCoverage {
     kinds: BTreeMap<&'static str, BTreeSet<String>>,
     files: BTreeMap<SourceId, FleetFile>,
     hosts: BTreeSet<String>,
+    labels: BTreeSet<String>,
     /// Measured files that no host has a source of, by host.
     unknown: BTreeMap<String, BTreeSet<String>>,
 }
@@ -49,23 +73,25 @@ impl FleetCoverage {
         file.analyses.insert(analysis.to_owned());
     }
 
-    /// A data file of a host. `sources` tells which source each path of that host is.
+    /// A data file of a host and label. `sources` tells which source each path of that host is.
     pub fn add_data(
         &mut self,
-        host: &str,
+        origin: &Origin,
         data: CoverageData,
         sources: &BTreeMap<String, SourceId>,
     ) -> Result<(), CombineError> {
         let Some(kind) = data.kind() else { return Ok(()) };
-        self.kinds.entry(kind_name(kind)).or_default().insert(host.to_owned());
+        let host = &origin.host;
+        self.kinds.entry(kind_name(kind)).or_default().insert(host.clone());
+        self.labels.insert(origin.label.clone());
         for (path, file) in data.files {
             let Some(id) = sources.get(&path) else {
-                self.unknown.entry(host.to_owned()).or_default().insert(path);
+                self.unknown.entry(host.clone()).or_default().insert(path);
                 continue;
             };
             let measured = file.all(kind);
-            let by_host = &mut self.files.entry(id.clone()).or_default().by_host;
-            match by_host.get_mut(host) {
+            let by_origin = &mut self.files.entry(id.clone()).or_default().by_origin;
+            match by_origin.get_mut(origin) {
                 Some(have) if have.kind() == kind => have.union_with(&measured)?,
                 // The report will be of lines, whichever kind came first.
                 Some(have) => {
@@ -73,7 +99,7 @@ impl FleetCoverage {
                     have.union_with(&measured.to_lines())?;
                 }
                 None => {
-                    by_host.insert(host.to_owned(), measured);
+                    by_origin.insert(origin.clone(), measured);
                 }
             }
         }
@@ -91,10 +117,16 @@ impl FleetCoverage {
         &self.unknown
     }
 
-    /// The report; `analysis` finds an analysis by its key. Sources without one come back as the
+    /// Labels of the data, in the order of their names.
+    pub fn labels(&self) -> &BTreeSet<String> {
+        &self.labels
+    }
+
+    /// The report of the labels that `filter` takes; `analysis` finds an analysis by its key. Sources without one come back as the
     /// second value: their numbers are missing from the report, and that must be said.
     pub fn report(
         &self,
+        filter: &LabelFilter,
         analysis: &dyn Fn(&str) -> Option<std::sync::Arc<SourceAnalysis>>,
     ) -> Result<(Report, Vec<String>), CombineError> {
         let only_arcs = self.mixed().is_none() && self.kinds.contains_key(kind_name(Kind::Arcs));
@@ -103,6 +135,7 @@ impl FleetCoverage {
         let mut report = Report {
             branches: kind == Kind::Arcs,
             hosts: self.hosts.iter().cloned().collect(),
+            labels: self.labels.iter().filter(|label| filter.takes(label)).cloned().collect(),
             ..Report::default()
         };
         let mut missing = Vec::new();
@@ -122,20 +155,18 @@ impl FleetCoverage {
                 missing.push(name);
                 continue;
             };
-            let by_host: BTreeMap<String, Measured> = file
-                .by_host
-                .iter()
-                .map(|(host, measured)| {
-                    let measured = if only_arcs { measured.clone() } else { measured.to_lines() };
-                    (host.clone(), measured)
-                })
-                .collect();
             let mut all = Measured::none(kind);
-            for measured in by_host.values() {
+            let (mut by_host, mut by_label) = (BTreeMap::new(), BTreeMap::new());
+            for (origin, measured) in file.by_origin.iter().filter(|(origin, _)| filter.takes(&origin.label))
+            {
+                let measured = if only_arcs { measured } else { &measured.to_lines() };
                 all.union_with(measured)?;
+                for (parts, name) in [(&mut by_host, &origin.host), (&mut by_label, &origin.label)] {
+                    parts.entry(name.clone()).or_insert_with(|| Measured::none(kind)).union_with(measured)?;
+                }
             }
             report.coverage_versions.insert(source.coverage.clone());
-            report.files.push(report_file(name, &source, &all, &by_host));
+            report.files.push(report_file(name, &source, &all, &by_host, &by_label));
         }
         report.files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok((report, missing))
@@ -189,6 +220,34 @@ mod tests {
         })
     }
 
+    fn origin(host: &str, label: &str) -> Origin {
+        Origin { host: host.into(), label: label.into() }
+    }
+
+    #[test]
+    fn what_a_label_covered_is_kept_apart() {
+        let mut fleet = FleetCoverage::default();
+        fleet.add_source("a", id("x.py", "aa"), "k");
+        let sources = BTreeMap::from([("/x.py".to_owned(), id("x.py", "aa"))]);
+        for (label, lines) in [("startup", [1, 2]), ("tier1", [2, 3])] {
+            fleet.add_data(&origin("a", label), ran("/x.py", &lines), &sources).expect("lines");
+        }
+        let executed = |only: &[&str], without: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+            let filter = LabelFilter { only: names(only), without: names(without) };
+            let (report, _) = fleet.report(&filter, &|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
+            report.files[0].analysed.executed.iter().copied().collect::<Vec<_>>()
+        };
+        assert_eq!(executed(&[], &[]), [1, 2, 3]);
+        assert_eq!(executed(&["tier1"], &[]), [2, 3]);
+        assert_eq!(executed(&[], &["tier1"]), [1, 2]);
+        assert!(executed(&["tier2"], &[]).is_empty());
+        let (report, _) =
+            fleet.report(&LabelFilter::default(), &|_| Some(source(&[1, 2, 3, 4]))).expect("lines");
+        assert_eq!(report.files[0].labels["startup"], BTreeSet::from([1, 2]));
+        assert_eq!(report.labels, ["startup", "tier1"]);
+    }
+
     fn id(path: &str, sha256: &str) -> SourceId {
         SourceId { module_path: path.into(), sha256: sha256.into() }
     }
@@ -206,10 +265,15 @@ mod tests {
             fleet.add_host(host);
             fleet.add_source(host, id("x.py", "aa"), "k");
             fleet
-                .add_data(host, ran(path, &lines), &BTreeMap::from([(path.to_owned(), id("x.py", "aa"))]))
+                .add_data(
+                    &origin(host, ""),
+                    ran(path, &lines),
+                    &BTreeMap::from([(path.to_owned(), id("x.py", "aa"))]),
+                )
                 .expect("lines");
         }
-        let (report, missing) = fleet.report(&|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
+        let (report, missing) =
+            fleet.report(&LabelFilter::default(), &|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
         assert!(missing.is_empty());
         assert_eq!(report.files.len(), 1);
         let file = &report.files[0];
@@ -225,10 +289,15 @@ mod tests {
         for (host, sha) in [("a", "aaaaaaaaaa"), ("b", "bbbbbbbbbb")] {
             fleet.add_source(host, id("x.py", sha), "k");
             fleet
-                .add_data(host, ran("/x.py", &[1]), &BTreeMap::from([("/x.py".to_owned(), id("x.py", sha))]))
+                .add_data(
+                    &origin(host, ""),
+                    ran("/x.py", &[1]),
+                    &BTreeMap::from([("/x.py".to_owned(), id("x.py", sha))]),
+                )
                 .expect("lines");
         }
-        let (report, _) = fleet.report(&|_| Some(source(&[1, 2]))).expect("one kind");
+        let (report, _) =
+            fleet.report(&LabelFilter::default(), &|_| Some(source(&[1, 2]))).expect("one kind");
         let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["x.py@aaaaaaaa", "x.py@bbbbbbbb"]);
         assert_eq!(fleet.variant_hosts()["x.py"].len(), 2);
@@ -245,10 +314,12 @@ mod tests {
             let mut fleet = FleetCoverage::default();
             for (host, data) in order {
                 fleet.add_source(host, id("x.py", "aa"), "k");
-                fleet.add_data(host, data, &sources).expect("both kinds are taken");
+                fleet.add_data(&origin(host, ""), data, &sources).expect("both kinds are taken");
             }
             assert!(fleet.mixed().is_some());
-            reports.push(fleet.report(&|_| Some(source(&[1, 2, 3, 4, 5]))).expect("lines").0);
+            reports.push(
+                fleet.report(&LabelFilter::default(), &|_| Some(source(&[1, 2, 3, 4, 5]))).expect("lines").0,
+            );
         }
         assert_eq!(reports[0], reports[1]);
         assert!(!reports[0].branches);
@@ -259,7 +330,7 @@ mod tests {
     fn a_source_without_analysis_is_named_and_not_counted_as_covered() {
         let mut fleet = FleetCoverage::default();
         fleet.add_source("a", id("x.py", "aa"), "k");
-        let (report, missing) = fleet.report(&|_| None).expect("no data");
+        let (report, missing) = fleet.report(&LabelFilter::default(), &|_| None).expect("no data");
         assert!(report.files.is_empty());
         assert_eq!(missing, ["x.py"]);
     }

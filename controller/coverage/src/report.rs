@@ -34,6 +34,8 @@ pub struct FileReport {
     pub classes: Vec<RegionReport>,
     /// Host that reached the file to the statements that it ran; empty for reports without hosts.
     pub hosts: BTreeMap<String, BTreeSet<i32>>,
+    /// The same by label.
+    pub labels: BTreeMap<String, BTreeSet<i32>>,
 }
 
 /// A whole report: files sorted by name.
@@ -45,11 +47,44 @@ pub struct Report {
     pub files: Vec<FileReport>,
     /// Hosts that were asked, in the order of their names, with or without data.
     pub hosts: Vec<String>,
+    /// Labels of the data.
+    pub labels: Vec<String>,
+}
+
+/// What one label covered of a whole report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelNumbers<'a> {
+    pub label: &'a str,
+    /// Statements that ran under it.
+    pub executed: usize,
+    /// Those of them that ran under no other label.
+    pub only_there: usize,
 }
 
 impl Report {
     pub fn totals(&self) -> Numbers {
         self.files.iter().map(|file| file.analysed.numbers).sum()
+    }
+
+    pub fn label_numbers(&self) -> Vec<LabelNumbers<'_>> {
+        let of = |label: &'_ String| {
+            let (mut executed, mut only_there) = (0, 0);
+            for file in &self.files {
+                let Some(mine) = file.labels.get(label) else { continue };
+                executed += mine.len();
+                let others: Vec<_> =
+                    file.labels.iter().filter(|(name, _)| *name != label).map(|(_, lines)| lines).collect();
+                only_there += mine.iter().filter(|line| !others.iter().any(|o| o.contains(line))).count();
+            }
+            (executed, only_there)
+        };
+        self.labels
+            .iter()
+            .map(|label| {
+                let (executed, only_there) = of(label);
+                LabelNumbers { label, executed, only_there }
+            })
+            .collect()
     }
 }
 
@@ -166,8 +201,16 @@ pub fn report_file(
     source: &SourceAnalysis,
     measured: &Measured,
     hosts: &BTreeMap<String, Measured>,
+    labels: &BTreeMap<String, Measured>,
 ) -> FileReport {
     let whole = whole(source, measured);
+    let executed_in = |parts: &BTreeMap<String, Measured>| {
+        parts
+            .iter()
+            .filter(|(_, measured)| !measured.is_empty())
+            .map(|(name, measured)| (name.clone(), executed_statements(source, measured)))
+            .collect()
+    };
     let analysed = analyse(Part {
         statements: source.statements.clone(),
         excluded: source.excluded.clone(),
@@ -182,11 +225,8 @@ pub fn report_file(
         analysed,
         functions: regions(&whole, RegionKind::Function),
         classes: regions(&whole, RegionKind::Class),
-        hosts: hosts
-            .iter()
-            .filter(|(_, measured)| !measured.is_empty())
-            .map(|(host, measured)| (host.clone(), executed_statements(source, measured)))
-            .collect(),
+        hosts: executed_in(hosts),
+        labels: executed_in(labels),
     }
 }
 

@@ -13,7 +13,7 @@ use pulpcov_protocol::outcome::{CollectDetail, Detail};
 use super::reach::{Reach, exit_of, troubles};
 use crate::bundle_store::Spool;
 use crate::claims::Claims;
-use crate::cli::FleetArgs;
+use crate::cli::{FleetArgs, seconds};
 use crate::exit::Exit;
 use crate::fleet::{Access, Done, Reporter};
 use crate::inventory::Host;
@@ -33,11 +33,6 @@ pub(crate) struct Args {
     /// Leave the data on the hosts
     #[arg(long)]
     pub(crate) keep: bool,
-}
-
-fn seconds(word: &str) -> Result<f64, String> {
-    let seconds: f64 = word.parse().map_err(|_| "not a number".to_owned())?;
-    if (0.0..=600.0).contains(&seconds) { Ok(seconds) } else { Err("not between 0 and 600".to_owned()) }
 }
 
 /// Most bundles that one collect takes of one host: two million data files.
@@ -229,9 +224,8 @@ async fn erase(
         })
         .collect();
     let records = manifest
-        .processes
-        .iter()
-        .map(|process| ErasedFile { name: process.record.clone(), sha256: process.record_sha256.clone() })
+        .records()
+        .map(|(name, sha256)| ErasedFile { name: name.clone(), sha256: sha256.clone() })
         .collect();
     let outcome =
         agent.call(&Op::Erase(Erase { lib_root: lib_root.to_owned(), files, records }), reporter).await?;

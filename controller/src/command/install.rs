@@ -10,7 +10,7 @@ use pulpcov_protocol::outcome::{Detail, Interpreter};
 use pulpcov_protocol::profile::Profile;
 
 use super::reach::{Reach, exit_of};
-use crate::cli::FleetArgs;
+use crate::cli::{FleetArgs, ServiceCommands, label};
 use crate::exit::{Exit, usage};
 use crate::fleet::{Access, Done, Reporter};
 use crate::inventory::Host;
@@ -28,9 +28,14 @@ pub(crate) struct Args {
     /// Folder with wheels of coverage, for hosts without a package index
     #[arg(long, value_name = "DIR")]
     pub(crate) wheelhouse: Option<PathBuf>,
-    /// Restart the profile's units, so that what runs already is recorded
+    /// Restart the services, and wait for the proof that each of their processes is recorded
     #[arg(long)]
     pub(crate) restart: bool,
+    /// Name of what is recorded from then on; what the start covers is kept apart [default: tests]
+    #[arg(long, value_name = "LABEL", value_parser = label)]
+    pub(crate) label: Option<String>,
+    #[command(flatten)]
+    pub(crate) commands: ServiceCommands,
     /// Replace files of others where ours go; uninstall puts them back
     #[arg(long)]
     pub(crate) force: bool,
@@ -40,19 +45,23 @@ struct Plan {
     profiles: BTreeMap<String, Profile>,
     wheelhouse: Option<Wheelhouse>,
     restart: bool,
+    label: Option<String>,
+    commands: ServiceCommands,
     force: bool,
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
     let reach = Reach::new(&args.fleet)?;
-    let profiles = reach
-        .hosts
-        .iter()
-        .map(|host| Ok((host.name.clone(), profiles::of_host(host, &args.profile, &reach.folder)?)))
-        .collect::<Result<BTreeMap<_, _>, profiles::ProfileLoadError>>()
-        .map_err(usage)?;
+    let profiles = reach.profiles(&args.profile).map_err(usage)?;
     let wheelhouse = args.wheelhouse.as_deref().map(Wheelhouse::open).transpose().map_err(usage)?;
-    let plan = Arc::new(Plan { profiles, wheelhouse, restart: args.restart, force: args.force });
+    let plan = Arc::new(Plan {
+        profiles,
+        wheelhouse,
+        restart: args.restart,
+        label: args.label,
+        commands: args.commands,
+        force: args.force,
+    });
     let recap = reach
         .run("install", move |access, host, reporter| {
             let plan = Arc::clone(&plan);
@@ -99,6 +108,8 @@ async fn install(
         wheels: wheels.iter().map(|(wheel, _)| wheel.clone()).collect(),
         wheelhouse: None,
         restart: plan.restart,
+        commands: plan.commands.of(host),
+        label: plan.label.clone(),
         force: plan.force,
     }));
     let streams: Vec<Vec<u8>> = wheels.into_iter().map(|(_, bytes)| bytes).collect();

@@ -1,5 +1,6 @@
 //! From the words of a fleet command to its hosts, and from their ends to the exit code.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pulpcov_protocol::op::Op;
+use pulpcov_protocol::profile::Profile;
 
 use crate::agent_binary::{AgentBinaries, AgentBinaryError};
 use crate::cli::FleetArgs;
@@ -14,6 +16,7 @@ use crate::event::{Event, Events};
 use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::{self, Access, Done, Reporter};
 use crate::inventory::{self, Host};
+use crate::profiles::{self, ProfileLoadError};
 use crate::progress::{self, Mode};
 use crate::recap::{Recap, Verdict};
 use crate::remote_agent::AgentError;
@@ -64,6 +67,12 @@ impl Reach {
             folder,
             warnings: inventory.warnings,
         })
+    }
+
+    /// The profile of each host.
+    pub(super) fn profiles(&self, default: &str) -> Result<BTreeMap<String, Profile>, ProfileLoadError> {
+        let of = |host: &Host| Ok((host.name.clone(), profiles::of_host(host, default, &self.folder)?));
+        self.hosts.iter().map(of).collect()
     }
 
     /// Runs `job` on every host, shows it, and writes the recap.
@@ -119,7 +128,7 @@ pub(super) fn exit_of<T>(recap: &Recap<T>) -> Exit {
 }
 
 /// Host to what is wrong with it, for the run directory.
-pub(super) fn troubles<T>(recap: &Recap<T>) -> std::collections::BTreeMap<String, Option<String>> {
+pub(super) fn troubles<T>(recap: &Recap<T>) -> BTreeMap<String, Option<String>> {
     let trouble =
         |verdict: Verdict, msg: &str| verdict.is_bad().then(|| format!("{}: {msg}", verdict.word()));
     recap.0.iter().map(|(host, status)| (host.clone(), trouble(status.verdict, &status.msg))).collect()

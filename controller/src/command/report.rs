@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use pulpcov_coverage::fleet::LabelFilter;
 use pulpcov_coverage::numbers::display_percent;
 use pulpcov_coverage::render::json::{About, render_json};
 use pulpcov_coverage::render::text::render_text;
@@ -28,9 +29,12 @@ pub(crate) struct Args {
     output: Output,
 }
 
-/// What to write where, and which gates to check
+/// What to report of, what to write where, and which gates to check
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Output {
+    /// Report this label only; with ! in front, all but it (can be repeated)
+    #[arg(long = "label", value_name = "LABEL", help_heading = "Report")]
+    labels: Vec<String>,
     /// Write coverage.py's JSON report, with the hosts; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     json: Option<PathBuf>,
@@ -43,6 +47,19 @@ pub(crate) struct Output {
     /// Exit with 3 where the report lacks a process or a host
     #[arg(long, help_heading = "Gates")]
     require_complete: bool,
+}
+
+impl Output {
+    fn label_filter(&self) -> LabelFilter {
+        let mut filter = LabelFilter::default();
+        for word in &self.labels {
+            match word.strip_prefix('!') {
+                Some(label) => filter.without.insert(label.to_owned()),
+                None => filter.only.insert(word.clone()),
+            };
+        }
+        filter
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
@@ -61,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 
 /// The report of run directories and bundles.
 pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output) -> Result<Exit> {
-    let made = fleet_report::make(inputs).map_err(|error| match error {
+    let made = fleet_report::make(inputs, &output.label_filter()).map_err(|error| match error {
         fleet_report::FleetReportError::Nothing(_) => {
             usage_hint(error, "for data files of this machine, name its Python with --python")
         }
@@ -83,6 +100,9 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
         return Err(usage(anyhow::anyhow!(
             "--require-complete wants a run: data files alone do not tell who is missing"
         )));
+    }
+    if !args.output.labels.is_empty() {
+        return Err(usage(anyhow::anyhow!("--label wants a run: data files alone have no labels")));
     }
     let (data, _) = data_inputs::combine(&args.inputs, false)
         .map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;

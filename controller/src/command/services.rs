@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, ServiceAction, Services};
 
 use super::reach::{Reach, ask_once, exit_of};
-use crate::cli::FleetArgs;
+use crate::cli::{FleetArgs, ServiceCommands};
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]
@@ -17,6 +17,8 @@ pub(crate) struct Args {
     /// Unit to act on, instead of those of the installed profile (can be repeated)
     #[arg(long = "unit", value_name = "UNIT")]
     units: Vec<String>,
+    #[command(flatten)]
+    commands: ServiceCommands,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -33,11 +35,12 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         Action::Restart => ServiceAction::Restart,
     };
     let reach = Reach::new(&args.fleet)?;
-    let units = args.units;
+    let (units, commands) = (args.units, args.commands);
     let recap = reach
         .run("services", move |access, host, reporter| {
             let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
-            let op = Op::Services(Services { lib_root, action, units: units.clone() });
+            let commands = commands.of(&host);
+            let op = Op::Services(Services { lib_root, action, units: units.clone(), commands });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })
         .await?;

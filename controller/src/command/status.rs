@@ -1,5 +1,6 @@
 //! `pulpcov fleet status`
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Result;
@@ -61,10 +62,20 @@ fn to_json(recap: &Recap<StatusDetail>) -> serde_json::Value {
 }
 
 fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Result<()> {
-    let mut rows = vec![["HOST", "PID", "ROLE", "UNIT", "STATE", "NOTE"].map(str::to_owned)];
+    let mut rows = vec![["HOST", "PID", "ROLE", "UNIT", "LABEL", "STATE", "NOTE"].map(str::to_owned)];
     for (host, status) in &recap.0 {
         let Some(detail) = &status.data else { continue };
-        for process in &detail.processes {
+        let live: BTreeSet<(u32, u64)> = detail
+            .processes
+            .iter()
+            .filter(|process| process.state == ProcessState::Live)
+            .map(|process| (process.pid, process.start_ticks))
+            .collect();
+        // A process that was reset has ended one generation and lives in the next: that one is shown.
+        let shown = detail.processes.iter().filter(|process| {
+            process.state == ProcessState::Live || !live.contains(&(process.pid, process.start_ticks))
+        });
+        for process in shown {
             let state = match process.state {
                 ProcessState::Live => "recording",
                 ProcessState::Ended => "ended",
@@ -81,6 +92,7 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
                 process.pid.to_string(),
                 printable(&process.role),
                 printable(&unit),
+                printable(&process.label),
                 state.to_owned(),
                 note,
             ]);
@@ -91,6 +103,7 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
                 process.pid.to_string(),
                 String::new(),
                 printable(&process.unit),
+                String::new(),
                 "not recorded".to_owned(),
                 printable(&process.reason),
             ]);
@@ -99,7 +112,7 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
     if rows.len() == 1 {
         return Ok(());
     }
-    let widths: [usize; 6] =
+    let widths: [usize; 7] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     for row in &rows {
         let cells: Vec<String> =

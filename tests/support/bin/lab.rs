@@ -2,7 +2,8 @@
 //!
 //! Five programs in one, each the parent of the next: `up` (makes the lab's namespaces), `init`
 //! (PID 1 of the lab: network, disks; dies with its stdin), `boot` (one for each host: its
-//! namespaces) and `host` (PID 1 of a host: its root, then systemd). `base` builds the root image; `hold` keeps a lab for a person.
+//! namespaces) and `host` (PID 1 of a host: its root, then systemd). `base` builds the root image and `pulp`
+//! the layer with Pulp; `hold` keeps a lab for a person.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -38,12 +39,16 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stdout(), "{}", path.display());
             0
         }),
+        ["pulp"] => pulpcov_tests::pulp::layer().map(|path| {
+            let _ = writeln!(std::io::stdout(), "{}", path.display());
+            0
+        }),
         ["hold", n] => hold(n),
         ["up", state, n] => up(state, n),
         ["init", state, n] => init(Path::new(state), n),
         ["boot", state, i] => boot(state, i),
         ["host", state, i] => host(Path::new(state), i),
-        _ => Err(anyhow::anyhow!("usage: pulpcov-lab base | hold HOSTS")),
+        _ => Err(anyhow::anyhow!("usage: pulpcov-lab base | pulp | hold HOSTS")),
     };
     match result {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(1)),
@@ -257,6 +262,11 @@ fn host(state: &Path, i: &str) -> Result<i32> {
     devices(&root)?;
     mount_fs("tmpfs", &mounted("run"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755")?;
     fs::create_dir_all(mounted("run/lock"))?;
+    let shared = state.join("shared");
+    if shared.is_dir() {
+        fs::create_dir_all(mounted("shared"))?;
+        bind(&shared, &mounted("shared"))?;
+    }
     // A boot id of its own, new at every boot, as a machine has.
     let boot_id = mounted("run/boot_id");
     fs::write(&boot_id, fs::read("/proc/sys/kernel/random/uuid")?)?;

@@ -12,8 +12,8 @@ use crate::host_fs::{self, Attributes};
 use crate::receipt::{Config, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
 use crate::{host, receipt};
 
-/// Largest file that `--force` replaces and keeps.
-const MAX_REPLACED: u64 = 1024 * 1024;
+/// Largest file that is replaced and kept in case it has to come back: the agent's own program.
+const MAX_REPLACED: u64 = 8 * 1024 * 1024;
 
 enum Undo {
     RemoveFile(PathBuf),
@@ -26,7 +26,7 @@ enum Undo {
 }
 
 /// How folders begin that a killed install may leave in the lib root; swept by the next op.
-const LEFTOVERS: [&str; 3] = [".selftest-", ".unpack-", ".aside-"];
+const LEFTOVERS: [&str; 4] = [".selftest-", ".unpack-", ".aside-", ".command-"];
 
 pub(super) struct Changes {
     lib_root: String,

@@ -40,6 +40,7 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
         && let Some(whole) = whole.as_object_mut()
     {
         whole.insert("hosts".to_owned(), hosts_part(report, about));
+        whole.insert("labels".to_owned(), labels_part(report));
     }
     serde_json::to_writer(&mut *out, &whole)?;
     out.write_all(b"\n")
@@ -119,6 +120,23 @@ fn hosts_part(report: &Report, about: &About) -> Value {
         part.insert("covered_lines".to_owned(), json!(covered));
         part.insert("files".to_owned(), Value::Object(ran));
         (host.clone(), Value::Object(part))
+    });
+    Value::Object(parts.collect())
+}
+
+/// Label to its line totals, and the lines that ran under it of each file.
+fn labels_part(report: &Report) -> Value {
+    let parts = report.label_numbers().into_iter().map(|numbers| {
+        let ran: Map<String, Value> = report
+            .files
+            .iter()
+            .filter_map(|file| {
+                let lines = file.labels.get(numbers.label)?;
+                Some((file.name.clone(), json!({"executed_lines": lines})))
+            })
+            .collect();
+        let part = json!({"covered_lines": numbers.executed, "only_there": numbers.only_there, "files": ran});
+        (numbers.label.to_owned(), part)
     });
     Value::Object(parts.collect())
 }

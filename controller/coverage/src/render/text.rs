@@ -30,7 +30,30 @@ pub fn render_text(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         write_row(row, &widths, out)?;
     }
     writeln!(out, "{rule}")?;
-    write_row(&total, &widths, out)
+    write_row(&total, &widths, out)?;
+    write_labels(report, out)
+}
+
+/// What each label covered, where there are several: what merely starting covers is no test's work.
+fn write_labels(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+    if report.labels.len() < 2 {
+        return Ok(());
+    }
+    let mut rows = vec![["Label", "Stmts run", "Only there"].map(str::to_owned).to_vec()];
+    for numbers in report.label_numbers() {
+        let label = if numbers.label.is_empty() { "(none)" } else { numbers.label };
+        rows.push(vec![printable(label), numbers.executed.to_string(), numbers.only_there.to_string()]);
+    }
+    let widths: Vec<usize> = (0..3)
+        .map(|column| {
+            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    writeln!(out)?;
+    for row in &rows {
+        write_row(row, &widths, out)?;
+    }
+    Ok(())
 }
 
 fn header(report: &Report) -> Vec<String> {

@@ -1,0 +1,189 @@
+//! Few data files of many: what processes that are gone have left, by what they have in common.
+//!
+//! A night of ten thousand short tasks would else leave ten thousand files. Nothing is erased before
+//! what holds it is on disk; a compaction that is cut off leaves a process told of twice, which the
+//! ledger sees.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use pulpcov_coverage::data::{CoverageData, Kind};
+use pulpcov_coverage::data_file;
+use pulpcov_protocol::manifest::{CommonFacts, Member, ProcessState};
+use pulpcov_protocol::text::error_chain;
+
+use crate::data_dir::{self, LEDGER};
+use crate::failure::Failure;
+use crate::ledger::{self, Ledger, MANY, Many, RawMany, Record};
+use crate::{host, host_fs};
+
+/// A record is left alone until it is that old: an `exec` that failed takes its last word back.
+const REST: Duration = Duration::from_secs(10);
+
+/// Most processes behind one data file: its record must stay readable.
+const MAX_MEMBERS: usize = 50_000;
+
+/// Data files of one kind, that are to become one.
+#[derive(Default)]
+struct Group {
+    members: Vec<Member>,
+    data: Option<CoverageData>,
+    packages: BTreeMap<String, String>,
+    /// Files that go once the new one is there: data files first, then records.
+    old_data: Vec<String>,
+    old_records: Vec<String>,
+    /// How many of the data files are of single processes.
+    single: u64,
+}
+
+/// Compacts where there are `at_least` files of a kind; returns how many went into how many.
+pub(crate) fn run(root: &Path, at_least: u32) -> Result<(u64, u64), Failure> {
+    ledger::check_folder(root)?;
+    let ledger = ledger::read(root)?;
+    for (record, data) in &ledger.stale {
+        remove(root, data.iter(), std::iter::once(record));
+    }
+    let mut groups: BTreeMap<CommonFacts, Vec<&Record>> = BTreeMap::new();
+    for record in ledger.records.iter().filter(|record| may_go(root, record)) {
+        groups.entry(record.common()).or_default().push(record);
+    }
+    let (mut merged, mut into) = (0, 0);
+    for (common, records) in groups {
+        if (records.len() as u64) < u64::from(at_least.max(1)) {
+            continue;
+        }
+        // Lines and branches do not mix; each kind that there is becomes a file.
+        for (branch, group) in gather(root, &common, &records, &ledger) {
+            merged += group.single;
+            into += 1;
+            write(root, CommonFacts { branch, ..common.clone() }, group)?;
+        }
+    }
+    Ok((merged, into))
+}
+
+/// Whether a process is gone for good and its files are what they seem: in a folder where anybody
+/// writes, a record must not lead us to somebody else's data.
+fn may_go(root: &Path, record: &Record) -> bool {
+    let process = &record.process;
+    let own_data = process.record.strip_prefix("proc.").and_then(|rest| rest.strip_suffix(".json"));
+    let names_fit = process.data.as_ref().is_none_or(|data| data.strip_prefix("data.") == own_data);
+    let owner = |path: &Path| host_fs::Attributes::of(path).ok().flatten().map(|found| found.uid);
+    let record_path = root.join(LEDGER).join(&process.record);
+    let same_owner = process.data.as_ref().is_none_or(|data| owner(&root.join(data)) == owner(&record_path));
+    let rested = fs_err::symlink_metadata(&record_path)
+        .and_then(|meta| meta.modified())
+        .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > REST));
+    process.state == ProcessState::Ended && process.error.is_none() && names_fit && same_owner && rested
+}
+
+/// Reads what becomes one, with what was made one before. What cannot be read stays where it is.
+fn gather(root: &Path, common: &CommonFacts, records: &[&Record], ledger: &Ledger) -> BTreeMap<bool, Group> {
+    let mut groups: BTreeMap<bool, Group> = BTreeMap::new();
+    for record in records {
+        let process = &record.process;
+        let read = match &process.data {
+            Some(name) => read(root, name).map(Some),
+            None => Ok(None),
+        };
+        let Ok(data) = read else { continue };
+        let branch = data.as_ref().and_then(CoverageData::kind) == Some(Kind::Arcs);
+        let group = groups.entry(branch).or_default();
+        if group.members.len() >= MAX_MEMBERS || !group.add(data) {
+            continue;
+        }
+        group.single += 1;
+        group.members.push(Member {
+            record: process.record.clone(),
+            pid: process.pid,
+            start_ticks: process.start_ticks,
+        });
+        group.packages.extend(record.packages.clone());
+        group.old_data.extend(process.data.clone());
+        group.old_records.push(process.record.clone());
+    }
+    for (branch, group) in &mut groups {
+        let wanted = CommonFacts { branch: *branch, ..common.clone() };
+        for many in ledger.many.iter().filter(|many| many.compacted.common == wanted) {
+            group.take_in(root, many);
+        }
+    }
+    groups
+}
+
+impl Group {
+    fn add(&mut self, data: Option<CoverageData>) -> bool {
+        match (&mut self.data, data) {
+            (_, None) => true,
+            (Some(all), Some(data)) => all.merge(data).is_ok(),
+            (empty, Some(data)) => {
+                *empty = Some(data);
+                true
+            }
+        }
+    }
+
+    /// An earlier compaction's file grows instead of getting a sister.
+    fn take_in(&mut self, root: &Path, many: &Many) {
+        let compacted = &many.compacted;
+        if self.members.len() + compacted.members.len() > MAX_MEMBERS {
+            return;
+        }
+        let read = compacted.data.as_ref().map(|name| read(root, name)).transpose();
+        let Ok(data) = read else { return };
+        if self.add(data) {
+            self.members.extend(compacted.members.iter().cloned());
+            self.packages.extend(many.packages.clone());
+            self.old_data.extend(compacted.data.clone());
+            self.old_records.push(compacted.record.clone());
+        }
+    }
+}
+
+fn read(root: &Path, name: &str) -> Result<CoverageData, Failure> {
+    let mut regular = data_dir::open_data(&root.join(name)).map_err(Failure::new)?;
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut regular.file, &mut bytes)?;
+    data_file::read(&bytes).map_err(|error| Failure::new(error_chain(&error)))
+}
+
+/// Data first, then the record that tells of it, and only then what both stand for goes.
+fn write(root: &Path, common: CommonFacts, mut group: Group) -> Result<(), Failure> {
+    let suffix = format!("{}.0.{}", host::hostname().replace('/', "_"), host::random_word()?);
+    let data = match &group.data {
+        Some(data) => {
+            let bytes = data_file::to_bytes(data).map_err(|error| Failure::new(error.to_string()))?;
+            let name = format!("data.{suffix}");
+            // Whole before it lies where collects look.
+            let aside = root.join(LEDGER).join(format!(".{name}"));
+            host_fs::write_whole(&aside, &bytes, 0o644)?;
+            fs_err::rename(&aside, root.join(&name))?;
+            host_fs::sync_folder(root);
+            Some(name)
+        }
+        None => None,
+    };
+    group.members.sort();
+    group.members.dedup();
+    let raw = RawMany { data, common, members: group.members, packages: group.packages };
+    let text = serde_json::to_vec(&raw)
+        .map_err(|error| Failure::new(format!("cannot write the record: {error}")))?;
+    host_fs::write_whole(&root.join(LEDGER).join(format!("{MANY}{suffix}.json")), &text, 0o644)?;
+    remove(root, group.old_data.iter(), group.old_records.iter());
+    Ok(())
+}
+
+fn remove<'a>(
+    root: &Path,
+    data: impl Iterator<Item = &'a String>,
+    records: impl Iterator<Item = &'a String>,
+) {
+    // What stays is only told of again, and removed by the next compaction.
+    for name in data {
+        let _ = std::fs::remove_file(root.join(name));
+    }
+    for name in records {
+        let _ = std::fs::remove_file(root.join(LEDGER).join(name));
+    }
+}

@@ -1,0 +1,20 @@
+//! Makes few data files of the many of processes that are gone.
+
+use pulpcov_protocol::op::Compact;
+use pulpcov_protocol::outcome::{CompactDetail, Detail, Outcome};
+
+use crate::failure::Failure;
+use crate::host::{CollectLock, HostLock};
+use crate::{compact, receipt};
+
+pub(super) fn run(args: &Compact) -> Result<Outcome, Failure> {
+    let _lock = HostLock::take(&args.lib_root)?;
+    let receipt = receipt::required(&args.lib_root)?;
+    let Some(_alone) = CollectLock::alone(&receipt::path_in(&args.lib_root)) else {
+        let nothing = Detail::Compact(CompactDetail { merged: 0, into: 0 });
+        return Ok(Outcome::ok(false, "somebody collects; nothing was compacted", nothing));
+    };
+    let (merged, into) = compact::run(&receipt.config.data_root, args.at_least)?;
+    let msg = format!("{} made {into}", super::counted(merged, "data file"));
+    Ok(Outcome::ok(merged > 0, msg, Detail::Compact(CompactDetail { merged, into })))
+}

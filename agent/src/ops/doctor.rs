@@ -1,0 +1,315 @@
+//! Judges what would keep this host's services from being measured. Changes nothing.
+
+use std::path::Path;
+use std::process::Command;
+
+use pulpcov_protocol::op::Doctor;
+use pulpcov_protocol::outcome::{Detail, DoctorDetail, Finding, Grade, Interpreter, Outcome};
+use pulpcov_protocol::profile::Profile;
+
+use super::{probe, status};
+use crate::data_dir::LEDGER;
+use crate::failure::Failure;
+use crate::host_fs::Attributes;
+use crate::receipt::Receipt;
+use crate::sandbox::{self, Verdict};
+use crate::{data_dir, hook, host_fs, interpreter, ledger, receipt, systemd};
+
+/// Room for the data of a night; less is a warning.
+const ENOUGH: u64 = 500 * 1024 * 1024;
+
+/// Room for the coverage.py wheel and a first flush; with less, nothing works.
+const LEAST: u64 = 30 * 1024 * 1024;
+
+/// SELinux types that Pulp's domains may write to.
+const WRITABLE_TYPES: [&str; 3] = ["pulpcore_var_lib_t", "httpd_sys_rw_content_t", "public_content_rw_t"];
+
+/// Largest sitecustomize that is looked into.
+const MAX_SITE: u64 = 256 * 1024;
+
+pub(super) fn run(args: &Doctor) -> Result<Outcome, Failure> {
+    let receipt = receipt::load(&args.lib_root)?;
+    let profile = args.profile.clone().or_else(|| receipt.as_ref().map(|found| found.config.profile.clone()));
+    let installed_root = receipt.as_ref().and_then(|found| found.config.data_root.to_str());
+    let data_root = data_dir::resolve(args.data_root.as_deref().or(installed_root))?;
+    let mut report = Findings::default();
+    data_directory(&data_root, &mut report);
+    labels(&data_root, &mut report);
+    protected_regular(&mut report);
+    if let Some(profile) = &profile {
+        profile.check().map_err(|error| Failure::new(error.to_string()))?;
+        units(args, profile, &data_root, &mut report);
+        interpreters(args, profile, &mut report);
+    }
+    installation(receipt.as_ref(), &mut report)?;
+    let mut findings = report.0;
+    findings.sort();
+    let count = |grade| findings.iter().filter(|finding| finding.grade == grade).count() as u64;
+    let msg = format!(
+        "{}, {}, {} in order",
+        super::counted(count(Grade::Bad), "obstacle"),
+        super::counted(count(Grade::Warning), "warning"),
+        super::counted(count(Grade::Ok), "thing")
+    );
+    Ok(Outcome::ok(false, msg, Detail::Doctor(DoctorDetail { findings })))
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, grade: Grade, subject: impl ToString, msg: impl Into<String>) -> &mut Finding {
+        let at = self.0.len();
+        self.0.push(Finding { grade, subject: subject.to_string(), msg: msg.into(), hint: None });
+        &mut self.0[at]
+    }
+}
+
+trait Hint {
+    fn hint(&mut self, text: impl Into<String>);
+}
+
+impl Hint for Finding {
+    fn hint(&mut self, text: impl Into<String>) {
+        self.hint = Some(text.into());
+    }
+}
+
+/// Mode, kind and room of the data directory, or of where it will be made.
+fn data_directory(root: &Path, report: &mut Findings) {
+    let name = &root.display().to_string();
+    match Attributes::of(root) {
+        Err(failure) => {
+            report.add(Grade::Bad, name, failure.msg).hint("become root: set ansible_become: true");
+        }
+        Ok(None) => {
+            report.add(Grade::Ok, name, "is not there yet; install makes it, mode 1777");
+        }
+        Ok(Some(found)) => {
+            let is_folder = std::fs::symlink_metadata(root).is_ok_and(|meta| meta.is_dir());
+            if !is_folder {
+                report
+                    .add(Grade::Bad, name, "is no folder, or a link to one")
+                    .hint("set pulpcov_data_root to the folder itself");
+            } else if found.mode == 0o1777 {
+                report.add(Grade::Ok, name, "mode 1777");
+            } else {
+                report.add(Grade::Warning, name, format!("mode {:o}; install makes it 1777", found.mode));
+            }
+        }
+    }
+    let Some(existing) = root.ancestors().find(|folder| folder.is_dir()) else { return };
+    let Ok(space) = rustix::fs::statvfs(existing) else { return };
+    if space.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        report.add(Grade::Bad, name, "lies on a read-only file system").hint("set pulpcov_data_root");
+    }
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let megabytes = free / 1024 / 1024;
+    let grade = match free {
+        0..LEAST => Grade::Bad,
+        LEAST..ENOUGH => Grade::Warning,
+        _ => Grade::Ok,
+    };
+    let finding = report.add(grade, name, format!("{megabytes} MiB free"));
+    if grade != Grade::Ok {
+        finding.hint("a process's data file has 50 kB to 1 MB; make room, or set pulpcov_data_root");
+    }
+    if space.f_files > 0 && space.f_favail < 1000 {
+        report
+            .add(Grade::Bad, name, format!("{} inodes free", space.f_favail))
+            .hint("make room on that file system");
+    }
+}
+
+fn labels(root: &Path, report: &mut Findings) {
+    let mode = std::fs::read_to_string("/sys/fs/selinux/enforce").unwrap_or_default();
+    if mode.trim() != "1" {
+        return;
+    }
+    let label = Attributes::of(root).ok().flatten().and_then(|found| found.label).unwrap_or_default();
+    let kind = label.split(':').nth(2).unwrap_or_default();
+    if WRITABLE_TYPES.contains(&kind) {
+        report.add(Grade::Ok, root.display(), format!("SELinux type {kind}"));
+    } else {
+        report
+            .add(Grade::Warning, root.display(), format!("SELinux is enforcing, and its type is {kind:?}"))
+            .hint(format!(
+                "if services may not write: semanage fcontext -a -t pulpcore_var_lib_t '{}(/.*)?'; restorecon -R {0}",
+                root.display()
+            ));
+    }
+}
+
+fn protected_regular(report: &mut Findings) {
+    const SETTING: &str = "/proc/sys/fs/protected_regular";
+    if let Ok(text) = std::fs::read_to_string(SETTING) {
+        // Every file of ours in the sticky directory is made under a new name and renamed.
+        report.add(
+            Grade::Ok,
+            "fs.protected_regular",
+            format!("{}; nothing of ours depends on it", text.trim()),
+        );
+    }
+}
+
+/// Each unit of the profile: there, running, not shut off from the data, with a Python that is known.
+fn units(args: &Doctor, profile: &Profile, data_root: &Path, report: &mut Findings) {
+    if !systemd::is_here() {
+        report
+            .add(Grade::Warning, "systemd", "is not this host's service manager")
+            .hint("use --stop-command and --start-command, and pulpcov_interpreters");
+        return;
+    }
+    let units = match systemd::expand(&profile.units) {
+        Ok(units) => units,
+        Err(failure) => {
+            report.add(Grade::Bad, "systemd", failure.msg);
+            return;
+        }
+    };
+    if units.is_empty() {
+        report.add(Grade::Warning, "units", format!("the profile {} names none that is here", profile.name));
+    }
+    for unit in units {
+        match judge_unit(args, &unit, data_root) {
+            Ok(findings) => report.0.extend(findings),
+            Err(failure) => {
+                report.add(Grade::Bad, &unit, failure.msg).hint = failure.hint;
+            }
+        }
+    }
+}
+
+fn judge_unit(args: &Doctor, unit: &str, data_root: &Path) -> Result<Vec<Finding>, Failure> {
+    let mut report = Findings::default();
+    let programs = systemd::programs(unit)?;
+    let pythons = probe::unit_pythons(unit)?;
+    let state = systemd::state(unit)?;
+    if pythons.is_empty() {
+        report
+            .add(Grade::Bad, unit, format!("no Python is seen behind {}", programs.join(", ")))
+            .hint("name it in pulpcov_interpreters");
+    } else if state == "active" {
+        report.add(Grade::Ok, unit, format!("active, runs {}", pythons.join(", ")));
+    } else {
+        report.add(Grade::Warning, unit, format!("is {state}, runs {}", pythons.join(", ")));
+    }
+    let properties = systemd::properties(unit, &sandbox::PROPERTIES)?;
+    let is_ours = sandbox::drop_in(unit).exists();
+    match sandbox::judge(&properties, data_root, Path::new(&args.lib_root)) {
+        Verdict::Open if is_ours => {
+            report.add(
+                Grade::Ok,
+                unit,
+                format!("its sandbox is open by {}", sandbox::drop_in(unit).display()),
+            );
+        }
+        Verdict::Open => {}
+        Verdict::Needs { line, reason, .. } => {
+            report
+                .add(Grade::Warning, unit, format!("{reason} keeps {} from it", data_root.display()))
+                .hint(format!("install adds a drop-in with {line}, and uninstall removes it"));
+        }
+        Verdict::Blocked(reason) => {
+            report
+                .add(Grade::Bad, unit, reason)
+                .hint("set pulpcov_data_root or pulpcov_lib_root to a place that it sees");
+        }
+    }
+    let environment = systemd::properties(unit, &["Environment"])?.remove("Environment").unwrap_or_default();
+    if environment.contains("COVERAGE_PROCESS_START=") || environment.contains("COVERAGE_PROCESS_CONFIG=") {
+        report
+            .add(Grade::Warning, unit, "starts coverage.py of its own (COVERAGE_PROCESS_START)")
+            .hint("two tracers record less than one; take that variable away");
+    }
+    Ok(report.0)
+}
+
+/// Each Python: which coverage.py belongs to it, whether that is here, and who else is in its start.
+fn interpreters(args: &Doctor, profile: &Profile, report: &mut Findings) {
+    let found = match probe::interpreters(&args.lib_root, &profile.units, &args.interpreters) {
+        Ok(found) => found,
+        Err(failure) => {
+            report.add(Grade::Bad, "interpreters", failure.msg).hint = failure.hint;
+            return;
+        }
+    };
+    for python in found {
+        let version = format!("Python {}, coverage {}", python.version, python.coverage);
+        if python.coverage_present {
+            report.add(Grade::Ok, &python.path, format!("{version} is here"));
+        } else if has_pip(&python) {
+            report.add(Grade::Ok, &python.path, format!("{version} comes by its pip, or by --wheelhouse"));
+        } else {
+            report
+                .add(Grade::Warning, &python.path, format!("{version} is not here, and there is no pip"))
+                .hint("install with --wheelhouse");
+        }
+        others_in_the_start(&python, report);
+    }
+}
+
+fn has_pip(python: &Interpreter) -> bool {
+    interpreter::run(Command::new(&python.path).args(["-I", "-c", "import pip"]), b"").is_ok()
+}
+
+/// A sitecustomize, and what the original `coverage_hook` or coverage.py's own start left.
+fn others_in_the_start(python: &Interpreter, report: &mut Findings) {
+    const FIND: &str = "import importlib.util as u\nfor n in ('sitecustomize', 'usercustomize'):\n    s = u.find_spec(n)\n    print(s.origin if s and s.origin else '')";
+    let answer = interpreter::run(Command::new(&python.path).args(["-c", FIND]), b"").unwrap_or_default();
+    for path in String::from_utf8_lossy(&answer).lines().filter(|line| !line.is_empty()) {
+        let text = host_fs::read_source(Path::new(path), MAX_SITE).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        if text.contains("coverage") {
+            report
+                .add(
+                    Grade::Bad,
+                    path,
+                    "starts coverage.py in every Python: the original coverage_hook's, most likely",
+                )
+                .hint("uninstall that first (coverage_hook uninstall): two tracers record less than one");
+        } else {
+            report.add(Grade::Ok, path, "is somebody else's, and is left alone");
+        }
+    }
+    let start = Path::new(&python.purelib).join("a1_coverage.pth");
+    if start.exists() {
+        report.add(Grade::Ok, start.display(), "is coverage.py's own, idle without COVERAGE_PROCESS_START");
+    }
+}
+
+/// What is installed: whole, unchanged, and at work in every process.
+fn installation(receipt: Option<&Receipt>, report: &mut Findings) -> Result<(), Failure> {
+    let Some(receipt) = receipt else {
+        report.add(Grade::Ok, "pulpcov", "is not installed");
+        return Ok(());
+    };
+    if !receipt.complete {
+        report.add(Grade::Bad, "pulpcov", "an install was cut off").hint("install again, or uninstall");
+    }
+    for path in receipt.missing() {
+        let is_hook = path.file_name().is_some_and(|name| name == hook::PTH);
+        let grade = if is_hook { Grade::Bad } else { Grade::Warning };
+        report.add(grade, path.display(), "is gone").hint("install again");
+    }
+    for path in receipt.changed_since()? {
+        report
+            .add(Grade::Warning, path.display(), "was changed by somebody")
+            .hint("install again with --force");
+    }
+    let root = &receipt.config.data_root;
+    let ledger = ledger::read(root)?;
+    for words in &ledger.warnings {
+        report.add(Grade::Warning, root.join(LEDGER).display(), words.clone());
+    }
+    let unrecorded = status::unrecorded(receipt, &ledger)?;
+    for process in &unrecorded {
+        let name = format!("process {} of {}", process.pid, process.unit);
+        report.add(Grade::Bad, name, process.reason.clone());
+    }
+    let live = ledger.records.iter().filter(|record| record.is_live()).count() as u64;
+    if unrecorded.is_empty() {
+        report.add(Grade::Ok, "processes", format!("{} recorded", super::counted(live, "process")));
+    }
+    Ok(())
+}

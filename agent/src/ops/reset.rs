@@ -1,0 +1,33 @@
+//! Begins a new generation of data under a new label.
+
+use std::time::Duration;
+
+use pulpcov_protocol::op::Reset;
+use pulpcov_protocol::outcome::{Detail, Outcome, ResetDetail};
+
+use crate::failure::Failure;
+use crate::{host::HostLock, ledger, receipt, session};
+
+pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
+    let _lock = HostLock::take(&args.lib_root)?;
+    let root = receipt::required(&args.lib_root)?.config.data_root;
+    let label = args.label.clone().unwrap_or_else(|| session::label(&root));
+    let session = session::begin(&root, &label)?;
+    let flush = ledger::flush(&root, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
+    let mut warnings: Vec<String> = flush
+        .silent
+        .iter()
+        .map(|pid| {
+            format!("process {pid} did not answer: until it does, it still counts for the earlier label")
+        })
+        .collect();
+    warnings.extend(flush.bad.iter().cloned());
+    let msg = format!(
+        "generation {}, label {}: {} counted from zero",
+        session.generation,
+        session.label,
+        super::counted(flush.acked.len() as u64, "process")
+    );
+    let detail = ResetDetail { generation: session.generation, label: session.label, flush };
+    Ok(Outcome::ok(true, msg, Detail::Reset(detail)).with_warnings(warnings))
+}

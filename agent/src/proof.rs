@@ -1,0 +1,138 @@
+//! The proof of measurement: every process that the profile wants has left its record and answered
+//! one flush. Until that is seen, "installed" is only a hope.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::failure::Failure;
+use crate::ledger::Ledger;
+use crate::processes::{self, Running};
+use crate::receipt::Receipt;
+use crate::{ledger, systemd};
+
+/// Longest wait for services that have just started: importing Pulp on a busy host takes a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Longest wait where nothing changes any more: each process that is missing has had time to begin.
+const QUIET: Duration = Duration::from_secs(15);
+
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Longest wait for the answers to the one flush.
+pub(crate) const FLUSH: Duration = Duration::from_secs(10);
+
+/// So long nothing new may run before a service counts as started, and longest wait for that.
+const SETTLED_FOR: Duration = Duration::from_millis(1500);
+const SETTLING: Duration = Duration::from_secs(30);
+
+/// Processes that are named in the message; the rest is counted.
+const NAMED: usize = 3;
+
+/// Waits for the proof of the units that were started; returns how many processes gave it.
+pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<u64, Failure> {
+    let begin = Instant::now();
+    let mut last_change = begin;
+    let mut before = String::new();
+    loop {
+        let ledger = ledger::read(&receipt.config.data_root)?;
+        let service = processes::of_service(&receipt.config.profile)?;
+        let mut missing = missing(&service, receipt, &ledger);
+        missing.extend(fallen(units)?);
+        if missing.is_empty() {
+            return flushed(&service, receipt);
+        }
+        let now = format!("{missing:?} {}", service.len());
+        if now != before {
+            before = now;
+            last_change = Instant::now();
+        }
+        if begin.elapsed() > PATIENCE || last_change.elapsed() > QUIET {
+            return Err(failure(missing));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Waits until the service has settled: for a while, no process came or ran what it had not run before.
+/// A unit is active, and its processes record, long before the last import is done.
+pub(crate) fn settle(receipt: &Receipt) -> Result<(), Failure> {
+    let root = &receipt.config.data_root;
+    let begin = Instant::now();
+    let mut before = None;
+    while begin.elapsed() < SETTLING {
+        ledger::flush(root, FLUSH)?;
+        let records = ledger::read(root)?.records;
+        let now: BTreeSet<(u32, u64, u64)> = records
+            .iter()
+            .filter(|record| record.is_live())
+            .map(|record| (record.process.pid, record.process.start_ticks, record.size))
+            .collect();
+        if before.as_ref() == Some(&now) {
+            break;
+        }
+        before = Some(now);
+        std::thread::sleep(SETTLED_FOR);
+    }
+    Ok(())
+}
+
+fn wanted<'a>(service: &'a [Running], receipt: &'a Receipt) -> impl Iterator<Item = &'a Running> {
+    service.iter().filter(|running| {
+        receipt.config.profile.role_of(&running.argv, &running.exe).is_some() && running.is_alive()
+    })
+}
+
+/// What is still missing, in words.
+fn missing(service: &[Running], receipt: &Receipt, ledger: &Ledger) -> Vec<String> {
+    let is_wanted = |running: &Running| {
+        receipt.config.profile.role_of(&running.argv, &running.exe).is_some() && running.is_alive()
+    };
+    let mut missing: Vec<String> = processes::unrecorded(service, receipt, ledger)
+        .into_iter()
+        .filter(|(running, _)| is_wanted(running))
+        .map(|(running, why)| format!("{}: {}", running.title(), why.reason))
+        .collect();
+    let with_a_role: BTreeSet<&str> = wanted(service, receipt).map(|running| running.unit.as_str()).collect();
+    if with_a_role.is_empty() && service.is_empty() {
+        missing.push("no process of the profile's services runs".to_owned());
+    }
+    // A unit of nothing but Pythons that no rule fits would be left out in silence.
+    let strange = service
+        .iter()
+        .filter(|running| running.is_python() && !with_a_role.contains(running.unit.as_str()))
+        .map(|running| format!("{}: no process rule of the profile fits it", running.title()));
+    missing.extend(strange);
+    missing
+}
+
+/// Units that were started and did not stay up, with their last words.
+fn fallen(units: &[String]) -> Result<Vec<String>, Failure> {
+    let mut fallen = Vec::new();
+    for unit in units {
+        let state = systemd::state(unit)?;
+        if state != "active" {
+            fallen.push(format!("{unit} is {state}; {}", systemd::last_log_lines(unit)));
+        }
+    }
+    Ok(fallen)
+}
+
+fn flushed(service: &[Running], receipt: &Receipt) -> Result<u64, Failure> {
+    let answer = ledger::flush(&receipt.config.data_root, FLUSH)?;
+    let silent: Vec<String> = wanted(service, receipt)
+        .filter(|running| answer.silent.contains(&running.pid))
+        .map(|running| format!("{}: it did not answer a flush within {} s", running.title(), FLUSH.as_secs()))
+        .chain(answer.bad)
+        .collect();
+    if silent.is_empty() { Ok(wanted(service, receipt).count() as u64) } else { Err(failure(silent)) }
+}
+
+fn failure(mut missing: Vec<String>) -> Failure {
+    let more = missing.len().saturating_sub(NAMED);
+    missing.truncate(NAMED);
+    let mut msg = missing.join("; ");
+    if more > 0 {
+        msg.push_str(&format!("; and {more} more"));
+    }
+    Failure::new(msg).hint("pulpcov fleet doctor tells what is in the way")
+}

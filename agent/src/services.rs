@@ -1,0 +1,86 @@
+//! Stopping and starting the service: systemd's units, or a person's commands where there is none.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use pulpcov_protocol::op::{Commands, ServiceAction};
+use pulpcov_protocol::outcome::UnitState;
+
+use crate::failure::{During, Failure};
+use crate::{host, host_fs, systemd};
+
+/// Longest run of a stop or start command.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Most words of a failed command that are shown.
+const MAX_WORDS: u64 = 64 * 1024;
+
+/// Acts on units in their order, or with the commands where there are some.
+pub(crate) fn act(
+    action: ServiceAction,
+    units: &[String],
+    commands: &Commands,
+    lib_root: &str,
+) -> Result<Vec<UnitState>, Failure> {
+    if commands.is_empty() {
+        if !systemd::is_here() {
+            return Err(Failure::new("this host has no systemd").hint(
+                "use --stop-command and --start-command, or pulpcov_stop_command and pulpcov_start_command",
+            ));
+        }
+        return systemd::act(action, units);
+    }
+    let wanted = |command: &Option<String>, option: &str| {
+        command.clone().ok_or_else(|| Failure::new(format!("there is no {option}")))
+    };
+    if action != ServiceAction::Start {
+        run(&wanted(&commands.stop, "--stop-command")?, lib_root)?;
+    }
+    if action != ServiceAction::Stop {
+        run(&wanted(&commands.start, "--start-command")?, lib_root)?;
+    }
+    Ok(Vec::new())
+}
+
+/// Runs a shell command to its end. What it starts lives on, so it gets no pipe of ours to hold and
+/// a process group of its own.
+fn run(command: &str, lib_root: &str) -> Result<(), Failure> {
+    let folder = if Path::new(lib_root).is_dir() { lib_root.into() } else { std::env::temp_dir() };
+    let path = folder.join(format!(".command-{}", host::random_word()?));
+    let log = fs_err::OpenOptions::new().write(true).create_new(true).open(&path)?.into_file();
+    let result = (|| {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", command])
+            .current_dir("/")
+            .env_remove("PULPCOV_ROLE")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().during("write", path.display())?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .during("run", "/bin/sh")?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().during("wait for", command)? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Failure::new(format!("`{command}` did not end within {} s", PATIENCE.as_secs())));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    })();
+    let words = host_fs::read_limited(&path, MAX_WORDS).unwrap_or_default();
+    let _ = fs_err::remove_file(&path);
+    let status = result?;
+    if status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&words).into_owned();
+    let last = words.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no message");
+    Err(Failure::new(format!("`{command}` failed ({status}): {last}")))
+}

@@ -1,0 +1,53 @@
+//! Which generation of data this host records, and under which label.
+
+use std::path::Path;
+
+use pulpcov_protocol::op::{DEFAULT_LABEL, is_label};
+use serde::{Deserialize, Serialize};
+
+use crate::data_dir::LEDGER;
+use crate::failure::Failure;
+use crate::{host_fs, ledger};
+
+/// Largest session file: a number and a label.
+const MAX_SESSION: u64 = 4096;
+
+const FILE: &str = "session";
+
+/// What every process on the host records into from its start, or from its next flush.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Session {
+    pub(crate) generation: u64,
+    pub(crate) label: String,
+}
+
+/// The present session; `None` where none was ever begun, or nobody can read it.
+pub(crate) fn current(data_root: &Path) -> Option<Session> {
+    let bytes = host_fs::read_limited(&data_root.join(LEDGER).join(FILE), MAX_SESSION).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Begins the next generation. Processes take notice when they are asked to flush.
+pub(crate) fn begin(data_root: &Path, label: &str) -> Result<Session, Failure> {
+    check_label(label)?;
+    ledger::check_folder(data_root)?;
+    let generation = current(data_root).map_or(0, |session| session.generation) + 1;
+    let session = Session { generation, label: label.to_owned() };
+    let text = serde_json::to_vec(&session)
+        .map_err(|error| Failure::new(format!("cannot write the session: {error}")))?;
+    host_fs::write_whole(&data_root.join(LEDGER).join(FILE), &text, 0o644)?;
+    Ok(session)
+}
+
+/// The label that goes on where nobody names another.
+pub(crate) fn label(data_root: &Path) -> String {
+    current(data_root).map_or_else(|| DEFAULT_LABEL.to_owned(), |session| session.label)
+}
+
+pub(crate) fn check_label(label: &str) -> Result<(), Failure> {
+    if is_label(label) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{label:?} is no label"))
+        .hint("use at most 64 letters, digits and _ - . : +, beginning with a letter or digit"))
+}

@@ -1,0 +1,105 @@
+//! `pulpcov fleet doctor`
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use anyhow::Result;
+use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Doctor, Op};
+use pulpcov_protocol::outcome::{Detail, DoctorDetail, Grade};
+use serde_json::json;
+
+use super::reach::{Reach, exit_of};
+use crate::cli::FleetArgs;
+use crate::exit::{Exit, usage};
+use crate::fleet::{Done, printable};
+use crate::profiles;
+use crate::progress::Mode;
+use crate::recap::Recap;
+use crate::remote_agent::AgentError;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    /// Profile of hosts whose inventory sets no `pulpcov_profile`: a built-in name or a YAML file
+    #[arg(long, value_name = "NAME", default_value = profiles::DEFAULT)]
+    profile: String,
+    /// Show what is in order, too
+    #[arg(short, long)]
+    verbose: bool,
+    /// Write one JSON object to stdout instead
+    #[arg(long, conflicts_with = "jsonl")]
+    json: bool,
+}
+
+pub(crate) async fn run(args: Args) -> Result<Exit> {
+    let reach = Reach::new(&args.fleet)?;
+    let mode = reach.mode;
+    let profiles = Arc::new(reach.profiles(&args.profile).map_err(usage)?);
+    let recap = reach
+        .run("doctor", move |access, host, reporter| {
+            let profile = profiles.get(&host.name).cloned();
+            async move {
+                let op = Op::Doctor(Box::new(Doctor {
+                    lib_root: host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned()),
+                    data_root: host.pulpcov.data_root.clone(),
+                    profile,
+                    interpreters: host.pulpcov.interpreters.clone(),
+                }));
+                let mut agent = access.open(&host).await?;
+                let outcome = agent.call(&op, &reporter).await?;
+                agent.close().await;
+                let Detail::Doctor(data) = outcome.pulpcov else {
+                    return Err(AgentError::Unexpected("doctor without its findings".to_owned()));
+                };
+                Ok(Done { changed: false, msg: outcome.msg, warnings: outcome.warnings, data })
+            }
+        })
+        .await?;
+    let mut out = std::io::stdout().lock();
+    // The exit code says how the hosts are, also to a reader that has left.
+    let _ = if args.json {
+        writeln!(out, "{}", to_json(&recap))
+    } else if mode == Mode::JsonLines {
+        Ok(())
+    } else {
+        write_findings(&recap, args.verbose, &mut out)
+    };
+    let obstacles = recap.0.values().filter_map(|status| status.data.as_ref()).any(has_obstacle);
+    Ok(if obstacles { Exit::HostsFailed } else { exit_of(&recap) })
+}
+
+fn has_obstacle(detail: &DoctorDetail) -> bool {
+    detail.findings.iter().any(|finding| finding.grade == Grade::Bad)
+}
+
+fn to_json(recap: &Recap<DoctorDetail>) -> serde_json::Value {
+    let hosts: BTreeMap<&String, serde_json::Value> = recap
+        .0
+        .iter()
+        .map(|(host, status)| {
+            let findings = status.data.as_ref().map(|detail| &detail.findings);
+            (host, json!({"result": status.verdict, "msg": status.msg, "findings": findings}))
+        })
+        .collect();
+    json!({"hosts": hosts})
+}
+
+fn write_findings(recap: &Recap<DoctorDetail>, verbose: bool, out: &mut dyn Write) -> std::io::Result<()> {
+    for (host, status) in &recap.0 {
+        let Some(detail) = &status.data else { continue };
+        for finding in detail.findings.iter().filter(|finding| verbose || finding.grade != Grade::Ok) {
+            let grade = match finding.grade {
+                Grade::Bad => "obstacle",
+                Grade::Warning => "warning ",
+                Grade::Ok => "ok      ",
+            };
+            writeln!(out, "{host}: {grade}  {}: {}", printable(&finding.subject), printable(&finding.msg))?;
+            if let Some(hint) = &finding.hint {
+                writeln!(out, "{host}:           hint: {}", printable(hint))?;
+            }
+        }
+    }
+    Ok(())
+}

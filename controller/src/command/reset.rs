@@ -1,0 +1,33 @@
+//! `pulpcov fleet reset`
+
+use anyhow::Result;
+use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, Reset};
+
+use super::reach::{Reach, ask_once, exit_of};
+use crate::cli::{FleetArgs, label, seconds};
+use crate::exit::Exit;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    /// Name of what follows; the present one otherwise
+    #[arg(long, value_name = "LABEL", value_parser = label)]
+    label: Option<String>,
+    /// Seconds to wait for live processes to begin anew
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    flush_timeout: f64,
+}
+
+pub(crate) async fn run(args: Args) -> Result<Exit> {
+    let reach = Reach::new(&args.fleet)?;
+    let (label, timeout) = (args.label, args.flush_timeout);
+    let recap = reach
+        .run("reset", move |access, host, reporter| {
+            let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
+            let op = Op::Reset(Reset { lib_root, label: label.clone(), timeout });
+            async move { ask_once(&access, &host, &reporter, &op).await }
+        })
+        .await?;
+    Ok(exit_of(&recap))
+}

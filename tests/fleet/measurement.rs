@@ -1,0 +1,175 @@
+//! Proof of measurement: what keeps a process from being recorded is found, mended or named.
+
+use pulpcov_tests::lab::Lab;
+use pulpcov_tests::python;
+use serde_json::Value;
+
+fn wheels() -> String {
+    python::wheelhouse().to_string_lossy().into_owned()
+}
+
+/// A service of one process in a sandbox: its unit's name says which.
+fn put_into_sandbox(lab: &Lab, name: &str, lines: &str) {
+    lab.shell(
+        1,
+        &format!(
+            "mkdir -p /opt/box /var/lib/other-srv; \
+             printf '#!/usr/bin/python3\\nimport sys, time\\nsys.path.insert(0, \"/opt/shop\")\\nimport shop.catalogue\\ntime.sleep(100000)\\n' > /opt/box/shop-worker; \
+             chmod 755 /opt/box/shop-worker; \
+             printf '[Service]\\nExecStart=/opt/box/shop-worker\\n{lines}\\n' > /etc/systemd/system/box-{name}.service; \
+             systemctl daemon-reload"
+        ),
+    );
+}
+
+fn doctor(lab: &Lab, code: i32) -> Vec<Value> {
+    let report: Value = serde_json::from_str(&lab.fleet(code, "doctor", &["--json"])).expect("JSON");
+    report["hosts"]["h1"]["findings"].as_array().expect("findings").clone()
+}
+
+fn says(findings: &[Value], grade: &str, words: &[&str]) -> bool {
+    findings.iter().any(|finding| {
+        let text = finding.to_string();
+        finding["grade"] == grade && words.iter().all(|word| text.contains(word))
+    })
+}
+
+#[test]
+fn sandboxed_units_are_found_let_out_and_shut_in_again() {
+    let lab = Lab::start(1);
+    lab.inventory("    pulpcov_units: ['box-*.service']\n");
+    for (name, lines) in [
+        ("strict", "ProtectSystem=strict"),
+        ("readonly", "ReadOnlyPaths=/srv"),
+        ("tmpfs", "TemporaryFileSystem=/srv"),
+        ("private", "BindPaths=/var/lib/other-srv:/srv"),
+        ("dynamic", "DynamicUser=yes"),
+        (
+            "tight",
+            "ProtectSystem=strict\\nPrivateTmp=yes\\nPrivateDevices=yes\\nProtectHome=yes\\nProtectProc=invisible\\nProcSubset=pid\\nNoNewPrivileges=yes\\nUser=shop",
+        ),
+        ("open", "PrivateTmp=yes\\nUser=shop"),
+    ] {
+        put_into_sandbox(&lab, name, lines);
+    }
+    lab.shell(1, "systemctl start 'box-*' --all; systemctl start box-strict box-readonly box-tmpfs box-private box-dynamic box-tight box-open");
+    let before = lab.file_tree(1);
+    let found = doctor(&lab, 0);
+    for (name, why) in [
+        ("strict", "ProtectSystem=strict"),
+        ("readonly", "ReadOnlyPaths=/srv"),
+        ("tmpfs", "TemporaryFileSystem=/srv"),
+        ("private", "BindPaths"),
+        ("dynamic", "ProtectSystem=strict"),
+        ("tight", "ProtectSystem=strict"),
+    ] {
+        assert!(
+            says(&found, "warning", &[&format!("box-{name}.service"), why, "drop-in"]),
+            "{name}: {found:?}"
+        );
+    }
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("7 processes recorded"), "{said}");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert!(code == Some(0) && said.contains("already installed"), "{said}");
+    lab.fleet(0, "collect", &["-o", "run"]);
+    let report: Value =
+        serde_json::from_str(&lab.pulpcov_ends(0, &["report", "run", "--json", "-"])).expect("JSON");
+    let units: std::collections::BTreeSet<&str> = report["hosts"]["h1"]["processes"]
+        .as_array()
+        .expect("processes")
+        .iter()
+        .filter(|process| process["data"].is_string())
+        .filter_map(|process| process["unit"].as_str())
+        .collect();
+    assert_eq!(units.len(), 7, "{units:?}");
+    lab.fleet(0, "uninstall", &["--restart", "--erase-data"]);
+    assert_eq!(lab.changes(1, &before, &["systemd-private-", "./var/lib/private"]), Vec::<String>::new());
+}
+
+#[test]
+fn a_process_that_cannot_be_recorded_fails_the_install_by_name_and_reason() {
+    let lab = Lab::start(1);
+    lab.inventory("    pulpcov_units: ['box-*.service']\n");
+    put_into_sandbox(&lab, "shut", "InaccessiblePaths=/srv");
+    lab.shell(1, "systemctl start box-shut");
+    let found = doctor(&lab, 4);
+    assert!(says(&found, "bad", &["box-shut.service", "InaccessiblePaths=/srv"]), "{found:?}");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("box-shut.service cannot be recorded: InaccessiblePaths=/srv"), "{said}");
+    lab.shell(1, "test ! -e /usr/local/lib/pulpcov/receipt.json; systemctl stop box-shut; rm /etc/systemd/system/box-shut.service");
+
+    // A Python that reads no .pth, and one that no rule fits.
+    put_into_sandbox(&lab, "deaf", "ExecStart=");
+    lab.shell(1, "sed -i 's|^ExecStart=$|ExecStart=/usr/bin/python3 -S /opt/box/shop-worker|; /box.shop-worker$/!b' /etc/systemd/system/box-deaf.service; sed -i '0,/ExecStart=.opt.box/{/ExecStart=.opt.box/d}' /etc/systemd/system/box-deaf.service; systemctl daemon-reload; systemctl start box-deaf");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(
+        said.contains("(shop-worker) of box-deaf.service") && said.contains("-S, which reads no .pth"),
+        "{said}"
+    );
+    lab.shell(1, "systemctl stop box-deaf; rm /etc/systemd/system/box-deaf.service");
+    put_into_sandbox(&lab, "strange", "User=shop");
+    lab.shell(1, "cp /opt/box/shop-worker /opt/box/unheard-of; sed -i s/shop-worker/unheard-of/ /etc/systemd/system/box-strange.service; systemctl daemon-reload; systemctl start box-strange");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(
+        said.contains("(unheard-of) of box-strange.service")
+            && said.contains("no process rule of the profile fits it"),
+        "{said}"
+    );
+    // A unit that does not come up is told with its own last words.
+    lab.shell(1, "printf '#!/usr/bin/python3\\nraise SystemExit(\"no flour today\")\\n' > /opt/box/unheard-of; systemctl restart box-strange || true");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert!(code == Some(4) && said.contains("no flour today"), "{said}");
+}
+
+#[test]
+fn a_doctor_tells_what_else_is_in_the_way() {
+    let lab = Lab::start(1);
+    lab.inventory("");
+    let well = doctor(&lab, 0);
+    assert!(well.iter().all(|finding| finding["grade"] != "bad"), "{well:?}");
+    assert!(says(&well, "ok", &["shop-web.service", "/usr/bin/python3"]), "{well:?}");
+    assert!(says(&well, "ok", &["fs.protected_regular"]), "{well:?}");
+    // The original's hook, a directory of the wrong mode, and a full disk.
+    lab.shell(1, "mkdir /srv/pulp_coverage; chmod 750 /srv/pulp_coverage; rm -f /etc/python3.11/sitecustomize.py /usr/lib/python3.11/sitecustomize.py; printf 'import coverage\\n' > /usr/lib/python3.11/sitecustomize.py");
+    let found = doctor(&lab, 4);
+    assert!(says(&found, "bad", &["sitecustomize.py", "coverage_hook"]), "{found:?}");
+    assert!(says(&found, "warning", &["/srv/pulp_coverage", "mode 750"]), "{found:?}");
+    lab.fill_disk(1, 8 * 1024);
+    let found = doctor(&lab, 4);
+    assert!(says(&found, "bad", &["/srv/pulp_coverage", "MiB free"]), "{found:?}");
+    // In words for a person, on stdout; the worst first.
+    let text = lab.fleet(4, "doctor", &[]);
+    assert!(text.lines().next().is_some_and(|line| line.starts_with("h1: obstacle")), "{text}");
+}
+
+/// Without systemd, the person's own commands stop and start the service.
+#[test]
+fn a_host_without_systemd_is_started_and_stopped_by_commands() {
+    let lab = Lab::start(1);
+    let stop = "pkill -f [s]hop-worker; sleep 0.5; true";
+    let start = "runuser -u shop -- env STATE_DIRECTORY=/var/lib/shop setsid /opt/shop/shop-worker >/dev/null 2>&1 </dev/null &";
+    lab.inventory(&format!(
+        "    pulpcov_interpreters: [/usr/bin/python3]\n    pulpcov_stop_command: '{stop}'\n    pulpcov_start_command: '{start}'\n"
+    ));
+    lab.shell(1, "systemctl stop shop-web shop-worker; mv /run/systemd/system /run/systemd/away");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 process recorded"), "{said}");
+    let first = lab.shell(1, "pgrep -f [s]hop-worker");
+    let text = lab.fleet(0, "status", &[]);
+    assert!(text.contains("worker") && text.contains("recording"), "{text}");
+    let (code, said) =
+        lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart", "--start-command", "false"]);
+    assert!(code == Some(0) && said.contains("already installed"), "{said}");
+    assert_eq!(lab.shell(1, "pgrep -f [s]hop-worker"), first, "nothing was restarted");
+    lab.fleet(0, "collect", &["-o", "run"]);
+    lab.pulpcov_ends(0, &["report", "run", "--require-complete"]);
+    let (code, said) = lab
+        .fleet_says("uninstall", &["--restart", "--erase-data", "--start-command", "echo no bread; false"]);
+    assert!(code == Some(4) && said.contains("no bread"), "{said}");
+}

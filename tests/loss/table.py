@@ -1,0 +1,364 @@
+#!/usr/bin/env python3
+"""The loss table: what is recorded of a service, and what is not, for each way to end; and who answers a
+flush, in each way to be busy.
+
+    table.py AGENT [--rows WORD] [--markdown FILE]
+
+Every function of the service says itself that it ran (one write to a file), so the truth does not
+depend on any recorder. The same runs are recorded by pulpcov's hook, which AGENT installs into a
+throw-away environment, and by coverage.py 7.17.3 with `patch = subprocess, fork, _exit` and
+`sigterm = true`. Exit code 1 where pulpcov lost what it may not.
+"""
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+FUNCTIONS = 12000
+INTERVAL = 2.0          # seconds between two flushes of pulpcov's recorder
+LEEWAY = 1.5            # a flush on a busy machine is late, and takes its time
+PACKAGES = ["coverage==7.17.3", "gunicorn==23.0.0", "gevent==25.9.1", "eventlet==0.40.3", "setuptools"]
+LINES = 4               # lines of each generated function, from its `def` to the next
+
+
+def generated():
+    """Module of functions whose two body lines are at known places."""
+    text = ["import truth\n", "\n"]
+    for n in range(FUNCTIONS):
+        text += ["def f%d():\n" % n, "    truth.say('f%d')\n" % n, "    return %d\n" % n, "\n"]
+    return "".join(text)
+
+
+def body(name):
+    first = 3 + LINES * int(name[1:])
+    return {first + 1, first + 2}
+
+
+class Run:
+    """One scenario under one recorder."""
+
+    def __init__(self, bench, env):
+        self.bench = bench
+        self.work = tempfile.mkdtemp(dir=bench.work)
+        self.truth = os.path.join(self.work, "truth")
+        open(self.truth, "w").close()
+        self.env = dict(os.environ, LOSS_TRUTH=self.truth, **env)
+        self.ended = None       # when the processes were killed
+        self.port = None
+
+    def start(self, *words, prefix=()):
+        log = open(os.path.join(self.work, "log"), "wb")
+        words = list(prefix) + [self.bench.python] + list(words)
+        return subprocess.Popen(words, env=self.env, cwd=self.bench.app, stdout=log, stderr=log,
+                                start_new_session=True)
+
+    def server(self, scenario, prefix=()):
+        return self.start(os.path.join(self.bench.app, "loss-server"), scenario, prefix=prefix)
+
+    def gunicorn(self, *words):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            self.port = s.getsockname()[1]
+        self.pidfile = os.path.join(self.work, "pid")
+        process = self.start(os.path.join(self.bench.venv, "bin", "gunicorn"), "--bind", "127.0.0.1:%d" % self.port,
+                             "--workers", "2", "--pid", self.pidfile, *words, "lossweb:app")
+        for _ in range(200):
+            try:
+                self.get(0)
+                return process
+            except OSError:
+                time.sleep(0.1)
+        raise SystemExit("gunicorn does not answer: " + self.words())
+
+    def get(self, n):
+        urllib.request.urlopen("http://127.0.0.1:%d/%d" % (self.port, n), timeout=10).read()
+
+    def words(self):
+        with open(os.path.join(self.work, "log")) as f:
+            return f.read()[-2000:]
+
+    def wait_for(self, count):
+        """Until so many functions ran."""
+        for _ in range(600):
+            with open(self.truth) as f:
+                if sum(1 for _ in f) >= count:
+                    return
+            time.sleep(0.05)
+        raise SystemExit("the service does nothing: " + self.words())
+
+    def ran(self):
+        with open(self.truth) as f:
+            return dict((line.split()[0], float(line.split()[1])) for line in f)
+
+
+def end(process, number, timeout=30):
+    process.send_signal(number)
+    process.wait(timeout)
+
+
+# The rows: each drives one service from its start to its end.
+
+def sigterm_default(run):
+    process = run.server("pace")
+    run.wait_for(150)
+    end(process, signal.SIGTERM)
+
+
+def sigint(run):
+    process = run.server("pace")
+    run.wait_for(150)
+    end(process, signal.SIGINT)
+
+
+def sigkill(run):
+    process = run.server("pace")
+    run.wait_for(450)
+    run.ended = time.time()
+    end(process, signal.SIGKILL)
+
+
+def power_off(run):
+    """Every process of a PID namespace at once, its PID 1 first: nobody is told."""
+    process = run.server("pace", prefix=["unshare", "--fork", "--pid", "--kill-child", "--mount-proc"])
+    run.wait_for(450)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True).stdout.split()
+    run.ended = time.time()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    process.wait(30)
+
+
+def gunicorn_ended_by(number):
+    def row(run):
+        process = run.gunicorn()
+        for n in range(1, 60):
+            run.get(n)
+        end(process, number)
+    return row
+
+
+def recycling(run):
+    process = run.gunicorn("--max-requests", "5")
+    for n in range(1, 60):
+        for _ in range(20):
+            try:
+                run.get(n)
+                break
+            except OSError:
+                time.sleep(0.05)
+    end(process, signal.SIGTERM)
+
+
+def usr2(run):
+    process = run.gunicorn()
+    for n in range(1, 30):
+        run.get(n)
+    process.send_signal(signal.SIGUSR2)
+    for _ in range(100):
+        if os.path.exists(run.pidfile + ".2"):
+            break
+        time.sleep(0.1)
+    with open(run.pidfile + ".2") as f:
+        new = int(f.read())
+    time.sleep(2)
+    end(process, signal.SIGTERM)
+    for n in range(30, 60):
+        run.get(n)
+    os.kill(new, signal.SIGTERM)
+    for _ in range(200):
+        if not os.path.exists("/proc/%d" % new):
+            return
+        time.sleep(0.05)
+
+
+def to_its_end(scenario):
+    def row(run):
+        process = run.server(scenario)
+        if process.wait(120) != 0:
+            raise SystemExit(scenario + " failed: " + run.words())
+    return row
+
+
+ROWS = [
+    # name, driver, may lose the last interval, flush interval
+    ("SIGTERM, no handler of its own", sigterm_default, False, INTERVAL),
+    ("SIGTERM, gunicorn with two workers", gunicorn_ended_by(signal.SIGTERM), False, INTERVAL),
+    ("SIGINT", sigint, False, INTERVAL),
+    ("SIGINT, gunicorn", gunicorn_ended_by(signal.SIGINT), False, INTERVAL),
+    ("SIGKILL", sigkill, True, INTERVAL),
+    ("host powered off", power_off, True, INTERVAL),
+    ("worker recycling (`--max-requests 5`)", recycling, False, INTERVAL),
+    ("task children (`os._exit`)", to_its_end("fork"), False, INTERVAL),
+    ("cancelled tasks (SIGUSR1, `sys.exit`)", to_its_end("cancelled"), False, INTERVAL),
+    ("gunicorn re-exec (USR2), old one ended", usr2, False, INTERVAL),
+    ("`exec*`, also a failing one", to_its_end("exec"), False, INTERVAL),
+    ("spawn and forkserver children", to_its_end("spawn"), False, INTERVAL),
+    ("threads that live through flushes", to_its_end("threads"), False, INTERVAL),
+    ("forks while flushes come every 50 ms", to_its_end("forks_under_flush"), False, 0.05),
+    ("12,000 functions in 8 threads, flushes every 50 ms", to_its_end("stress"), False, 0.05),
+]
+
+
+# What a process is doing when it is asked to flush, and whether it can answer.
+STATES = [
+    ("asleep", "sleeping", 1, True),
+    ("in an idle asyncio loop", "idle_loop", 1, True),
+    ("in a C call that releases the GIL", "busy_c", 1, True),
+    ("in a C call that keeps the GIL", "busy_gil", 1, False),
+    ("gevent, patched before a fork", "gevent", 2, True),
+    ("eventlet, patched before a fork", "eventlet", 2, True),
+]
+ANSWER_WITHIN = 2.0
+
+
+class Bench:
+    def __init__(self, agent):
+        self.agent = agent
+        self.work = tempfile.mkdtemp(prefix="pulpcov-loss.")
+        self.venv = os.path.join(self.work, "venv")
+        self.python = os.path.join(self.venv, "bin", "python")
+        self.app = os.path.join(self.work, "app")
+        self.lib, self.data = os.path.join(self.work, "lib"), os.path.join(self.work, "data")
+        shutil.copytree(os.path.join(HERE, "app"), self.app)
+        with open(os.path.join(self.app, "losswork.py"), "w") as f:
+            f.write(generated())
+        subprocess.run([sys.executable, "-m", "venv", self.venv], check=True)
+        pip = [self.python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        subprocess.run(pip + PACKAGES, check=True)
+
+    def ask(self, verb, **words):
+        words = dict(words, lib_root=self.lib)
+        output = subprocess.run([self.agent, verb, "--json", "--args", "-"], input=json.dumps(words),
+                                capture_output=True, text=True).stdout
+        answer = json.loads(output)
+        if answer["failed"]:
+            raise SystemExit("%s: %s" % (verb, answer["msg"]))
+        return answer["pulpcov"]
+
+    def install(self, interval):
+        self.ask("install", data_root=self.data, interpreters=[self.python], profile={
+            "name": "loss", "packages": ["losswork"], "interval": interval, "processes": [
+                {"role": "server", "program": ["loss-server"], "children": "child"},
+                {"role": "web", "program": ["gunicorn"], "argument": "lossweb"},
+            ]})
+
+    def uninstall(self):
+        self.ask("uninstall", erase_data=True)
+
+    def with_pulpcov(self, row, interval):
+        self.install(interval)
+        run = Run(self, {})
+        row(run)
+        lines = self.lines(self.data)
+        self.uninstall()
+        return run, lines
+
+    def answers(self, scenario, processes):
+        """Seconds until all processes have answered a flush, how many did, and whether their data is there."""
+        self.install(60)
+        run = Run(self, {})
+        process = run.server(scenario)
+        try:
+            run.wait_for(10 * processes)
+            time.sleep(0.3)
+            begin = time.time()
+            flush = self.ask("flush", timeout=ANSWER_WITHIN)
+            took = time.time() - begin
+            lost_now, _ = lost(run, self.lines(self.data))
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.uninstall()
+        return took, flush, lost_now
+
+    def with_coverage(self, row):
+        data = tempfile.mkdtemp(dir=self.work)
+        rc = os.path.join(data, "rc")
+        with open(rc, "w") as f:
+            f.write("[run]\nparallel = true\nsource_pkgs = losswork\ndata_file = %s/.coverage\n"
+                    "patch = subprocess, fork, _exit\nsigterm = true\n" % data)
+        run = Run(self, {"COVERAGE_PROCESS_START": rc})
+        row(run)
+        return run, self.lines(data)
+
+    def lines(self, folder):
+        """Lines of the measured module in all data files of a folder, as coverage.py reads them."""
+        names = [os.path.join(folder, name) for name in os.listdir(folder)
+                 if name.startswith(("data.", ".coverage."))]
+        script = ("import json, sys\nfrom coverage import CoverageData\nlines = set()\n"
+                  "for name in json.load(sys.stdin):\n    d = CoverageData(name); d.read()\n"
+                  "    for f in d.measured_files():\n"
+                  "        lines.update(d.lines(f) if f.endswith('losswork.py') else ())\n"
+                  "print(json.dumps(sorted(lines)))\n")
+        output = subprocess.run([self.python, "-c", script], input=json.dumps(names), text=True,
+                                capture_output=True, check=True).stdout
+        return set(json.loads(output))
+
+
+def lost(run, lines):
+    """Functions that ran and are not recorded, and how long before the end the first of them ran."""
+    missing = dict((name, when) for name, when in run.ran().items() if not body(name) <= lines)
+    age = run.ended - min(missing.values()) if missing and run.ended else None
+    return len(missing), age
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("agent", help="pulpcov-agent")
+    parser.add_argument("--rows", default="", help="only rows whose name has this word")
+    parser.add_argument("--markdown", help="write the table to this file, too")
+    args = parser.parse_args()
+    bench = Bench(os.path.abspath(args.agent))
+    states = ["| a process that is | answers a flush |", "|---|---|"]
+    table = ["| what happened | functions that ran | pulpcov lost | coverage.py lost |", "|---|---|---|---|"]
+    bad = []
+    try:
+        for name, row, may_lose, interval in ROWS:
+            if args.rows not in name:
+                continue
+            theirs, their_lines = bench.with_coverage(row)
+            ours, our_lines = bench.with_pulpcov(row, interval)
+            count, age = lost(ours, our_lines)
+            their_count, _ = lost(theirs, their_lines)
+            total, their_total = len(ours.ran()), len(theirs.ran())
+            cell = "0" if not count else "%d" % count
+            if count and age is not None:
+                cell += " (ran in the last %.1f s; interval %g s)" % (age, interval)
+            if count and not (may_lose and age is not None and age <= interval + LEEWAY):
+                bad.append("%s: %d of %d lost" % (name, count, total))
+            theirs_cell = "%d of %d" % (their_count, their_total) if their_count else "0"
+            table.append("| %s | %d | %s | %s |" % (name, total, cell, theirs_cell))
+            print(table[-1], flush=True)
+        for name, scenario, processes, can_answer in STATES:
+            if args.rows not in name:
+                continue
+            took, flush, lost_now = bench.answers(scenario, processes)
+            acked, silent = len(flush["acked"]), len(flush["silent"])
+            if can_answer:
+                states.append("| %s | in %.1f s |" % (name, took))
+                if acked < processes or silent or lost_now or flush.get("bad"):
+                    bad.append("%s: %d answered, %d silent, %d lost" % (name, acked, silent, lost_now))
+            else:
+                states.append("| %s | not within %g s; it is named as silent |" % (name, ANSWER_WITHIN))
+                if silent != processes:
+                    bad.append("%s: %d silent" % (name, silent))
+            print(states[-1], flush=True)
+    finally:
+        shutil.rmtree(bench.work, ignore_errors=True)
+    if args.markdown:
+        with open(args.markdown, "w") as f:
+            f.write("\n".join(table + [""] + states) + "\n")
+    if bad:
+        raise SystemExit("lost: " + "; ".join(bad))
+
+
+if __name__ == "__main__":
+    main()
