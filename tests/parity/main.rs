@@ -54,6 +54,7 @@ fn assert_equal(work: &Path) {
     pulpcov(work, &["combine", "-o", "ours.data", "."]);
     coverage(work, &["combine", "--keep", "-q"]);
     coverage(work, &["json", "-q", "-o", "reference.json"]);
+    assert_equal_xml_and_lcov(work);
     let (ours, reference) = (json(work.join("ours.json")), json(work.join("reference.json")));
     let (our_files, their_files) =
         (ours["files"].as_object().expect("files"), reference["files"].as_object().expect("files"));
@@ -69,6 +70,29 @@ fn assert_equal(work: &Path) {
     // And `pulpcov report` of what coverage.py combined is the same again.
     pulpcov(work, &["report", "--python", &python, "--json", "again.json", ".coverage"]);
     assert_eq!(json(work.join("again.json"))["files"], reference["files"]);
+}
+
+/// `coverage xml` and `coverage lcov` of the same data: every element, attribute and record.
+fn assert_equal_xml_and_lcov(work: &Path) {
+    let python = python::reference().to_string_lossy().into_owned();
+    pulpcov(work, &["report", "--python", &python, "--xml", "ours.xml", "--lcov", "ours.lcov", ".coverage"]);
+    coverage(work, &["xml", "-q", "-o", "reference.xml"]);
+    coverage(work, &["lcov", "-q", "-o", "reference.lcov"]);
+    let text = |name: &str| fs::read_to_string(work.join(name)).expect("a report");
+    for (ours, theirs) in text("ours.lcov").lines().zip(text("reference.lcov").lines()) {
+        assert_eq!(ours, theirs);
+    }
+    assert_eq!(text("ours.lcov").len(), text("reference.lcov").len());
+    // Who wrote it and when differs, and nothing else: not even the order.
+    let script = "import sys\nfrom xml.etree import ElementTree\n\
+        def rows(e, depth=0):\n    e.attrib.pop('timestamp', None)\n\
+        \x20   yield depth, e.tag, sorted(e.attrib.items()), (e.text or '').strip()\n\
+        \x20   for c in e:\n        yield from rows(c, depth + 1)\n\
+        a, b = [list(rows(ElementTree.parse(p).getroot())) for p in sys.argv[1:]]\n\
+        for x, y in zip(a, b):\n    assert x == y, (x, y)\nassert len(a) == len(b), (len(a), len(b))\n";
+    run(Command::new(python::reference())
+        .args(["-c", script, "ours.xml", "reference.xml"])
+        .current_dir(work));
 }
 
 /// Every kind of statement that has ever made line and branch numbers differ.

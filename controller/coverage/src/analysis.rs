@@ -58,6 +58,8 @@ pub struct SourceAnalysis {
     /// Arcs of `with` statements to what they stand for; to nothing where they stand for nothing.
     pub with_fixers: BTreeMap<Arc, Option<Arc>>,
     pub regions: Vec<Region>,
+    /// coverage.py's words for a branch that was taken.
+    pub descriptions: BTreeMap<Arc, String>,
 }
 
 /// Kind, name, first line, ranges.
@@ -86,6 +88,9 @@ struct Raw {
     with_fixers: Vec<(Arc, Option<Arc>)>,
     #[serde(default)]
     regions: Vec<RawRegion>,
+    /// From, to, the words for one not taken, and for one taken: older coverage.py has no such.
+    #[serde(default)]
+    descriptions: Vec<(i32, i32, Option<String>, Option<String>)>,
 }
 
 /// Most lines that a source may have; regions are spread out line by line.
@@ -116,6 +121,11 @@ impl SourceAnalysis {
                 .regions
                 .into_iter()
                 .map(|(kind, name, start, ranges)| Region { kind, name, start, ranges })
+                .collect(),
+            descriptions: raw
+                .descriptions
+                .into_iter()
+                .filter_map(|(from, to, _, taken)| Some(((from, to), taken?)))
                 .collect(),
         })
     }

@@ -15,14 +15,21 @@ pub struct Analysed {
     pub excluded: BTreeSet<i32>,
     pub executed_branches: Vec<Arc>,
     pub missing_branches: Vec<Arc>,
+    /// Line with several ways out to how many there are, and how many were taken.
+    pub branch_stats: BTreeMap<i32, (i64, i64)>,
     pub numbers: Numbers,
 }
 
 /// A function or class of a file, or what is outside of all (an empty name).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegionReport {
+    /// Unique in its file.
     pub name: String,
+    /// As the source has it.
+    pub plain_name: String,
     pub start: i32,
+    /// First and last line; nothing where it has none.
+    pub extent: Option<(i32, i32)>,
     pub analysed: Analysed,
 }
 
@@ -36,6 +43,8 @@ pub struct FileReport {
     pub hosts: BTreeMap<String, BTreeSet<i32>>,
     /// The same by label.
     pub labels: BTreeMap<String, BTreeSet<i32>>,
+    /// coverage.py's words for branches.
+    pub descriptions: BTreeMap<Arc, String>,
 }
 
 /// A whole report: files sorted by name.
@@ -175,7 +184,18 @@ fn analyse(part: Part<'_>) -> Analysed {
         .copied()
         .filter(|arc| part.possible.contains(arc) && is_branch(arc.0))
         .collect();
-    let branches: i64 = part.exit_counts.values().filter(|&&count| count > 1).sum();
+    let mut branch_stats: BTreeMap<i32, (i64, i64)> = part
+        .exit_counts
+        .iter()
+        .filter(|&(_, &count)| count > 1)
+        .map(|(&line, &count)| (line, (count, count)))
+        .collect();
+    for (from, _) in &missing_branches {
+        if let Some((_, taken)) = branch_stats.get_mut(from) {
+            *taken -= 1;
+        }
+    }
+    let branches: i64 = branch_stats.values().map(|&(total, _)| total).sum();
     let numbers = Numbers {
         files: 1,
         statements: part.statements.len() as u64,
@@ -191,6 +211,7 @@ fn analyse(part: Part<'_>) -> Analysed {
         excluded: part.excluded,
         executed_branches,
         missing_branches,
+        branch_stats,
         numbers,
     }
 }
@@ -227,6 +248,7 @@ pub fn report_file(
         classes: regions(&whole, RegionKind::Class),
         hosts: executed_in(hosts),
         labels: executed_in(labels),
+        descriptions: source.descriptions.clone(),
     }
 }
 
@@ -279,7 +301,9 @@ fn regions(whole: &Whole<'_>, kind: RegionKind) -> Vec<RegionReport> {
                 executed_arcs,
                 exit_counts,
             });
-            RegionReport { name, start, analysed }
+            let extent = lines.first().zip(lines.last());
+            let extent = extent.map(|(&first, &last)| (first.min(start), last.max(start)));
+            RegionReport { plain_name: name.clone(), name, start, extent, analysed }
         })
         .collect();
     let outside = reports.pop();

@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use pulpcov_coverage::fleet::LabelFilter;
 use pulpcov_coverage::numbers::display_percent;
 use pulpcov_coverage::render::json::{About, render_json};
+use pulpcov_coverage::render::lcov::render_lcov;
 use pulpcov_coverage::render::text::render_text;
+use pulpcov_coverage::render::xml::{XmlAbout, render_xml};
 use pulpcov_coverage::report::Report;
 use pulpcov_protocol::text::error_chain;
 
@@ -38,6 +40,12 @@ pub(crate) struct Output {
     /// Write coverage.py's JSON report, with the hosts; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     json: Option<PathBuf>,
+    /// Write Cobertura XML; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    xml: Option<PathBuf>,
+    /// Write an LCOV tracefile; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    lcov: Option<PathBuf>,
     /// Write the text table; - is stdout, and the default where nothing else is written
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     text: Option<PathBuf>,
@@ -50,6 +58,13 @@ pub(crate) struct Output {
 }
 
 impl Output {
+    /// What is to be written where.
+    fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        [("--json", &self.json), ("--xml", &self.xml), ("--lcov", &self.lcov), ("--text", &self.text)]
+            .into_iter()
+            .filter_map(|(option, path)| Some((option, path.as_deref()?)))
+    }
+
     fn label_filter(&self) -> LabelFilter {
         let mut filter = LabelFilter::default();
         for word in &self.labels {
@@ -63,9 +78,10 @@ impl Output {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let is_stdout = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new("-"));
-    if is_stdout(&args.output.json) && is_stdout(&args.output.text) {
-        return Err(usage(anyhow::anyhow!("--json and --text cannot both go to stdout")));
+    let to_stdout = args.output.files().filter(|(_, path)| *path == Path::new("-"));
+    let to_stdout: Vec<&str> = to_stdout.map(|(option, _)| option).collect();
+    if to_stdout.len() > 1 {
+        return Err(usage(anyhow::anyhow!("{} cannot all go to stdout", to_stdout.join(" and "))));
     }
     for input in &args.inputs {
         std::fs::metadata(input).map_err(|error| usage(anyhow::anyhow!("{}: {error}", input.display())))?;
@@ -87,7 +103,7 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output) -> Result<Exit> {
     warn(&made.warnings);
     let headline = made.ledger.headline();
     let about = About { timestamp: jiff::Timestamp::now().to_string(), hosts: made.ledger.to_json() };
-    write(&made.report, Some(&headline), &about, output)?;
+    write(&made.report, Some(&headline), &about, None, output)?;
     let complete = !output.require_complete || made.ledger.is_complete();
     if !complete {
         say(&format!("error: not complete: {headline}"));
@@ -116,16 +132,31 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
         })?;
     warn(&warnings);
     let about = About { timestamp: jiff::Timestamp::now().to_string(), ..About::default() };
-    write(&report, None, &about, &args.output)?;
+    write(&report, None, &about, Some(cwd.to_string_lossy().into_owned()), &args.output)?;
     Ok(gate(&report, &args.output, true))
 }
 
-fn write(report: &Report, headline: Option<&str>, about: &About, output: &Output) -> Result<()> {
+/// `source` is the folder that names are relative to, where there is one.
+fn write(
+    report: &Report,
+    headline: Option<&str>,
+    about: &About,
+    source: Option<String>,
+    output: &Output,
+) -> Result<()> {
     if let Some(path) = &output.json {
         write_to(path, |out| render_json(report, about, out))?;
     }
     let stdout = PathBuf::from("-");
-    let text = output.text.as_ref().or(if output.json.is_none() { Some(&stdout) } else { None });
+    if let Some(path) = &output.xml {
+        let now = jiff::Timestamp::now().as_millisecond();
+        write_to(path, |out| render_xml(report, &XmlAbout { timestamp: now, source: source.clone() }, out))?;
+    }
+    if let Some(path) = &output.lcov {
+        write_to(path, |out| render_lcov(report, out))?;
+    }
+    let nothing_yet = output.files().next().is_none();
+    let text = output.text.as_ref().or(nothing_yet.then_some(&stdout));
     if let Some(path) = text {
         write_to(path, |out| {
             if let Some(headline) = headline {

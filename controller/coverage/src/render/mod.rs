@@ -1,4 +1,7 @@
 //! Reports as bytes. Nothing here opens a file, reads a clock or decides what is in a report.
 
 pub mod json;
+pub mod lcov;
+mod names;
 pub mod text;
+pub mod xml;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::names::printable;
 use crate::numbers::{Numbers, display_percent};
 use crate::report::Report;
 
@@ -93,14 +94,4 @@ fn write_row(cells: &[String], widths: &[usize], out: &mut dyn io::Write) -> io:
         )
         .collect();
     writeln!(out, "{}", padded.join("  ").trim_end())
-}
-
-/// A name that a terminal shows and does not act on.
-fn printable(name: &str) -> String {
-    // Marks that turn the direction of writing would show one name and mean another.
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-    };
-    name.chars().map(|c| if harmful(c) { '\u{FFFD}' } else { c }).collect()
 }
