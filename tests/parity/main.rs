@@ -95,6 +95,28 @@ fn assert_equal_xml_and_lcov(work: &Path) {
         .current_dir(work));
 }
 
+/// `coverage report` with each of its options: every row and field, but for our own way to line them up.
+fn assert_equal_text(work: &Path) {
+    let python = python::reference().to_string_lossy().into_owned();
+    for words in [
+        &["--show-missing"][..],
+        &["--sort=cover", "--precision=2"],
+        &["--sort=-miss", "--skip-covered", "--show-missing"],
+        &["--sort=stmts", "--skip-empty"],
+        &["--skip-covered", "--skip-empty", "--precision=1"],
+    ] {
+        let ours: Vec<&str> =
+            ["report", "--python", &python, ".coverage"].iter().chain(words).copied().collect();
+        let theirs: Vec<&str> = ["report"].iter().chain(words).copied().collect();
+        let fields = |text: String| -> Vec<Vec<String>> {
+            let rows =
+                text.lines().filter(|line| !line.starts_with("--")).map(str::to_owned).collect::<Vec<_>>();
+            rows.iter().map(|row| row.split_whitespace().map(str::to_owned).collect()).collect()
+        };
+        assert_eq!(fields(pulpcov(work, &ours)), fields(coverage(work, &theirs)), "{words:?}");
+    }
+}
+
 /// Every kind of statement that has ever made line and branch numbers differ.
 const TORTURE: &str = include_str!("torture.py");
 
@@ -107,6 +129,7 @@ fn torture_in_lines_and_branches() {
             branch,
         );
         assert_equal(work.path());
+        assert_equal_text(work.path());
     }
 }
 

@@ -8,7 +8,7 @@ use pulpcov_coverage::fleet::LabelFilter;
 use pulpcov_coverage::numbers::display_percent;
 use pulpcov_coverage::render::json::{About, render_json};
 use pulpcov_coverage::render::lcov::render_lcov;
-use pulpcov_coverage::render::text::render_text;
+use pulpcov_coverage::render::text::{SortBy, TextOptions, render_text};
 use pulpcov_coverage::render::xml::{XmlAbout, render_xml};
 use pulpcov_coverage::report::Report;
 use pulpcov_protocol::text::error_chain;
@@ -49,12 +49,61 @@ pub(crate) struct Output {
     /// Write the text table; - is stdout, and the default where nothing else is written
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     text: Option<PathBuf>,
+    #[command(flatten)]
+    table: Table,
     /// Exit with 3 where less than this percentage is covered
     #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
     fail_under: Option<f64>,
     /// Exit with 3 where the report lacks a process or a host
     #[arg(long, help_heading = "Gates")]
     require_complete: bool,
+}
+
+/// How the text table looks: coverage.py's options
+#[derive(Debug, Clone, clap::Args)]
+struct Table {
+    /// Show the lines that did not run
+    #[arg(short = 'm', long, help_heading = "Table")]
+    show_missing: bool,
+    /// Leave out files that are covered whole
+    #[arg(long, help_heading = "Table")]
+    skip_covered: bool,
+    /// Leave out files without statements
+    #[arg(long, help_heading = "Table")]
+    skip_empty: bool,
+    /// Sort by name, stmts, miss, branch, brpart or cover; with - in front, downwards
+    #[arg(long, value_name = "COLUMN", default_value = "name", allow_hyphen_values = true, value_parser = sort_column, help_heading = "Table")]
+    sort: (SortBy, bool),
+    /// Digits behind the point of percentages
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..10), help_heading = "Table")]
+    precision: u8,
+}
+
+impl Table {
+    fn options(&self) -> TextOptions {
+        TextOptions {
+            show_missing: self.show_missing,
+            skip_covered: self.skip_covered,
+            skip_empty: self.skip_empty,
+            sort: self.sort.0,
+            descending: self.sort.1,
+            precision: self.precision.into(),
+        }
+    }
+}
+
+fn sort_column(word: &str) -> Result<(SortBy, bool), String> {
+    let column = word.strip_prefix(['-', '+']).unwrap_or(word);
+    let by = match column.to_ascii_lowercase().as_str() {
+        "name" => SortBy::Name,
+        "stmts" => SortBy::Stmts,
+        "miss" => SortBy::Miss,
+        "branch" => SortBy::Branch,
+        "brpart" => SortBy::BrPart,
+        "cover" => SortBy::Cover,
+        _ => return Err("there is name, stmts, miss, branch, brpart and cover".to_owned()),
+    };
+    Ok((by, word.starts_with('-')))
 }
 
 impl Output {
@@ -162,7 +211,7 @@ fn write(
             if let Some(headline) = headline {
                 writeln!(out, "{headline}\n")?;
             }
-            render_text(report, out)
+            render_text(report, &output.table.options(), out)
         })?;
     }
     Ok(())

@@ -1,38 +1,126 @@
 //! The table for a terminal: coverage.py's columns, and how many hosts reached each file.
 
+use std::collections::BTreeSet;
 use std::io;
 
-use super::names::printable;
+use super::names::{human_key, printable};
 use crate::numbers::{Numbers, display_percent};
-use crate::report::Report;
+use crate::report::{Analysed, FileReport, Report};
 
-pub fn render_text(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
-    let header = header(report);
-    let rows: Vec<Vec<String>> = report
-        .files
-        .iter()
+/// Column to sort by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SortBy {
+    #[default]
+    Name,
+    Stmts,
+    Miss,
+    Branch,
+    BrPart,
+    Cover,
+}
+
+/// What of the table is shown, and how: coverage.py's options of the same names.
+#[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub struct TextOptions {
+    pub show_missing: bool,
+    pub skip_covered: bool,
+    pub skip_empty: bool,
+    pub sort: SortBy,
+    pub descending: bool,
+    /// Digits behind the point of a percentage.
+    pub precision: usize,
+}
+
+pub fn render_text(report: &Report, options: &TextOptions, out: &mut dyn io::Write) -> io::Result<()> {
+    let (shown, covered, empty) = chosen(report, options);
+    let header = header(report, options);
+    let rows: Vec<Vec<String>> = shown
+        .into_iter()
         .map(|file| {
-            let reached = file.hosts.len();
-            cells(printable(&file.name), &file.analysed.numbers, report, reached.to_string())
+            let missing = missing_text(&file.analysed, report.branches);
+            let name = printable(&file.name);
+            cells(name, &file.analysed.numbers, report, options, file.hosts.len(), missing)
         })
         .collect();
-    let reporting = report.hosts.len();
-    let total = cells("TOTAL".to_owned(), &report.totals(), report, reporting.to_string());
+    let totals = report.totals();
+    let total = cells("TOTAL".to_owned(), &totals, report, options, report.hosts.len(), String::new());
     let widths: Vec<usize> = (0..header.len())
         .map(|column| {
             let cells = rows.iter().chain([&header, &total]).filter_map(|row| row.get(column));
             cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
         })
         .collect();
-    let rule = "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1));
-    write_row(&header, &widths, out)?;
+    // Missing lines may go on and on; the rule does not follow them.
+    let ruled = widths.len() - usize::from(options.show_missing);
+    let mut length: usize = widths.iter().take(ruled).map(|width| width + 2).sum::<usize>() - 2;
+    if options.show_missing {
+        length += "  Missing".len();
+    }
+    let rule = "-".repeat(length);
+    write_row(&header, &widths, options, out)?;
     writeln!(out, "{rule}")?;
     for row in &rows {
-        write_row(row, &widths, out)?;
+        write_row(row, &widths, options, out)?;
     }
-    writeln!(out, "{rule}")?;
-    write_row(&total, &widths, out)?;
+    if !rows.is_empty() {
+        writeln!(out, "{rule}")?;
+    }
+    write_row(&total, &widths, options, out)?;
+    if covered > 0 {
+        writeln!(out, "\n{} skipped due to complete coverage.", counted(covered, "file"))?;
+    }
+    if empty > 0 {
+        writeln!(out, "\n{} skipped.", counted(empty, "empty file"))?;
+    }
     write_labels(report, out)
+}
+
+/// The files to show, in their order; and how many are left out for being covered, and for being empty.
+fn chosen<'r>(report: &'r Report, options: &TextOptions) -> (Vec<&'r FileReport>, usize, usize) {
+    let (mut covered, mut empty) = (0, 0);
+    let mut shown: Vec<&FileReport> = report
+        .files
+        .iter()
+        .filter(|file| {
+            let numbers = &file.analysed.numbers;
+            if options.skip_covered && numbers.missing == 0 && numbers.partial_branches == 0 {
+                covered += 1;
+                return false;
+            }
+            if options.skip_empty && numbers.statements == 0 {
+                empty += 1;
+                return false;
+            }
+            true
+        })
+        .collect();
+    let number = |file: &FileReport| {
+        let numbers = &file.analysed.numbers;
+        match options.sort {
+            SortBy::Name | SortBy::Stmts => numbers.statements,
+            SortBy::Miss => numbers.missing,
+            SortBy::Branch => numbers.branches,
+            SortBy::BrPart => numbers.partial_branches,
+            SortBy::Cover => 0,
+        }
+    };
+    match options.sort {
+        SortBy::Name => shown.sort_by_cached_key(|file| human_key(&file.name)),
+        SortBy::Cover => shown.sort_by(|a, b| {
+            let percent = |file: &FileReport| file.analysed.numbers.percent_covered();
+            percent(a).total_cmp(&percent(b)).then_with(|| a.name.cmp(&b.name))
+        }),
+        _ => shown.sort_by(|a, b| number(a).cmp(&number(b)).then_with(|| a.name.cmp(&b.name))),
+    }
+    if options.descending {
+        shown.reverse();
+    }
+    (shown, covered, empty)
+}
+
+fn counted(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// What each label covered, where there are several: what merely starting covers is no test's work.
@@ -52,12 +140,12 @@ fn write_labels(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
         .collect();
     writeln!(out)?;
     for row in &rows {
-        write_row(row, &widths, out)?;
+        write_row(row, &widths, &TextOptions::default(), out)?;
     }
     Ok(())
 }
 
-fn header(report: &Report) -> Vec<String> {
+fn header(report: &Report, options: &TextOptions) -> Vec<String> {
     let mut header = vec!["Name", "Stmts", "Miss"];
     if report.branches {
         header.extend(["Branch", "BrPart"]);
@@ -66,32 +154,81 @@ fn header(report: &Report) -> Vec<String> {
     if !report.hosts.is_empty() {
         header.push("Hosts");
     }
+    if options.show_missing {
+        header.push("Missing");
+    }
     header.into_iter().map(str::to_owned).collect()
 }
 
-fn cells(name: String, numbers: &Numbers, report: &Report, hosts: String) -> Vec<String> {
+fn cells(
+    name: String,
+    numbers: &Numbers,
+    report: &Report,
+    options: &TextOptions,
+    hosts: usize,
+    missing: String,
+) -> Vec<String> {
     let mut cells = vec![name, numbers.statements.to_string(), numbers.missing.to_string()];
     if report.branches {
         cells.extend([numbers.branches.to_string(), numbers.partial_branches.to_string()]);
     }
-    cells.push(format!("{}%", display_percent(numbers.percent_covered(), 0)));
+    cells.push(format!("{}%", display_percent(numbers.percent_covered(), options.precision)));
     if !report.hosts.is_empty() {
-        cells.push(hosts);
+        cells.push(hosts.to_string());
+    }
+    if options.show_missing {
+        cells.push(missing);
     }
     cells
 }
 
-/// Names to the left, numbers to the right.
-fn write_row(cells: &[String], widths: &[usize], out: &mut dyn io::Write) -> io::Result<()> {
+/// Names and missing lines to the left, numbers to the right.
+fn write_row(
+    cells: &[String],
+    widths: &[usize],
+    options: &TextOptions,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
+    let last = if options.show_missing { cells.len() - 1 } else { 0 };
     let padded: Vec<String> = cells
         .iter()
         .zip(widths)
         .enumerate()
-        .map(
-            |(column, (cell, &width))| {
-                if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-            },
-        )
+        .map(|(column, (cell, &width))| {
+            if column == 0 || column == last { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        })
         .collect();
     writeln!(out, "{}", padded.join("  ").trim_end())
+}
+
+/// `3-5, 9, 12->14, 20->exit`: runs of missing statements, and branches never taken between others.
+fn missing_text(analysed: &Analysed, branches: bool) -> String {
+    let statements: BTreeSet<i32> = analysed.executed.union(&analysed.missing).copied().collect();
+    let mut items: Vec<(i32, String)> = Vec::new();
+    let mut run: Option<(i32, i32)> = None;
+    for line in statements {
+        run = match (run, analysed.missing.contains(&line)) {
+            (Some((first, _)), true) => Some((first, line)),
+            (None, true) => Some((line, line)),
+            (open, false) => {
+                items.extend(open.map(run_text));
+                None
+            }
+        };
+    }
+    items.extend(run.map(run_text));
+    if branches {
+        for &(from, to) in &analysed.missing_branches {
+            if !analysed.missing.contains(&from) && !analysed.missing.contains(&to) {
+                let end = if to > 0 { to.to_string() } else { "exit".to_owned() };
+                items.push((from, format!("{from}->{end}")));
+            }
+        }
+    }
+    items.sort();
+    items.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(", ")
+}
+
+fn run_text((first, last): (i32, i32)) -> (i32, String) {
+    (first, if first == last { first.to_string() } else { format!("{first}-{last}") })
 }
