@@ -22,12 +22,20 @@ def names_of(argv, exe):
     for word in words:
         if not word.startswith("-"):
             return [os.path.basename(word)]
-        if word in ("-W", "-X", "--check-hash-based-pycs"):
+        if word == "--check-hash-based-pycs":
             next(words, None)
-        elif not word.startswith("--") and word[-1:] == "m":
-            return [next(words, "")]                # -m, -Im: a module name
-        elif not word.startswith("--") and "c" in word:
-            return []
+        if word.startswith("--"):
+            continue
+        for at, letter in enumerate(word[1:], 2):
+            rest = word[at:]
+            if letter == "c":
+                return []
+            if letter == "m":
+                return [rest or next(words, "")]    # -m, -Im, -mname: a module name
+            if letter in "WX":                      # its value is the rest of the word, or the next one
+                if not rest:
+                    next(words, None)
+                break
     return []
 
 

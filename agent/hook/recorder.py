@@ -18,10 +18,12 @@ import signal
 import sys
 import time
 
+from _pulpcov_system import boot_id, read_small, remove, start_ticks, sync_folder, temporary, unit, write_file
+
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
 _allocate, _start_thread, _ident = _thread.allocate_lock, _thread.start_new_thread, _thread.get_ident
 _now = time.monotonic
-_getpid, _os_exit = os.getpid, os._exit
+_getpid, _os_exit, _signal = os.getpid, os._exit, signal.signal
 
 RECORDER = 2                # version of the process record
 LEDGER = ".pulpcov"         # folder of records, of the trigger and of the session, in the data directory
@@ -58,6 +60,7 @@ class State(object):
         self.started_at = time.time()
         self.start_ticks, self.unit = start_ticks(), unit()
         self.error = None
+        self.user, self.continues = os.geteuid(), None
         self.begin(self.read_session())
 
     def begin(self, session):
@@ -68,6 +71,12 @@ class State(object):
         self.size = 0               # sum of the sets at the last flush: they only grow, so it tells all
         self.last_flush = self.ack = self.ended = None
 
+    def became_other_user(self):
+        """In a sticky folder nobody replaces what another user wrote: new files, that hold it all again."""
+        old, wanted = self.record_name, self.wanted
+        self.begin(self.session)
+        self.user, self.continues, self.wanted = os.geteuid(), old, wanted
+
     def read_session(self):
         """Generation and label of what is recorded from now on, as the agent wrote them."""
         try:
@@ -75,73 +84,6 @@ class State(object):
             return int(session["generation"]), str(session["label"])
         except Exception:
             return 0, ""
-
-
-def start_ticks():
-    """Clock ticks between boot and the start of this process."""
-    with open("/proc/self/stat", "rb") as f:
-        return int(f.read().rpartition(b")")[2].split()[19])
-
-
-def boot_id():
-    try:
-        with open("/proc/sys/kernel/random/boot_id") as f:
-            return f.read().strip()
-    except (OSError, IOError):      # ProcSubset=pid hides it: the agent then judges by the start alone
-        return ""
-
-
-def read_small(path):
-    """A small file of the agent's; never waits, whatever stands at that path."""
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 4096).decode("utf-8", "replace")
-    finally:
-        os.close(fd)
-
-
-def unit():
-    """The systemd unit of this process, by its control group."""
-    try:
-        with open("/proc/self/cgroup") as f:
-            lines = f.read().splitlines()
-    except (OSError, IOError):
-        return None
-    for line in lines:
-        controllers, path = line.split(":", 2)[1:]
-        if controllers in ("", "name=systemd"):
-            for part in reversed(path.split("/")):
-                if part.endswith((".service", ".scope")):
-                    return part
-    return None
-
-
-def write_file(folder, name, data):
-    """Writes a file whole or not at all."""
-    tmp = temporary(folder)
-    fd = os.open(tmp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
-    try:
-        try:
-            os.fchmod(fd, 0o644)    # whatever the service's umask is, the agent must be able to read
-            os.write(fd, data)
-        finally:
-            os.close(fd)
-        os.rename(tmp, os.path.join(folder, name))
-    except BaseException:
-        remove(tmp)
-        raise
-
-
-def temporary(folder):
-    """A name that nobody can guess: others may write to the folder, and would put a link there."""
-    return os.path.join(folder, ".tmp." + binascii.hexlify(os.urandom(12)).decode())
-
-
-def remove(path):
-    try:
-        os.unlink(path)
-    except OSError:
-        pass
 
 
 def package_files():
@@ -154,7 +96,7 @@ def package_files():
     return found
 
 
-def write_record():
+def write_record(durable=False):
     s = _state
     record = {
         "recorder": RECORDER, "pid": s.pid, "parent": s.parent, "start_ticks": s.start_ticks,
@@ -163,9 +105,9 @@ def write_record():
         "coverage": s.coverage_version, "interval": s.config["interval"],
         "data": s.data_name if s.size else None, "size": s.size, "last_flush": s.last_flush,
         "ack": s.ack, "ended": s.ended, "error": s.error, "packages": package_files(),
-        "generation": s.session[0], "label": s.session[1],
+        "generation": s.session[0], "label": s.session[1], "continues": s.continues,
     }
-    write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"))
+    write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"), durable)
 
 
 def has_news():
@@ -197,6 +139,7 @@ def write_data(live):
     except BaseException:
         remove(tmp)
         raise
+    sync_folder(s.root)
     s.size, s.last_flush = sum(len(lines) for lines in live.values()), time.time()
 
 
@@ -216,10 +159,14 @@ def flush(ack=None, ended=None):
     s = _state
     if s.owner == _ident():         # a signal handler came in the middle of this thread's own flush
         return
+    if not os.path.isdir(s.ledger):     # uninstalled meanwhile: nobody would ever fetch it
+        return
     if not s.lock.acquire(True, PATIENCE):
         return
     s.owner = _ident()
     try:
+        if s.user != os.geteuid():
+            s.became_other_user()
         wrote, failed, live = False, None, {}
         begins = s.wanted != s.session and not ended
         try:
@@ -239,7 +186,7 @@ def flush(ack=None, ended=None):
         if ended:
             s.ended = ended
         if changed or begins:
-            write_record()
+            write_record(durable=True)
     except Exception:
         pass                        # a full disk, most likely: the next flush tries again
     finally:
@@ -258,7 +205,7 @@ def next_generation(live):
     s = _state
     s.ended = "reset"
     try:
-        write_record()
+        write_record(durable=True)
     except Exception:
         s.ended = None
         raise
@@ -321,74 +268,92 @@ def start_flusher():
     _start_thread(run_flusher, (s.stop, s.done, s.config["interval"]))
 
 
-def before_fork():
+def before_fork(counted):
     """No flusher thread, and no flush under way, at the moment of the fork.
 
     Threads may fork at the same time: the first stops the flusher, the last starts a new one.
+    `counted` says whether this fork is among them.
     """
+    s = _state
+    if not s.fork_lock.acquire(True, PATIENCE):
+        return
     try:
-        s = _state
-        if not s.fork_lock.acquire(True, PATIENCE):
-            return
-        try:
-            s.forks += 1
-            if s.forks == 1:
-                s.stop.release()
-                s.done.acquire(True, PATIENCE)
-        finally:
-            s.fork_lock.release()
-    except Exception:
-        pass
+        s.forks += 1
+        counted.append(True)
+        if s.forks == 1:
+            s.stop.release()
+            s.done.acquire(True, PATIENCE)
+    finally:
+        s.fork_lock.release()
 
 
-def after_in_parent():
+def after_in_parent(counted):
+    s = _state
+    if not counted or not s.fork_lock.acquire(True, PATIENCE):
+        return
     try:
-        s = _state
-        if not s.fork_lock.acquire(True, PATIENCE):
-            return
-        try:
+        if counted:
+            counted.pop()
             s.forks -= 1
-            if s.forks == 0:
-                start_flusher()
-        finally:
-            s.fork_lock.release()
-    except Exception:
-        pass
+        if s.forks == 0:
+            start_flusher()
+    finally:
+        s.fork_lock.release()
 
 
 def after_in_child():
     """A forked child is a process of its own: own name, own record, and only its own lines."""
-    try:
-        s = _state
-        s.role = s.children.get(s.role, s.role)
-        s.became(s.pid)
-        for lines in list(s.collector.data.values()):
-            lines.clear()           # what ran before the fork is the parent's to write
-        os.environ["PULPCOV_ROLE"] = s.role
-        write_record()
-        start_flusher()
-    except Exception:
-        pass
+    s = _state
+    s.role = s.children.get(s.role, s.role)
+    s.became(s.pid if s.pid != _getpid() else s.parent)
+    for lines in list(s.collector.data.values()):
+        lines.clear()           # what ran before the fork is the parent's to write
+    os.environ["PULPCOV_ROLE"] = s.role
+    start_flusher()
+    write_record()
+
+
+def surely(act, *args):
+    """Does it to its end although a signal handler of the service's raises in the middle; what that
+    raised is then raised as if it had come a moment later."""
+    raised = None
+    for _ in range(3):
+        try:
+            act(*args)
+            break
+        except Exception:
+            break
+        except BaseException as e:      # SystemExit, most likely: the service is being cancelled
+            raised = e
+    if raised is not None:
+        raise raised
 
 
 def hook_forks():
-    """Every fork that Python makes passes through the three functions above."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(before=before_fork, after_in_parent=after_in_parent, after_in_child=after_in_child)
-        return
+    """Every fork of Python's own passes through the functions above.
 
-    def wrap(real, pid_of):         # Python 3.6
+    Wrapped, not registered with `os.register_at_fork`: that would swallow what a signal handler raises
+    meanwhile, and it runs for `subprocess` too, whose children become another program at once.
+    """
+    def wrap(real, pid_of):
         def fork():
-            before_fork()
+            counted = []
+            try:
+                before_fork(counted)
+            except Exception:
+                pass
+            except BaseException:       # the service is being cancelled: there will be no fork
+                surely(after_in_parent, counted)
+                raise
             try:
                 result = real()
             except BaseException:
-                after_in_parent()
+                surely(after_in_parent, counted)
                 raise
             if pid_of(result):
-                after_in_parent()
+                surely(after_in_parent, counted)
             else:
-                after_in_child()
+                surely(after_in_child)
             return result
         fork.__name__, fork.__doc__ = real.__name__, real.__doc__
         return fork
@@ -434,8 +399,11 @@ def wrap_exits():
 def hook_sigterm():
     """A process that leaves SIGTERM to the kernel dies of it without atexit: flush before that.
 
-    One that has a handler of its own, now or later, is left alone: its handler ends the usual way.
+    One that has a handler of its own, now or later, is left alone: its handler ends the usual way. To the
+    service ours is SIG_DFL, whether it asks for it, gets it back, or sets it again.
     """
+    getsignal = signal.getsignal
+
     def on_sigterm(_number, _frame):
         if _state.owner == _ident():    # in the middle of this thread's own flush: when it is done
             _state.dying = True
@@ -443,15 +411,29 @@ def hook_sigterm():
             flush(ended="SIGTERM")
             die()
 
+    def shown(handler):
+        return signal.SIG_DFL if handler is on_sigterm else handler
+
+    def set_handler(signalnum, handler):
+        if signalnum == signal.SIGTERM and not callable(handler) and handler == signal.SIG_DFL:
+            handler = on_sigterm
+        return shown(_signal(signalnum, handler))
+
+    def get_handler(signalnum):
+        return shown(getsignal(signalnum))
+
     try:
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, on_sigterm)
+        if getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            _signal(signal.SIGTERM, on_sigterm)
     except ValueError:
-        pass                        # not the main thread
+        return                          # not the main thread
+    for ours, theirs in ((set_handler, _signal), (get_handler, getsignal)):
+        ours.__name__, ours.__doc__ = theirs.__name__, theirs.__doc__
+    signal.signal, signal.getsignal = set_handler, get_handler
 
 
 def die():
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _signal(signal.SIGTERM, signal.SIG_DFL)
     os.kill(_getpid(), signal.SIGTERM)
 
 

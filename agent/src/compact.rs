@@ -15,14 +15,18 @@ use pulpcov_protocol::text::error_chain;
 
 use crate::data_dir::{self, LEDGER};
 use crate::failure::Failure;
-use crate::ledger::{self, Ledger, MANY, Many, RawMany, Record};
+use crate::ledger::{self, Ledger, MANY, MAX_MANY, Many, RawMany, Record};
+use crate::receipt::Config;
 use crate::{host, host_fs};
 
 /// A record is left alone until it is that old: an `exec` that failed takes its last word back.
 const REST: Duration = Duration::from_secs(10);
 
 /// Most processes behind one data file: its record must stay readable.
-const MAX_MEMBERS: usize = 50_000;
+const MAX_MEMBERS: usize = 20_000;
+
+/// Longest path of a package that is kept.
+const MAX_PATH: usize = 4096;
 
 /// Data files of one kind, that are to become one.
 #[derive(Default)]
@@ -38,15 +42,19 @@ struct Group {
 }
 
 /// Compacts where there are `at_least` files of a kind; returns how many went into how many.
-pub(crate) fn run(root: &Path, at_least: u32) -> Result<(u64, u64), Failure> {
+pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure> {
+    let root = &config.data_root;
     ledger::check_folder(root)?;
     let ledger = ledger::read(root)?;
-    for (record, data) in &ledger.stale {
-        remove(root, data.iter(), std::iter::once(record));
+    // What a compaction that was cut off left, by the same rules as what is to be compacted.
+    for record in ledger.stale.iter().filter(|record| owner_of_all(root, record).is_some()) {
+        remove(root, record.process.data.iter(), std::iter::once(&record.process.record));
     }
     let mut groups: BTreeMap<CommonFacts, Vec<&Record>> = BTreeMap::new();
     for record in ledger.records.iter().filter(|record| may_go(root, record)) {
-        groups.entry(record.common()).or_default().push(record);
+        if let Some(uid) = owner_of_all(root, record) {
+            groups.entry(record.common(uid)).or_default().push(record);
+        }
     }
     let (mut merged, mut into) = (0, 0);
     for (common, records) in groups {
@@ -54,7 +62,7 @@ pub(crate) fn run(root: &Path, at_least: u32) -> Result<(u64, u64), Failure> {
             continue;
         }
         // Lines and branches do not mix; each kind that there is becomes a file.
-        for (branch, group) in gather(root, &common, &records, &ledger) {
+        for (branch, group) in gather(config, &common, &records, &ledger) {
             merged += group.single;
             into += 1;
             write(root, CommonFacts { branch, ..common.clone() }, group)?;
@@ -63,23 +71,41 @@ pub(crate) fn run(root: &Path, at_least: u32) -> Result<(u64, u64), Failure> {
     Ok((merged, into))
 }
 
-/// Whether a process is gone for good and its files are what they seem: in a folder where anybody
-/// writes, a record must not lead us to somebody else's data.
+/// Whether a process is gone for good, and has been for a while.
 fn may_go(root: &Path, record: &Record) -> bool {
     let process = &record.process;
-    let own_data = process.record.strip_prefix("proc.").and_then(|rest| rest.strip_suffix(".json"));
-    let names_fit = process.data.as_ref().is_none_or(|data| data.strip_prefix("data.") == own_data);
-    let owner = |path: &Path| host_fs::Attributes::of(path).ok().flatten().map(|found| found.uid);
-    let record_path = root.join(LEDGER).join(&process.record);
-    let same_owner = process.data.as_ref().is_none_or(|data| owner(&root.join(data)) == owner(&record_path));
-    let rested = fs_err::symlink_metadata(&record_path)
+    let rested = fs_err::symlink_metadata(root.join(LEDGER).join(&process.record))
         .and_then(|meta| meta.modified())
         .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > REST));
-    process.state == ProcessState::Ended && process.error.is_none() && names_fit && same_owner && rested
+    process.state == ProcessState::Ended && process.error.is_none() && rested
+}
+
+/// The one owner of a record and its data, where the two belong together: in a folder where anybody
+/// writes, a record must not lead us to somebody else's data.
+fn owner_of_all(root: &Path, record: &Record) -> Option<u32> {
+    let process = &record.process;
+    let owner = |path: &Path| host_fs::Attributes::of(path).ok().flatten().map(|found| found.uid);
+    let of_record = owner(&root.join(LEDGER).join(&process.record))?;
+    if let Some(data) = &process.data {
+        let suffix = process.record.strip_prefix("proc.").and_then(|rest| rest.strip_suffix(".json"));
+        let path = root.join(data);
+        // Data that is gone already, as a compaction that was cut off leaves it, is nobody's.
+        let is_strangers = owner(&path).is_some_and(|uid| uid != of_record);
+        if data.strip_prefix("data.") != suffix || is_strangers {
+            return None;
+        }
+    }
+    Some(of_record)
 }
 
 /// Reads what becomes one, with what was made one before. What cannot be read stays where it is.
-fn gather(root: &Path, common: &CommonFacts, records: &[&Record], ledger: &Ledger) -> BTreeMap<bool, Group> {
+fn gather(
+    config: &Config,
+    common: &CommonFacts,
+    records: &[&Record],
+    ledger: &Ledger,
+) -> BTreeMap<bool, Group> {
+    let root = &config.data_root;
     let mut groups: BTreeMap<bool, Group> = BTreeMap::new();
     for record in records {
         let process = &record.process;
@@ -99,7 +125,10 @@ fn gather(root: &Path, common: &CommonFacts, records: &[&Record], ledger: &Ledge
             pid: process.pid,
             start_ticks: process.start_ticks,
         });
-        group.packages.extend(record.packages.clone());
+        let known = record.packages.iter().filter(|(name, path)| {
+            path.len() <= MAX_PATH && config.packages.iter().any(|package| package == *name)
+        });
+        group.packages.extend(known.map(|(name, path)| (name.clone(), path.clone())));
         group.old_data.extend(process.data.clone());
         group.old_records.push(process.record.clone());
     }
@@ -151,25 +180,26 @@ fn read(root: &Path, name: &str) -> Result<CoverageData, Failure> {
 /// Data first, then the record that tells of it, and only then what both stand for goes.
 fn write(root: &Path, common: CommonFacts, mut group: Group) -> Result<(), Failure> {
     let suffix = format!("{}.0.{}", host::hostname().replace('/', "_"), host::random_word()?);
-    let data = match &group.data {
-        Some(data) => {
-            let bytes = data_file::to_bytes(data).map_err(|error| Failure::new(error.to_string()))?;
-            let name = format!("data.{suffix}");
-            // Whole before it lies where collects look.
-            let aside = root.join(LEDGER).join(format!(".{name}"));
-            host_fs::write_whole(&aside, &bytes, 0o644)?;
-            fs_err::rename(&aside, root.join(&name))?;
-            host_fs::sync_folder(root);
-            Some(name)
-        }
-        None => None,
-    };
+    let name = format!("data.{suffix}");
     group.members.sort();
     group.members.dedup();
+    let data = group.data.is_some().then(|| name.clone());
     let raw = RawMany { data, common, members: group.members, packages: group.packages };
     let text = serde_json::to_vec(&raw)
         .map_err(|error| Failure::new(format!("cannot write the record: {error}")))?;
-    host_fs::write_whole(&root.join(LEDGER).join(format!("{MANY}{suffix}.json")), &text, 0o644)?;
+    let record = root.join(LEDGER).join(format!("{MANY}{suffix}.json"));
+    if text.len() as u64 > MAX_MANY {
+        return Err(Failure::new(format!("{} would be larger than {MAX_MANY} bytes", record.display())));
+    }
+    if let Some(data) = &group.data {
+        let bytes = data_file::to_bytes(data).map_err(|error| Failure::new(error.to_string()))?;
+        // Whole before it lies where collects look.
+        let aside = root.join(LEDGER).join(format!(".{name}"));
+        host_fs::write_whole(&aside, &bytes, 0o644)?;
+        fs_err::rename(&aside, root.join(&name))?;
+        host_fs::sync_folder(root);
+    }
+    host_fs::write_whole(&record, &text, 0o644)?;
     remove(root, group.old_data.iter(), group.old_records.iter());
     Ok(())
 }

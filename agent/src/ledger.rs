@@ -24,7 +24,7 @@ const ONE: &str = "proc.";
 pub(crate) const MANY: &str = "many.";
 
 /// Largest record of many processes.
-const MAX_MANY: u64 = 16 * 1024 * 1024;
+pub(crate) const MAX_MANY: u64 = 16 * 1024 * 1024;
 
 /// A record as the recorder writes it.
 #[derive(Debug, Deserialize)]
@@ -53,6 +53,9 @@ struct Raw {
     generation: u64,
     #[serde(default)]
     label: String,
+    /// The record that this one goes on from: the process had become another user.
+    #[serde(default)]
+    continues: Option<String>,
 }
 
 /// The record of processes whose data files were made one, as [`crate::compact`] writes it.
@@ -77,6 +80,7 @@ pub(crate) struct Record {
     pub(crate) prefix: String,
     /// Where the process had imported the measured packages from.
     pub(crate) packages: BTreeMap<String, String>,
+    continues: Option<String>,
 }
 
 impl Record {
@@ -85,7 +89,7 @@ impl Record {
     }
 
     /// What it has in common with others; whether branches were recorded its data file tells.
-    pub(crate) fn common(&self) -> CommonFacts {
+    pub(crate) fn common(&self, uid: u32) -> CommonFacts {
         let process = &self.process;
         CommonFacts {
             boot_id: self.boot_id.clone(),
@@ -97,6 +101,7 @@ impl Record {
             prefix: self.prefix.clone(),
             coverage: process.coverage.clone(),
             branch: false,
+            uid,
         }
     }
 
@@ -118,7 +123,7 @@ pub(crate) struct Ledger {
     pub(crate) records: Vec<Record>,
     pub(crate) many: Vec<Many>,
     /// Records and data files of processes that are told of by one of `many`: a compaction was cut off.
-    pub(crate) stale: Vec<(String, Option<String>)>,
+    pub(crate) stale: Vec<Record>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -177,9 +182,27 @@ pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
     let (again, records): (Vec<_>, Vec<_>) = std::mem::take(&mut ledger.records)
         .into_iter()
         .partition(|record: &Record| !record.is_live() && told.contains(record.process.record.as_str()));
-    ledger.stale = again.into_iter().map(|r: Record| (r.process.record, r.process.data)).collect();
+    ledger.stale = again;
     ledger.records = records;
+    end_what_goes_on_elsewhere(&mut ledger.records);
     Ok(ledger)
+}
+
+/// A process that became another user goes on in another record: the first one has said all it will.
+fn end_what_goes_on_elsewhere(records: &mut [Record]) {
+    let continued: BTreeSet<(String, u32, u64)> = records
+        .iter()
+        .filter_map(|record| {
+            let process = &record.process;
+            Some((record.continues.clone()?, process.pid, process.start_ticks))
+        })
+        .collect();
+    for process in records.iter_mut().map(|record| &mut record.process) {
+        let key = (process.record.clone(), process.pid, process.start_ticks);
+        if process.state != ProcessState::Ended && continued.contains(&key) {
+            process.state = ProcessState::Ended;
+        }
+    }
 }
 
 /// Only the agent writes these: what one says leads to the erasing of others' files.
@@ -240,6 +263,7 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
         boot_id: raw.boot_id,
         prefix: raw.prefix,
         packages: raw.packages,
+        continues: raw.continues,
     })
 }
 
@@ -268,10 +292,10 @@ pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, 
     let mut waiting: Vec<Record> = read(data_root)?.records.into_iter().filter(Record::is_live).collect();
     let mut detail = FlushDetail { acked: Vec::new(), silent: Vec::new(), bad: Vec::new() };
     let boot_id = host::boot_id();
-    loop {
+    for round in 1u32.. {
         let mut silent = Vec::new();
         for record in waiting {
-            let now = present_record(&folder, record, &boot_id);
+            let now = present_record(&folder, record, &boot_id, round.is_multiple_of(LOOK_AROUND));
             if now.ack.as_deref() == Some(&request) {
                 detail.acked.push(now.process.pid);
                 detail.bad.extend(now.unreadable_data(data_root));
@@ -281,17 +305,22 @@ pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, 
         }
         waiting = silent;
         if waiting.is_empty() || Instant::now() >= deadline {
-            detail.silent = waiting.iter().map(|record| record.process.pid).collect();
-            return Ok(detail);
+            break;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+    detail.silent = waiting.iter().map(|record| record.process.pid).collect();
+    Ok(detail)
 }
 
+/// Every so often a process that is silent is looked for in other records, too: it may have become
+/// another user just now.
+const LOOK_AROUND: u32 = 10;
+
 /// What a process says of itself now: in the same record, or in the one of its next generation.
-fn present_record(folder: &Path, record: Record, boot_id: &str) -> Record {
+fn present_record(folder: &Path, record: Record, boot_id: &str, look_around: bool) -> Record {
     let now = read_one(folder, &record.process.record, boot_id).unwrap_or(record);
-    if now.is_live() {
+    if now.is_live() && !look_around {
         return now;
     }
     let of_this_pid = format!(".{}.", now.process.pid);
@@ -302,6 +331,7 @@ fn present_record(folder: &Path, record: Record, boot_id: &str) -> Record {
         .filter_map(|name| read_one(folder, &name, boot_id).ok())
         .find(|other| {
             other.is_live()
+                && other.process.record != now.process.record
                 && other.process.pid == now.process.pid
                 && other.process.start_ticks == now.process.start_ticks
         })

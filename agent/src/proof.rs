@@ -14,7 +14,7 @@ use crate::{ledger, systemd};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Longest wait where nothing changes any more: each process that is missing has had time to begin.
-const QUIET: Duration = Duration::from_secs(15);
+const QUIET: Duration = Duration::from_secs(20);
 
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -22,22 +22,23 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(crate) const FLUSH: Duration = Duration::from_secs(10);
 
 /// So long nothing new may run before a service counts as started, and longest wait for that.
-const SETTLED_FOR: Duration = Duration::from_millis(1500);
+const SETTLED_FOR: Duration = Duration::from_secs(3);
 const SETTLING: Duration = Duration::from_secs(30);
 
 /// Processes that are named in the message; the rest is counted.
 const NAMED: usize = 3;
 
-/// Waits for the proof of the units that were started; returns how many processes gave it.
-pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<u64, Failure> {
+/// Waits for the proof of the units that were started.
+pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<(), Failure> {
     let begin = Instant::now();
     let mut last_change = begin;
     let mut before = String::new();
     loop {
         let ledger = ledger::read(&receipt.config.data_root)?;
         let service = processes::of_service(&receipt.config.profile)?;
-        let mut missing = missing(&service, receipt, &ledger);
-        missing.extend(fallen(units)?);
+        let units = lasting(units)?;
+        let mut missing = missing(&service, &units, receipt, &ledger);
+        missing.extend(fallen(&units)?);
         if missing.is_empty() {
             return flushed(&service, receipt);
         }
@@ -54,8 +55,9 @@ pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<u64, Failure> 
 }
 
 /// Waits until the service has settled: for a while, no process came or ran what it had not run before.
-/// A unit is active, and its processes record, long before the last import is done.
-pub(crate) fn settle(receipt: &Receipt) -> Result<(), Failure> {
+/// A unit is active, and its processes record, long before the last import is done. Returns how many
+/// processes of the service are recorded then.
+pub(crate) fn settle(receipt: &Receipt) -> Result<u64, Failure> {
     let root = &receipt.config.data_root;
     let begin = Instant::now();
     let mut before = None;
@@ -73,7 +75,8 @@ pub(crate) fn settle(receipt: &Receipt) -> Result<(), Failure> {
         before = Some(now);
         std::thread::sleep(SETTLED_FOR);
     }
-    Ok(())
+    let service = processes::of_service(&receipt.config.profile)?;
+    Ok(wanted(&service, receipt).count() as u64)
 }
 
 fn wanted<'a>(service: &'a [Running], receipt: &'a Receipt) -> impl Iterator<Item = &'a Running> {
@@ -83,7 +86,7 @@ fn wanted<'a>(service: &'a [Running], receipt: &'a Receipt) -> impl Iterator<Ite
 }
 
 /// What is still missing, in words.
-fn missing(service: &[Running], receipt: &Receipt, ledger: &Ledger) -> Vec<String> {
+fn missing(service: &[Running], units: &[String], receipt: &Receipt, ledger: &Ledger) -> Vec<String> {
     let is_wanted = |running: &Running| {
         receipt.config.profile.role_of(&running.argv, &running.exe).is_some() && running.is_alive()
     };
@@ -93,7 +96,11 @@ fn missing(service: &[Running], receipt: &Receipt, ledger: &Ledger) -> Vec<Strin
         .map(|(running, why)| format!("{}: {}", running.title(), why.reason))
         .collect();
     let with_a_role: BTreeSet<&str> = wanted(service, receipt).map(|running| running.unit.as_str()).collect();
-    if with_a_role.is_empty() && service.is_empty() {
+    let strange = |unit: &str| service.iter().any(|running| running.unit == unit && running.is_python());
+    // A wrapper may still be at work before the program itself.
+    let late = units.iter().filter(|unit| !with_a_role.contains(unit.as_str()) && !strange(unit));
+    missing.extend(late.map(|unit| format!("{unit}: none of its processes is one that the profile records")));
+    if units.is_empty() && with_a_role.is_empty() {
         missing.push("no process of the profile's services runs".to_owned());
     }
     // A unit of nothing but Pythons that no rule fits would be left out in silence.
@@ -103,6 +110,17 @@ fn missing(service: &[Running], receipt: &Receipt, ledger: &Ledger) -> Vec<Strin
         .map(|running| format!("{}: no process rule of the profile fits it", running.title()));
     missing.extend(strange);
     missing
+}
+
+/// Units whose processes stay: one that does its work and ends has nothing to prove.
+fn lasting(units: &[String]) -> Result<Vec<String>, Failure> {
+    let mut lasting = Vec::new();
+    for unit in units {
+        if !systemd::is_oneshot(unit)? {
+            lasting.push(unit.clone());
+        }
+    }
+    Ok(lasting)
 }
 
 /// Units that were started and did not stay up, with their last words.
@@ -117,14 +135,14 @@ fn fallen(units: &[String]) -> Result<Vec<String>, Failure> {
     Ok(fallen)
 }
 
-fn flushed(service: &[Running], receipt: &Receipt) -> Result<u64, Failure> {
+fn flushed(service: &[Running], receipt: &Receipt) -> Result<(), Failure> {
     let answer = ledger::flush(&receipt.config.data_root, FLUSH)?;
     let silent: Vec<String> = wanted(service, receipt)
         .filter(|running| answer.silent.contains(&running.pid))
         .map(|running| format!("{}: it did not answer a flush within {} s", running.title(), FLUSH.as_secs()))
         .chain(answer.bad)
         .collect();
-    if silent.is_empty() { Ok(wanted(service, receipt).count() as u64) } else { Err(failure(silent)) }
+    if silent.is_empty() { Ok(()) } else { Err(failure(silent)) }
 }
 
 fn failure(mut missing: Vec<String>) -> Failure {

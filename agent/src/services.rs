@@ -9,13 +9,13 @@ use pulpcov_protocol::op::{Commands, ServiceAction};
 use pulpcov_protocol::outcome::UnitState;
 
 use crate::failure::{During, Failure};
-use crate::{host, host_fs, systemd};
+use crate::{host, systemd};
 
 /// Longest run of a stop or start command.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Most words of a failed command that are shown.
-const MAX_WORDS: u64 = 64 * 1024;
+const MAX_WORDS: u64 = 4096;
 
 /// Acts on units in their order, or with the commands where there are some.
 pub(crate) fn act(
@@ -35,13 +35,26 @@ pub(crate) fn act(
     let wanted = |command: &Option<String>, option: &str| {
         command.clone().ok_or_else(|| Failure::new(format!("there is no {option}")))
     };
-    if action != ServiceAction::Start {
-        run(&wanted(&commands.stop, "--stop-command")?, lib_root)?;
-    }
-    if action != ServiceAction::Stop {
-        run(&wanted(&commands.start, "--start-command")?, lib_root)?;
+    // Both are there before the first is run: nothing is stopped that could not be started again.
+    let stop =
+        (action != ServiceAction::Start).then(|| wanted(&commands.stop, "--stop-command")).transpose()?;
+    let start =
+        (action != ServiceAction::Stop).then(|| wanted(&commands.start, "--start-command")).transpose()?;
+    for command in stop.iter().chain(&start) {
+        run(command, lib_root)?;
     }
     Ok(Vec::new())
+}
+
+/// The end of a log, however long it is.
+fn last_words(path: &Path) -> std::io::Result<Vec<u8>> {
+    use std::io::{Read, Seek, SeekFrom};
+    let mut file = fs_err::File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_WORDS)))?;
+    let mut words = Vec::new();
+    file.take(MAX_WORDS).read_to_end(&mut words)?;
+    Ok(words)
 }
 
 /// Runs a shell command to its end. What it starts lives on, so it gets no pipe of ours to hold and
@@ -67,14 +80,17 @@ fn run(command: &str, lib_root: &str) -> Result<(), Failure> {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                let _ = child.kill();
+                // The shell, and what it waits for.
+                let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+                let _ =
+                    group.map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
                 let _ = child.wait();
                 return Err(Failure::new(format!("`{command}` did not end within {} s", PATIENCE.as_secs())));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     })();
-    let words = host_fs::read_limited(&path, MAX_WORDS).unwrap_or_default();
+    let words = last_words(&path).unwrap_or_default();
     let _ = fs_err::remove_file(&path);
     let status = result?;
     if status.success() {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pulpcov_protocol::op::{DEFAULT_LABEL, is_label};
+use pulpcov_protocol::op::{DEFAULT_LABEL, STARTUP_LABEL, is_label};
 use serde::{Deserialize, Serialize};
 
 use crate::data_dir::LEDGER;
@@ -39,9 +39,22 @@ pub(crate) fn begin(data_root: &Path, label: &str) -> Result<Session, Failure> {
     Ok(session)
 }
 
-/// The label that goes on where nobody names another.
+/// The label that goes on where nobody names another. The start's own only stands where a start was cut
+/// off: what follows is not the start.
 pub(crate) fn label(data_root: &Path) -> String {
-    current(data_root).map_or_else(|| DEFAULT_LABEL.to_owned(), |session| session.label)
+    let present = current(data_root).map(|session| session.label).filter(|label| label != STARTUP_LABEL);
+    present.unwrap_or_else(|| DEFAULT_LABEL.to_owned())
+}
+
+/// Whether a person may name that label: the start's is ours.
+pub(crate) fn check_own_label(label: &str) -> Result<(), Failure> {
+    if label == STARTUP_LABEL {
+        return Err(Failure::new(format!(
+            "the label {STARTUP_LABEL} is for what starting the services covers"
+        ))
+        .hint("use another"));
+    }
+    check_label(label)
 }
 
 pub(crate) fn check_label(label: &str) -> Result<(), Failure> {

@@ -91,16 +91,20 @@ pub(crate) fn state(unit: &str) -> Result<String, Failure> {
     property(unit, "ActiveState")
 }
 
-/// Those of the units that run, or try to; all where none does. A restart must not start what a person
-/// has stopped.
+/// Whether a unit does its work and ends.
+pub(crate) fn is_oneshot(unit: &str) -> Result<bool, Failure> {
+    Ok(property(unit, "Type")? == "oneshot")
+}
+
+/// Those of the units that run, or try to. A restart must not start what a person has stopped.
 pub(crate) fn running(units: Vec<String>) -> Result<Vec<String>, Failure> {
     let mut running = Vec::new();
-    for unit in &units {
-        if state(unit)? != "inactive" {
-            running.push(unit.clone());
+    for unit in units {
+        if state(&unit)? != "inactive" {
+            running.push(unit);
         }
     }
-    Ok(if running.is_empty() { units } else { running })
+    Ok(running)
 }
 
 /// Programs that a unit starts.
@@ -139,8 +143,11 @@ pub(crate) fn act(action: ServiceAction, units: &[String]) -> Result<Vec<UnitSta
         let output = systemctl(&[action.verb(), "--", unit])?;
         let state = settled_state(unit)?;
         let words = String::from_utf8_lossy(&output.stderr);
-        // A failed stop leaves `failed`, which is stopped all the same.
-        let reached = state == wanted || (action == ServiceAction::Stop && state == "failed");
+        // A failed stop leaves `failed`, which is stopped all the same; a unit that does its work and ends
+        // is inactive when it has.
+        let reached = state == wanted
+            || (action == ServiceAction::Stop && state == "failed")
+            || (state == "inactive" && is_oneshot(unit)?);
         if !output.status.success() || !reached {
             let reason = words.lines().next().unwrap_or("no message").trim().to_owned();
             return Err(Failure::new(format!("cannot {} {unit}: it is {state}: {reason}", action.verb()))

@@ -110,6 +110,11 @@ fn a_process_that_cannot_be_recorded_fails_the_install_by_name_and_reason() {
         said.contains("(shop-worker) of box-deaf.service") && said.contains("-S, which reads no .pth"),
         "{said}"
     );
+    // What runs from here on is not the start's, also where that failed.
+    let text = lab.fleet(0, "status", &["--json"]);
+    assert!(text.contains("label tests"), "{text}");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert!(code == Some(4) && said.contains("-S, which reads no .pth"), "again: {said}");
     lab.shell(1, "systemctl stop box-deaf; rm /etc/systemd/system/box-deaf.service");
     put_into_sandbox(&lab, "strange", "User=shop");
     lab.shell(1, "cp /opt/box/shop-worker /opt/box/unheard-of; sed -i s/shop-worker/unheard-of/ /etc/systemd/system/box-strange.service; systemctl daemon-reload; systemctl start box-strange");
@@ -124,6 +129,67 @@ fn a_process_that_cannot_be_recorded_fails_the_install_by_name_and_reason() {
     lab.shell(1, "printf '#!/usr/bin/python3\\nraise SystemExit(\"no flour today\")\\n' > /opt/box/unheard-of; systemctl restart box-strange || true");
     let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
     assert!(code == Some(4) && said.contains("no flour today"), "{said}");
+}
+
+/// Wrappers that are slow, units that end, instances that systemd forgets, and what a person has stopped.
+#[test]
+fn units_of_every_kind_are_restarted_and_proven() {
+    let lab = Lab::start(1);
+    lab.inventory("    pulpcov_units: [box-once.service, box-slow.service, 'box@*.service']\n");
+    put_into_sandbox(&lab, "once", "Type=oneshot");
+    lab.shell(1, "sed -i 's|^ExecStart=.*|ExecStart=/bin/true|' /etc/systemd/system/box-once.service");
+    put_into_sandbox(&lab, "slow", "User=shop");
+    lab.shell(1, "sed -i 's|^ExecStart=\\(.*\\)|ExecStart=/bin/sh -c \"sleep 4; exec \\1\"|' /etc/systemd/system/box-slow.service; \
+        printf '[Service]\\nExecStart=/opt/box/shop-worker\\n' > /etc/systemd/system/box@.service; systemctl daemon-reload; systemctl start box-slow box@1 box@2");
+    let (code, said) =
+        lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart", "--label", "night"]);
+    assert!(code == Some(0) && said.contains("3 processes recorded"), "{said}");
+    let services = |action: &str| {
+        let (inventory, known) = (lab.path("hosts.yml"), lab.path("known_hosts"));
+        let words = [
+            "fleet",
+            "services",
+            action,
+            &*inventory.to_string_lossy(),
+            "--known-hosts",
+            &*known.to_string_lossy(),
+        ]
+        .map(str::to_owned);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        lab.pulpcov_ends(0, &words)
+    };
+    services("stop");
+    assert_eq!(
+        lab.shell(1, "systemctl is-active box-slow box@1 box@2 || true"),
+        "inactive\ninactive\ninactive\n"
+    );
+    // A restart starts nothing that is stopped.
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(
+        lab.shell(1, "systemctl is-active box-slow box@1 box@2 || true"),
+        "inactive\ninactive\ninactive\n"
+    );
+    services("start");
+    assert_eq!(lab.shell(1, "systemctl is-active box-slow box@1 box@2"), "active\nactive\nactive\n");
+    let text = lab.fleet(0, "status", &["--json"]);
+    assert!(text.contains("label night"), "{text}");
+    // Half of the commands is no restart.
+    let (inventory, known) = (lab.path("hosts.yml"), lab.path("known_hosts"));
+    let output = lab.pulpcov(&[
+        "fleet",
+        "services",
+        "restart",
+        &inventory.to_string_lossy(),
+        "--known-hosts",
+        &known.to_string_lossy(),
+        "--stop-command",
+        "touch /run/was-stopped",
+    ]);
+    assert_eq!(output.status.code(), Some(4));
+    lab.shell(1, "test ! -e /run/was-stopped");
+    let (code, said) = lab.fleet_says("reset", &["--label", "startup"]);
+    assert!(code == Some(4) && said.contains("is for what starting the services covers"), "{said}");
 }
 
 #[test]

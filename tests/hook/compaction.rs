@@ -101,5 +101,15 @@ fn what_dead_processes_left_is_made_one_and_nothing_of_it_is_lost() {
     fs::write(place.work.path().join("data").join(&damaged), &whole).expect("written");
     assert_eq!(listed(), processes);
     agent("compact", &words);
-    assert_eq!((data_files(&place).len(), all_lines(&place), listed()), (2, lines, processes));
+    assert_eq!((data_files(&place).len(), all_lines(&place), listed()), (2, lines.clone(), processes));
+
+    // The name of a compacted record is known to everybody: with it, nobody leads root to others' data.
+    let victim = data_files(&place).into_iter().next().expect("data");
+    let forged = child.0.replace(&damaged, &victim);
+    assert_ne!(forged, child.0);
+    fs::write(ledger.join(&child.1), forged).expect("written");
+    chown(ledger.join(&child.1), Some(65534), Some(65534)).expect("owned by nobody");
+    agent("compact", &one);
+    assert!(data_files(&place).contains(&victim));
+    assert_eq!(all_lines(&place), lines);
 }

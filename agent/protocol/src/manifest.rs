@@ -117,6 +117,9 @@ pub struct CommonFacts {
     pub coverage: String,
     /// Branches or lines: they do not mix.
     pub branch: bool,
+    /// Owner of their files: what one user says of itself stays apart from what another does.
+    #[serde(default)]
+    pub uid: u32,
 }
 
 /// One process of many: enough to count it once, wherever it is told of.

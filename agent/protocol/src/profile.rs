@@ -139,12 +139,27 @@ fn programs<'a>(argv: &'a [String], exe: &'a str) -> Vec<&'a str> {
         if !word.starts_with('-') {
             return vec![base_name(word)];
         }
-        if matches!(word, "-W" | "-X" | "--check-hash-based-pycs") {
+        if word == "--check-hash-based-pycs" {
             words.next();
-        } else if !word.starts_with("--") && word.ends_with('m') {
-            return words.next().into_iter().collect();
-        } else if !word.starts_with("--") && word.contains('c') {
-            return Vec::new();
+        }
+        if word.starts_with("--") {
+            continue;
+        }
+        for (at, letter) in word.char_indices().skip(1) {
+            let rest = word.get(at + letter.len_utf8()..).unwrap_or_default();
+            match letter {
+                'c' => return Vec::new(),
+                'm' if rest.is_empty() => return words.next().into_iter().collect(),
+                'm' => return vec![rest],
+                // Its value is the rest of the word, or the next one.
+                'W' | 'X' => {
+                    if rest.is_empty() {
+                        words.next();
+                    }
+                    break;
+                }
+                _ => {}
+            }
         }
     }
     Vec::new()

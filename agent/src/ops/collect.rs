@@ -19,7 +19,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     // On hosts without the timer this is where the many become few. Not in the middle of a collect:
     // what is skipped is counted in the order of the names.
     let trouble = if args.skip == 0 {
-        compact::run(&receipt::required(&args.lib_root)?.config.data_root, COMPACT_AT_LEAST).err()
+        compact::run(&receipt::required(&args.lib_root)?.config, COMPACT_AT_LEAST).err()
     } else {
         None
     };

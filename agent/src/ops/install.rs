@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pulpcov_protocol::op::{DEFAULT_LABEL, Install, STARTUP_LABEL, ServiceAction};
+use pulpcov_protocol::op::{Install, STARTUP_LABEL, ServiceAction};
 use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
@@ -36,7 +36,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         return Err(Failure::new("the host label is empty or has a slash or a control character"));
     }
     if let Some(label) = &args.label {
-        phase::check_label(label)?;
+        phase::check_own_label(label)?;
     }
     if !Path::new(&args.lib_root).is_absolute() {
         return Err(Failure::new(format!("lib root {:?} is not an absolute path", args.lib_root)));
@@ -44,7 +44,10 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     let _lock = HostLock::take(&args.lib_root)?;
     (session.progress)("looking at the interpreters");
     let old = receipt::load(&args.lib_root)?;
-    let interpreters = probe::interpreters(&args.lib_root, &args.profile.units, &args.interpreters)?;
+    let mut named = args.interpreters.clone();
+    let same_service = old.as_ref().filter(|old| old.config.profile.name == args.profile.name);
+    named.extend(probe::installed_for(same_service));
+    let interpreters = probe::interpreters(&args.lib_root, &args.profile.units, &named)?;
 
     sweep(&args.lib_root, old.as_ref());
     let old_data_root = old.as_ref().and_then(|old| old.config.data_root.to_str());
@@ -77,11 +80,14 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
             format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
         }
     };
-    let warnings = if changed && !args.restart && !args.profile.units.is_empty() {
-        vec!["services that run already are recorded only after a restart".to_owned()]
-    } else {
-        Vec::new()
-    };
+    let mut warnings = Vec::new();
+    if changed && started.is_none() && !args.profile.units.is_empty() {
+        warnings.push(if args.restart {
+            "no unit of the service runs, so none was restarted; it is recorded once it is started".to_owned()
+        } else {
+            "services that run already are recorded only after a restart".to_owned()
+        });
+    }
     let detail = InstallDetail {
         data_root: new.config.data_root.to_string_lossy().into_owned(),
         interpreters: new.config.interpreters.clone(),
@@ -135,6 +141,7 @@ fn put_in_place(
     }
     for (name, text) in [
         ("_pulpcov_recorder.py", hook::RECORDER),
+        ("_pulpcov_system.py", hook::SYSTEM),
         ("_pulpcov_canary.py", hook::CANARY),
         ("analysis.py", hook::ANALYSIS),
         ("pulpcov-selftest", hook::SELFTEST),
@@ -160,7 +167,9 @@ fn put_in_place(
     for python in interpreters {
         let purelib = Path::new(&python.purelib);
         changes.folder(purelib, 0o755)?;
-        byte_compiled(changes, python, &hook_dir.join("_pulpcov_recorder.py"))?;
+        for part in ["_pulpcov_recorder.py", "_pulpcov_system.py"] {
+            byte_compiled(changes, python, &hook_dir.join(part))?;
+        }
         changes.file(&purelib.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;
         byte_compiled(changes, python, &purelib.join(hook::GATE_FILE))?;
         // The last piece: from here on the hook runs.
@@ -205,7 +214,7 @@ struct Started {
 }
 
 /// Begins a session, and restarts the service where that is asked for and needed: until every process
-/// has proven that it records, what runs is `startup`; afterwards it is the tests'.
+/// has proven that it records and has settled, what runs is `startup`; afterwards it is the tests'.
 fn begin_measuring(
     args: &Install,
     receipt: &Receipt,
@@ -213,36 +222,40 @@ fn begin_measuring(
     session: &Session<'_>,
 ) -> Result<Option<Started>, Failure> {
     let root = &receipt.config.data_root;
-    let present = phase::current(root);
-    let label = args.label.clone().or_else(|| present.as_ref().map(|now| now.label.clone()));
-    // A restart that was cut off leaves the start's label behind.
-    let label = label.filter(|label| label != STARTUP_LABEL).unwrap_or_else(|| DEFAULT_LABEL.to_owned());
-    if !args.restart || !needs_restart(receipt, changed)? {
-        if present.is_none_or(|now| now.label != label) {
-            phase::begin(root, &label)?;
-            ledger::flush(root, proof::FLUSH)?;
-        }
-        return Ok(None);
-    }
+    let label = args.label.clone().unwrap_or_else(|| phase::label(root));
     let units = if args.commands.is_empty() {
         systemd::running(systemd::expand(&receipt.config.profile.units)?)?
     } else {
         Vec::new()
     };
+    let runs = !(units.is_empty() && args.commands.is_empty());
+    if !(args.restart && runs && needs_restart(receipt, changed)?) {
+        if phase::current(root).is_none_or(|now| now.label != label) {
+            phase::begin(root, &label)?;
+            ledger::flush(root, proof::FLUSH)?;
+        }
+        if args.restart && runs {
+            // Nothing had to be restarted, but that was not yet the proof.
+            proof::wait(receipt, &units)?;
+        }
+        return Ok(None);
+    }
     phase::begin(root, STARTUP_LABEL)?;
     (session.progress)("restarting services");
-    services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)?;
-    (session.progress)("waiting until every process records");
-    let proven = proof::wait(receipt, &units)?;
-    proof::settle(receipt)?;
+    let proven = services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)
+        .and_then(|_| {
+            (session.progress)("waiting until every process records");
+            proof::wait(receipt, &units)
+        })
+        .and_then(|()| proof::settle(receipt));
+    // Whatever came of it, what runs from here on is no start.
     phase::begin(root, &label)?;
     ledger::flush(root, proof::FLUSH)?;
-    Ok(Some(Started { units, proven }))
+    Ok(Some(Started { units, proven: proven? }))
 }
 
 fn needs_restart(receipt: &Receipt, changed: bool) -> Result<bool, Failure> {
     let ledger = ledger::read(&receipt.config.data_root)?;
     let unrecorded = status::unrecorded(receipt, &ledger)?;
-    let is_startup = phase::current(&receipt.config.data_root).is_some_and(|now| now.label == STARTUP_LABEL);
-    Ok(changed || is_startup || unrecorded.iter().any(|process| process.restart))
+    Ok(changed || unrecorded.iter().any(|process| process.restart))
 }

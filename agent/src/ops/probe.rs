@@ -4,11 +4,14 @@ use pulpcov_protocol::op::Probe;
 use pulpcov_protocol::outcome::{Detail, Interpreter, Outcome, ProbeDetail};
 
 use crate::failure::Failure;
+use crate::receipt::Receipt;
 use crate::{coverage_dir, data_dir, host, interpreter, receipt, systemd};
 
 pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
     let receipt = receipt::load(&args.lib_root)?;
-    let interpreters = interpreters(&args.lib_root, &args.units, &args.interpreters)?;
+    let mut named = args.interpreters.clone();
+    named.extend(installed_for(receipt.as_ref()));
+    let interpreters = interpreters(&args.lib_root, &args.units, &named)?;
     let data_root = match &receipt {
         Some(receipt) => receipt.config.data_root.clone(),
         None => data_dir::resolve(None)?,
@@ -28,6 +31,13 @@ pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
         super::counted(detail.interpreters.len() as u64, "interpreter")
     );
     Ok(Outcome::ok(false, msg, Detail::Probe(detail)))
+}
+
+/// What was installed for, where it is still there: a service that is stopped just now does not always
+/// show its Python.
+pub(super) fn installed_for(receipt: Option<&Receipt>) -> Vec<String> {
+    let known = receipt.into_iter().flat_map(|receipt| &receipt.config.interpreters);
+    known.map(|python| python.path.clone()).filter(|path| std::path::Path::new(path).is_file()).collect()
 }
 
 /// The interpreters behind a unit's programs, and those that its processes run now: a wrapper may

@@ -11,7 +11,10 @@ use crate::{host::HostLock, ledger, receipt, session};
 pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
     let _lock = HostLock::take(&args.lib_root)?;
     let root = receipt::required(&args.lib_root)?.config.data_root;
-    let label = args.label.clone().unwrap_or_else(|| session::label(&root));
+    let label = match &args.label {
+        Some(label) => session::check_own_label(label).map(|()| label.clone())?,
+        None => session::label(&root),
+    };
     let session = session::begin(&root, &label)?;
     let flush = ledger::flush(&root, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
     let mut warnings: Vec<String> = flush

@@ -3,10 +3,11 @@
 use pulpcov_protocol::op::{STARTUP_LABEL, ServiceAction, Services};
 use pulpcov_protocol::outcome::{Detail, Outcome, ServicesDetail, UnitState};
 
+use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::host::HostLock;
-use crate::receipt::Receipt;
-use crate::{ledger, proof, receipt, services, session, systemd};
+use crate::receipt::{Config, Receipt};
+use crate::{host_fs, ledger, proof, receipt, services, session, systemd};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     let _lock = HostLock::take(&args.lib_root)?;
@@ -23,7 +24,13 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
             return Err(Failure::new(format!("there is no unit {unit}")));
         }
     }
-    let units = if systemd::is_here() { systemd::expand(&patterns)? } else { Vec::new() };
+    let mut units = if systemd::is_here() { systemd::expand(&patterns)? } else { Vec::new() };
+    let stopped = receipt.as_ref().filter(|_| args.units.is_empty()).map(|found| Stopped::of(&found.config));
+    if let (Some(stopped), ServiceAction::Start) = (&stopped, args.action) {
+        // An instance that is stopped and not enabled is in no list of systemd's any more.
+        let known = stopped.read();
+        units.extend(known.into_iter().filter(|unit| !units.contains(unit)).collect::<Vec<_>>());
+    }
     if units.is_empty() && args.commands.is_empty() {
         return Err(Failure::new("no units to act on").hint("name them in the profile"));
     }
@@ -38,20 +45,55 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
         _ => services::act(args.action, &units, &args.commands, &args.lib_root)?,
     };
     let changed = args.action == ServiceAction::Restart
-        || units.is_empty()
+        || !args.commands.is_empty()
         || states.iter().map(|unit| &unit.state).ne(before.iter());
     let what = match args.action {
         ServiceAction::Start => "started",
         ServiceAction::Stop => "stopped",
         ServiceAction::Restart => "restarted",
     };
-    let msg = if units.is_empty() {
-        what.to_owned()
-    } else {
+    if let (Some(stopped), true) = (&stopped, args.commands.is_empty()) {
+        stopped.note(args.action, &units)?;
+    }
+    let msg = if args.commands.is_empty() {
         format!("{} {what}", super::counted(states.len() as u64, "unit"))
+    } else {
+        what.to_owned()
     };
     let detail = Detail::Services(ServicesDetail { units: states });
     Ok(Outcome::ok(changed, msg, detail).with_warnings(warnings))
+}
+
+/// Units that a stop of ours has stopped, noted for the start.
+struct Stopped(std::path::PathBuf);
+
+/// Largest such note.
+const MAX_NOTE: u64 = 64 * 1024;
+
+impl Stopped {
+    fn of(config: &Config) -> Self {
+        Self(config.data_root.join(LEDGER).join("stopped"))
+    }
+
+    /// What was noted, by us: root starts what stands there.
+    fn read(&self) -> Vec<String> {
+        let me = rustix::process::geteuid().as_raw();
+        let is_ours = host_fs::Attributes::of(&self.0)
+            .is_ok_and(|found| found.is_some_and(|found| found.uid == me || found.uid == 0));
+        let text =
+            if is_ours { host_fs::read_limited(&self.0, MAX_NOTE).unwrap_or_default() } else { Vec::new() };
+        let units: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
+        units.into_iter().filter(|unit| systemd::is_known(unit).unwrap_or(false)).collect()
+    }
+
+    fn note(&self, action: ServiceAction, units: &[String]) -> Result<(), Failure> {
+        if action == ServiceAction::Stop {
+            return host_fs::write_whole(&self.0, units.join("\n").as_bytes(), 0o644);
+        }
+        // What is started is no longer to be started.
+        let _ = std::fs::remove_file(&self.0);
+        Ok(())
+    }
 }
 
 /// Starts the service with what that covers kept apart; the label of before goes on afterwards.
@@ -66,7 +108,7 @@ fn start_measured(
     let result = services::act(args.action, units, &args.commands, &args.lib_root);
     // Units of another profile have nothing to prove.
     let proven = if result.is_ok() && args.units.is_empty() {
-        proof::wait(receipt, units).and_then(|_| proof::settle(receipt))
+        proof::wait(receipt, units).and_then(|()| proof::settle(receipt)).map(drop)
     } else {
         Ok(())
     };

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::hook::PTH;
 use crate::host::HostLock;
 use crate::receipt::Receipt;
-use crate::{data_dir, receipt, services, systemd};
+use crate::{data_dir, ledger, receipt, services, systemd};
 
 /// Bundles that a playbook has made and not fetched yet.
 pub(crate) const OUTBOX: &str = "outbox";
@@ -30,6 +30,8 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
             .hint("nothing was removed; look at it, then use --force"));
     }
     (session.progress)("removing the hook");
+    let live =
+        ledger::read(&receipt.config.data_root)?.records.iter().filter(|record| record.is_live()).count();
     stop_timer(receipt.files.keys());
     let mut removed = remove_files(&receipt)?;
     sweep(&args.lib_root, Some(&receipt));
@@ -46,6 +48,12 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
         services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)?;
     }
     let mut warnings = Vec::new();
+    if live > 0 && !args.restart {
+        warnings.push(format!(
+            "{} keep the hook in memory until they are restarted; --restart does it",
+            super::counted(live as u64, "process")
+        ));
+    }
     let data_left = clear_data(&receipt, args.erase_data)?;
     if data_left > 0 {
         let files = super::counted(data_left, "data file");
