@@ -309,8 +309,11 @@ def after_in_child():
     for lines in list(s.collector.data.values()):
         lines.clear()           # what ran before the fork is the parent's to write
     os.environ["PULPCOV_ROLE"] = s.role
+    try:
+        write_record()
+    except Exception:
+        pass                        # the first flush tries again
     start_flusher()
-    write_record()
 
 
 def surely(act, *args):

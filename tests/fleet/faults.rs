@@ -12,14 +12,6 @@ fn report(lab: &Lab, run: &str) -> Value {
     serde_json::from_str(&text).expect("JSON")
 }
 
-fn started(n: usize) -> Lab {
-    let mut lab = Lab::start(n);
-    lab.inventory("");
-    lab.install();
-    lab.wait_for_shop();
-    lab
-}
-
 /// A data file that measured nothing, and is large.
 const BALLAST: &str = r#"python3 -c "
 import os, sqlite3
@@ -41,7 +33,7 @@ fn executed(report: &Value, host: &str, file: &str) -> Vec<u64> {
 
 #[test]
 fn killed_processes_lose_nothing_that_was_flushed_and_the_ledger_names_them() {
-    let mut lab = started(2);
+    let mut lab = Lab::with_shop(2);
     for i in 1..=2 {
         lab.post(i, "/order/wait/1").expect("orders are taken");
     }
@@ -78,7 +70,7 @@ fn killed_processes_lose_nothing_that_was_flushed_and_the_ledger_names_them() {
 
 #[test]
 fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
-    let mut lab = started(5);
+    let mut lab = Lab::with_shop(5);
     for i in 1..=5 {
         lab.get(i, "/price/tea").expect("answers");
     }
@@ -141,7 +133,7 @@ fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
 
 #[test]
 fn hosts_that_are_dead_in_every_way_do_not_stop_the_others() {
-    let lab = started(4);
+    let lab = Lab::with_shop(4);
     lab.stop_sshd(1);
     lab.freeze(2);
     lab.power_off(3);

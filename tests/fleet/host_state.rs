@@ -3,17 +3,9 @@
 use pulpcov_tests::lab::Lab;
 use serde_json::Value;
 
-fn started() -> Lab {
-    let mut lab = Lab::start(1);
-    lab.inventory("");
-    lab.install();
-    lab.wait_for_shop();
-    lab
-}
-
 #[test]
 fn uninstall_refuses_what_somebody_changed_and_keeps_data() {
-    let mut lab = started();
+    let mut lab = Lab::with_shop(1);
     lab.get(1, "/cheapest").expect("answers");
     let gate = "/usr/local/lib/python3.11/dist-packages/_pulpcov_gate.py";
     lab.shell(1, &format!("echo '# mine' >> {gate}"));
@@ -27,7 +19,9 @@ fn uninstall_refuses_what_somebody_changed_and_keeps_data() {
     assert_eq!(code, Some(0), "{words}");
     assert!(words.contains("data files left in /srv/pulp_coverage"), "{words}");
     lab.shell(1, "test ! -e /usr/local/lib/pulpcov && ls /srv/pulp_coverage/data.*");
+    // What was stopped is not started by a restart.
     lab.install();
+    lab.shell(1, "systemctl start shop-web shop-worker");
     lab.wait_for_shop();
     lab.fleet(0, "collect", &["-o", "run"]);
     let report: Value =
@@ -87,7 +81,7 @@ fn a_failing_self_test_fails_the_install_and_leaves_nothing() {
 
 #[test]
 fn what_is_hostile_in_the_data_directory_is_left_alone_and_named() {
-    let lab = started();
+    let lab = Lab::with_shop(1);
     lab.get(1, "/cheapest").expect("answers");
     lab.shell(1, "cd /srv/pulp_coverage && su plain -c 'ln -s /etc/shadow data.h1.1.evil; mkfifo data.h1.2.pipe; echo junk > data.h1.3.junk; mkdir data.h1.4.dir; echo \"{\" > .pulpcov/proc.h1.5.bad.json; ln -s /etc/shadow .pulpcov/proc.h1.6.evil.json'");
     let (code, said) = lab.fleet_says("collect", &["-o", "run"]);
@@ -113,7 +107,7 @@ fn what_is_hostile_in_the_data_directory_is_left_alone_and_named() {
 
 #[test]
 fn a_controller_that_is_killed_leaves_no_agent_and_a_host_that_can_go_on() {
-    let mut lab = started();
+    let mut lab = Lab::with_shop(1);
     let mut killed = lab.fleet_command("collect", &["-o", "run"]).spawn().expect("pulpcov runs");
     lab.wait("the agent", |lab| lab.shell(1, "pgrep -cf '[p]ulpcov-.* serve' || true").trim() != "0");
     killed.kill().expect("dies");

@@ -5,14 +5,6 @@ use std::collections::BTreeSet;
 use pulpcov_tests::lab::Lab;
 use serde_json::Value;
 
-fn started(n: usize) -> Lab {
-    let mut lab = Lab::start(n);
-    lab.inventory("");
-    lab.install();
-    lab.wait_for_shop();
-    lab
-}
-
 fn report(lab: &Lab, words: &[&str]) -> Value {
     let words: Vec<&str> = ["report", "run", "--json", "-"].iter().chain(words).copied().collect();
     serde_json::from_str(&lab.pulpcov_ends(0, &words)).expect("JSON")
@@ -26,7 +18,7 @@ fn catalogue(report: &Value, label: &str) -> BTreeSet<u64> {
 
 #[test]
 fn a_reset_counts_from_zero_and_keeps_what_was_before_under_its_label() {
-    let lab = started(2);
+    let lab = Lab::with_shop(2);
     for i in 1..=2 {
         for _ in 0..6 {
             lab.get(i, "/price/tea").expect("answers");
@@ -69,7 +61,7 @@ fn a_reset_counts_from_zero_and_keeps_what_was_before_under_its_label() {
 /// A process that cannot answer keeps its own generation until it can.
 #[test]
 fn a_stragglers_late_data_goes_to_its_own_generation() {
-    let mut lab = started(1);
+    let mut lab = Lab::with_shop(1);
     for _ in 0..6 {
         lab.get(1, "/price/tea").expect("answers");
     }
@@ -94,7 +86,7 @@ fn a_stragglers_late_data_goes_to_its_own_generation() {
 /// Restarting keeps the label, and what the start covers apart.
 #[test]
 fn services_that_are_restarted_in_between_are_startup_again() {
-    let mut lab = started(1);
+    let mut lab = Lab::with_shop(1);
     lab.fleet(0, "reset", &["--label", "tier1"]);
     let mut words = vec!["fleet", "services", "restart"];
     let (inventory, known) = (lab.path("hosts.yml"), lab.path("known_hosts"));

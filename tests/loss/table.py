@@ -110,10 +110,12 @@ def end(process, number, timeout=90):
 
 # The rows: each drives one service from its start to its end.
 
-def sigterm_default(run):
-    process = run.server("pace")
-    run.wait_for(150)
-    end(process, signal.SIGTERM)
+def ended_by(number, scenario):
+    def row(run):
+        process = run.server(scenario)
+        run.wait_for(150)
+        end(process, number)
+    return row
 
 
 def sigterm_chained(run):
@@ -122,18 +124,6 @@ def sigterm_chained(run):
     end(process, signal.SIGTERM)
     if process.returncode != 0:
         raise Broken("ends with %d, not in its own time" % process.returncode)
-
-
-def sigterm_taken_back(run):
-    process = run.server("taken_back")
-    run.wait_for(150)
-    end(process, signal.SIGTERM)
-
-
-def sigint(run):
-    process = run.server("pace")
-    run.wait_for(150)
-    end(process, signal.SIGINT)
 
 
 def sigkill(run):
@@ -207,11 +197,11 @@ def to_its_end(scenario):
 
 ROWS = [
     # name, driver, may lose the last interval, flush interval
-    ("SIGTERM, no handler of its own", sigterm_default, False, INTERVAL),
+    ("SIGTERM, no handler of its own", ended_by(signal.SIGTERM, "pace"), False, INTERVAL),
     ("SIGTERM, gunicorn with two workers", gunicorn_ended_by(signal.SIGTERM), False, INTERVAL),
     ("SIGTERM, a handler that calls the one before it", sigterm_chained, False, INTERVAL),
-    ("SIGTERM, a handler that was taken back", sigterm_taken_back, False, INTERVAL),
-    ("SIGINT", sigint, False, INTERVAL),
+    ("SIGTERM, a handler that was taken back", ended_by(signal.SIGTERM, "taken_back"), False, INTERVAL),
+    ("SIGINT", ended_by(signal.SIGINT, "pace"), False, INTERVAL),
     ("SIGINT, gunicorn", gunicorn_ended_by(signal.SIGINT), False, INTERVAL),
     ("SIGKILL", sigkill, True, INTERVAL),
     ("all processes of a host at once, as when it is powered off", power_off, True, INTERVAL),

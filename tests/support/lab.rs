@@ -62,6 +62,15 @@ impl Lab {
         Self::start_with(n, &Options { shop: true, ..Options::default() })
     }
 
+    /// The same with the hook installed, and the service answering.
+    pub fn with_shop(n: usize) -> Self {
+        let mut lab = Self::start(n);
+        lab.inventory("");
+        lab.install();
+        lab.wait_for_shop();
+        lab
+    }
+
     pub fn start_with(n: usize, options: &Options) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "real hosts need root: run the tests as root");
         sweep();
