@@ -79,36 +79,38 @@ pub(crate) fn settle(receipt: &Receipt) -> Result<u64, Failure> {
     Ok(wanted(&service, receipt).count() as u64)
 }
 
+fn is_wanted(running: &Running, receipt: &Receipt) -> bool {
+    receipt.config.profile.role_of(&running.argv, &running.exe).is_some() && running.is_alive()
+}
+
 fn wanted<'a>(service: &'a [Running], receipt: &'a Receipt) -> impl Iterator<Item = &'a Running> {
-    service.iter().filter(|running| {
-        receipt.config.profile.role_of(&running.argv, &running.exe).is_some() && running.is_alive()
-    })
+    service.iter().filter(|running| is_wanted(running, receipt))
 }
 
 /// What is still missing, in words.
 fn missing(service: &[Running], units: &[String], receipt: &Receipt, ledger: &Ledger) -> Vec<String> {
-    let is_wanted = |running: &Running| {
-        receipt.config.profile.role_of(&running.argv, &running.exe).is_some() && running.is_alive()
-    };
     let mut missing: Vec<String> = processes::unrecorded(service, receipt, ledger)
         .into_iter()
-        .filter(|(running, _)| is_wanted(running))
+        .filter(|(running, _)| is_wanted(running, receipt))
         .map(|(running, why)| format!("{}: {}", running.title(), why.reason))
         .collect();
     let with_a_role: BTreeSet<&str> = wanted(service, receipt).map(|running| running.unit.as_str()).collect();
-    let strange = |unit: &str| service.iter().any(|running| running.unit == unit && running.is_python());
+    // A unit of nothing but Pythons that no rule fits would be left out in silence.
+    let strange: Vec<&Running> = service
+        .iter()
+        .filter(|running| running.is_python() && !with_a_role.contains(running.unit.as_str()))
+        .collect();
     // A wrapper may still be at work before the program itself.
-    let late = units.iter().filter(|unit| !with_a_role.contains(unit.as_str()) && !strange(unit));
+    let late = units.iter().filter(|unit| {
+        !with_a_role.contains(unit.as_str()) && !strange.iter().any(|running| running.unit == **unit)
+    });
     missing.extend(late.map(|unit| format!("{unit}: none of its processes is one that the profile records")));
     if units.is_empty() && with_a_role.is_empty() {
         missing.push("no process of the profile's services runs".to_owned());
     }
-    // A unit of nothing but Pythons that no rule fits would be left out in silence.
-    let strange = service
-        .iter()
-        .filter(|running| running.is_python() && !with_a_role.contains(running.unit.as_str()))
-        .map(|running| format!("{}: no process rule of the profile fits it", running.title()));
-    missing.extend(strange);
+    missing.extend(
+        strange.iter().map(|running| format!("{}: no process rule of the profile fits it", running.title())),
+    );
     missing
 }
 

@@ -22,6 +22,13 @@ fn put_into_sandbox(lab: &Lab, name: &str, lines: &str) {
     );
 }
 
+/// An install that fails; what it says.
+fn refused(lab: &Lab) -> String {
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert_eq!(code, Some(4), "{said}");
+    said
+}
+
 fn doctor(lab: &Lab, code: i32) -> Vec<Value> {
     let report: Value = serde_json::from_str(&lab.fleet(code, "doctor", &["--json"])).expect("JSON");
     report["hosts"]["h1"]["findings"].as_array().expect("findings").clone()
@@ -96,16 +103,14 @@ fn a_process_that_cannot_be_recorded_fails_the_install_by_name_and_reason() {
     lab.shell(1, "systemctl start box-shut");
     let found = doctor(&lab, 4);
     assert!(says(&found, "bad", &["box-shut.service", "InaccessiblePaths=/srv"]), "{found:?}");
-    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
-    assert_eq!(code, Some(4), "{said}");
+    let said = refused(&lab);
     assert!(said.contains("box-shut.service cannot be recorded: InaccessiblePaths=/srv"), "{said}");
     lab.shell(1, "test ! -e /usr/local/lib/pulpcov/receipt.json; systemctl stop box-shut; rm /etc/systemd/system/box-shut.service");
 
     // A Python that reads no .pth, and one that no rule fits.
     put_into_sandbox(&lab, "deaf", "ExecStart=");
     lab.shell(1, "sed -i 's|^ExecStart=$|ExecStart=/usr/bin/python3 -S /opt/box/shop-worker|; /box.shop-worker$/!b' /etc/systemd/system/box-deaf.service; sed -i '0,/ExecStart=.opt.box/{/ExecStart=.opt.box/d}' /etc/systemd/system/box-deaf.service; systemctl daemon-reload; systemctl start box-deaf");
-    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
-    assert_eq!(code, Some(4), "{said}");
+    let said = refused(&lab);
     assert!(
         said.contains("(shop-worker) of box-deaf.service") && said.contains("-S, which reads no .pth"),
         "{said}"
@@ -113,13 +118,12 @@ fn a_process_that_cannot_be_recorded_fails_the_install_by_name_and_reason() {
     // What runs from here on is not the start's, also where that failed.
     let text = lab.fleet(0, "status", &["--json"]);
     assert!(text.contains("label tests"), "{text}");
-    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
-    assert!(code == Some(4) && said.contains("-S, which reads no .pth"), "again: {said}");
+    let said = refused(&lab);
+    assert!(said.contains("-S, which reads no .pth"), "again: {said}");
     lab.shell(1, "systemctl stop box-deaf; rm /etc/systemd/system/box-deaf.service");
     put_into_sandbox(&lab, "strange", "User=shop");
     lab.shell(1, "cp /opt/box/shop-worker /opt/box/unheard-of; sed -i s/shop-worker/unheard-of/ /etc/systemd/system/box-strange.service; systemctl daemon-reload; systemctl start box-strange");
-    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
-    assert_eq!(code, Some(4), "{said}");
+    let said = refused(&lab);
     assert!(
         said.contains("(unheard-of) of box-strange.service")
             && said.contains("no process rule of the profile fits it"),
@@ -127,8 +131,8 @@ fn a_process_that_cannot_be_recorded_fails_the_install_by_name_and_reason() {
     );
     // A unit that does not come up is told with its own last words.
     lab.shell(1, "printf '#!/usr/bin/python3\\nraise SystemExit(\"no flour today\")\\n' > /opt/box/unheard-of; systemctl restart box-strange || true");
-    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
-    assert!(code == Some(4) && said.contains("no flour today"), "{said}");
+    let said = refused(&lab);
+    assert!(said.contains("no flour today"), "{said}");
 }
 
 /// Wrappers that are slow, units that end, instances that systemd forgets, and what a person has stopped.
@@ -158,6 +162,7 @@ fn units_of_every_kind_are_restarted_and_proven() {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         lab.pulpcov_ends(0, &words)
     };
+    services("stop");
     services("stop");
     assert_eq!(
         lab.shell(1, "systemctl is-active box-slow box@1 box@2 || true"),

@@ -178,7 +178,6 @@ fn put_in_place(
     units::open_sandboxes(changes, &args.profile.units, lib_root, args.force)?;
     units::compaction(changes, lib_root, args.force)?;
     changes.remove_what_is_no_longer_wanted()?;
-    units::take_effect(changes.touched())?;
     let unchanged = changes.old().is_some_and(|old| old.complete && old.config == config);
     let new = changes.receipt(config, RECEIPT_FORMAT);
     if !changes.touched().is_empty() || !unchanged {
@@ -189,6 +188,7 @@ fn put_in_place(
         new.save(&args.lib_root)?;
         changes.note(receipt::path_in(&args.lib_root));
     }
+    units::take_effect(changes.touched())?;
     changes.finish();
     Ok(new)
 }

@@ -34,6 +34,9 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     if units.is_empty() && args.commands.is_empty() {
         return Err(Failure::new("no units to act on").hint("name them in the profile"));
     }
+    if let (Some(stopped), ServiceAction::Stop, true) = (&stopped, args.action, args.commands.is_empty()) {
+        stopped.add(&units)?;
+    }
     let before = units.iter().map(|unit| systemd::state(unit)).collect::<Result<Vec<_>, _>>()?;
     let mut warnings = Vec::new();
     let states = match receipt {
@@ -52,8 +55,8 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
         ServiceAction::Stop => "stopped",
         ServiceAction::Restart => "restarted",
     };
-    if let (Some(stopped), true) = (&stopped, args.commands.is_empty()) {
-        stopped.note(args.action, &units)?;
+    if let (Some(stopped), true) = (&stopped, args.action != ServiceAction::Stop) {
+        stopped.forget();
     }
     let msg = if args.commands.is_empty() {
         format!("{} {what}", super::counted(states.len() as u64, "unit"))
@@ -86,13 +89,16 @@ impl Stopped {
         units.into_iter().filter(|unit| systemd::is_known(unit).unwrap_or(false)).collect()
     }
 
-    fn note(&self, action: ServiceAction, units: &[String]) -> Result<(), Failure> {
-        if action == ServiceAction::Stop {
-            return host_fs::write_whole(&self.0, units.join("\n").as_bytes(), 0o644);
-        }
-        // What is started is no longer to be started.
+    /// Before anything is stopped, and beside what an earlier stop noted: that is listed nowhere else.
+    fn add(&self, units: &[String]) -> Result<(), Failure> {
+        let mut all = self.read();
+        all.extend(units.iter().filter(|unit| !all.contains(unit)).cloned().collect::<Vec<_>>());
+        host_fs::write_whole(&self.0, all.join("\n").as_bytes(), 0o644)
+    }
+
+    /// What is started is no longer to be started.
+    fn forget(&self) {
         let _ = std::fs::remove_file(&self.0);
-        Ok(())
     }
 }
 

@@ -20,6 +20,12 @@ pub struct Analysed {
     pub numbers: Numbers,
 }
 
+impl Analysed {
+    pub fn statements(&self) -> BTreeSet<i32> {
+        self.executed.union(&self.missing).copied().collect()
+    }
+}
+
 /// A function or class of a file, or what is outside of all (an empty name).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegionReport {

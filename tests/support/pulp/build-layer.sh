@@ -18,9 +18,11 @@ mount -t tmpfs tmpfs "$root/tmp"
 # The machine's way to its package indexes, for the time of the build.
 cp --remove-destination /etc/resolv.conf "$root/etc/resolv.conf"
 cp /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
-for file in /etc/pip.conf /root/.config/pip/pip.conf /root/.pip/pip.conf; do
-    [ -f "$file" ] && mkdir -p "$root$(dirname "$file")" && cp "$file" "$root$file"
-done
+while IFS='=' read -r key value; do
+    name=${key##*.}
+    name=PIP_${name//-/_}
+    export "${name^^}=${value//\'/}"
+done < <(python3 -m pip config list 2>/dev/null)
 if [ -n "${PIP_FIND_LINKS:-}" ] && [ -d "${PIP_FIND_LINKS}" ]; then
     mkdir -p "$root$PIP_FIND_LINKS"
     mount --bind "$PIP_FIND_LINKS" "$root$PIP_FIND_LINKS"
@@ -91,6 +93,5 @@ inside pg_ctlcluster 15 main stop
 # Nothing of this machine stays in the layer.
 umount -R "$root/proc" "$root/dev/shm" "$root/dev" "$root/run" "$root/tmp"
 [ -n "${PIP_FIND_LINKS:-}" ] && [ -d "${PIP_FIND_LINKS}" ] && umount "$root$PIP_FIND_LINKS" && rmdir -p --ignore-fail-on-non-empty "$root$PIP_FIND_LINKS"
-rm -f "$root/etc/pip.conf" "$root/root/.config/pip/pip.conf" "$root/root/.pip/pip.conf"
 : > "$root/etc/resolv.conf"
 umount "$root"

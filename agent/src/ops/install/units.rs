@@ -72,7 +72,7 @@ pub(super) fn compaction(changes: &mut Changes, lib_root: &Path, force: bool) ->
     let own = fs_err::read("/proc/self/exe")?;
     let agent = lib_root.join(AGENT);
     changes.file(&agent, &own, 0o755, force)?;
-    // A path that systemd would read otherwise gets no timer; every op but this one compacts as well.
+    // A path that systemd would read otherwise gets no timer; a collect compacts as well.
     let is_plain =
         lib_root.to_string_lossy().chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
     if !systemd::is_here() || !rustix::process::geteuid().is_root() || !is_plain {

@@ -26,7 +26,7 @@ fn field(text: &str) -> String {
 
 fn write_lines(file: &FileReport, out: &mut dyn io::Write) -> io::Result<()> {
     let analysed = &file.analysed;
-    let statements: BTreeSet<i32> = analysed.executed.union(&analysed.missing).copied().collect();
+    let statements = analysed.statements();
     for line in &statements {
         writeln!(out, "DA:{line},{}", u8::from(!analysed.missing.contains(line)))?;
     }
@@ -76,7 +76,7 @@ fn write_branches(file: &FileReport, out: &mut dyn io::Write) -> io::Result<()> 
         // A line that no branch was ever taken from may always have raised.
         ends.entry(*from).or_default().push((*to, if never_left(from) { "-" } else { "0" }));
     }
-    let statements: BTreeSet<i32> = analysed.executed.union(&analysed.missing).copied().collect();
+    let statements = analysed.statements();
     for line in statements.iter().filter(|line| analysed.branch_stats.contains_key(line)) {
         let mut of_line = ends.remove(line).unwrap_or_default();
         // Exits come last.

@@ -1,6 +1,5 @@
 //! The table for a terminal: coverage.py's columns, and how many hosts reached each file.
 
-use std::collections::BTreeSet;
 use std::io;
 
 use super::names::{human_key, printable};
@@ -203,7 +202,7 @@ fn write_row(
 
 /// `3-5, 9, 12->14, 20->exit`: runs of missing statements, and branches never taken between others.
 fn missing_text(analysed: &Analysed, branches: bool) -> String {
-    let statements: BTreeSet<i32> = analysed.executed.union(&analysed.missing).copied().collect();
+    let statements = analysed.statements();
     let mut items: Vec<(i32, String)> = Vec::new();
     let mut run: Option<(i32, i32)> = None;
     for line in statements {

@@ -119,7 +119,7 @@ fn write_class(report: &Report, file: &FileReport, out: &mut dyn io::Write) -> i
     for &(from, to) in &analysed.missing_branches {
         missing.entry(from).or_default().push(if to < 0 { "exit".to_owned() } else { to.to_string() });
     }
-    let statements: BTreeSet<i32> = analysed.executed.union(&analysed.missing).copied().collect();
+    let statements = analysed.statements();
     if statements.is_empty() {
         return writeln!(out, "\t\t\t\t\t<lines/>\n\t\t\t\t</class>");
     }
