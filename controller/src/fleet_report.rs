@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use pulpcov_coverage::analysis::SourceAnalysis;
 use pulpcov_coverage::data_file;
-use pulpcov_coverage::fleet::{FleetCoverage, LabelFilter, Origin, SourceId};
+use pulpcov_coverage::fleet::{FleetCoverage, ReportError, SourceId};
+use pulpcov_coverage::origin::Origin;
 use pulpcov_coverage::report::Report;
+use pulpcov_coverage::selection::Selection;
 use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::Manifest;
 use pulpcov_protocol::text::error_chain;
@@ -23,11 +25,9 @@ pub(crate) enum FleetReportError {
     #[error("cannot list {path}")]
     List { path: PathBuf, source: std::io::Error },
     #[error("cannot make the report")]
-    Report(#[source] pulpcov_coverage::data::CombineError),
+    Report(#[from] ReportError),
     #[error("no bundles in {0}")]
     Nothing(String),
-    #[error("no data has label {label}; there is {have}")]
-    NoSuchLabel { label: String, have: String },
 }
 
 /// A report, what it is based on, and what a reader must know besides.
@@ -51,8 +51,8 @@ pub(crate) fn bundles_of(path: &Path) -> Result<Option<Vec<PathBuf>>, FleetRepor
     Ok(Some(bundles).filter(|bundles| !bundles.is_empty()))
 }
 
-/// The report of all bundles of `paths`, of the labels that `filter` takes.
-pub(crate) fn make(paths: &[PathBuf], filter: &LabelFilter) -> Result<FleetReport, FleetReportError> {
+/// The report of what `selection` takes of all bundles of `paths`.
+pub(crate) fn make(paths: &[PathBuf], selection: &Selection) -> Result<FleetReport, FleetReportError> {
     let mut gathered = Gathered::default();
     let mut runs = Vec::new();
     for path in paths.iter().filter(|path| RunDir::is_one(path)) {
@@ -62,6 +62,11 @@ pub(crate) fn make(paths: &[PathBuf], filter: &LabelFilter) -> Result<FleetRepor
     runs.sort_by(|a, b| a.created.cmp(&b.created));
     for run in &runs {
         gathered.ledger.note_run(run);
+        for (group, hosts) in &run.groups {
+            for host in hosts {
+                gathered.fleet.add_to_group(group, host);
+            }
+        }
     }
     for path in paths {
         for bundle in bundles_of(path)?.unwrap_or_default() {
@@ -78,7 +83,7 @@ pub(crate) fn make(paths: &[PathBuf], filter: &LabelFilter) -> Result<FleetRepor
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(FleetReportError::Nothing(names.join(", ")));
     }
-    gathered.finish(filter)
+    gathered.finish(selection)
 }
 
 #[derive(Default)]
@@ -91,17 +96,17 @@ struct Gathered {
 
 impl Gathered {
     fn add(&mut self, path: &Path) -> Result<(), BundleError> {
-        let mut context: Option<(BTreeMap<String, SourceId>, BTreeMap<String, String>)> = None;
+        let mut context: Option<(BTreeMap<String, SourceId>, BTreeMap<String, Origin>)> = None;
         let Self { fleet, analyses, warnings, .. } = self;
         let result = read_bundle(path, |manifest, entry, bytes| {
-            let (sources, labels) =
-                context.get_or_insert_with(|| (begin(manifest, fleet), labels_of(manifest)));
+            let (sources, origins) =
+                context.get_or_insert_with(|| (begin(manifest, fleet), origins_of(manifest)));
             let host = &manifest.host;
             match entry {
                 EntryPath::Data(name) => match data_file::read(&bytes) {
                     Ok(data) => {
-                        let label = labels.get(name).cloned().unwrap_or_default();
-                        let origin = Origin { host: host.clone(), label };
+                        let unknown = || Origin { host: host.clone(), ..Origin::default() };
+                        let origin = origins.get(name).cloned().unwrap_or_else(unknown);
                         if let Err(error) = fleet.add_data(&origin, data, sources) {
                             warnings.insert(format!("host {host}: data file {name} is left out: {error}"));
                         }
@@ -135,15 +140,9 @@ impl Gathered {
         Ok(())
     }
 
-    fn finish(self, filter: &LabelFilter) -> Result<FleetReport, FleetReportError> {
+    fn finish(self, selection: &Selection) -> Result<FleetReport, FleetReportError> {
         let Self { fleet, analyses, ledger, mut warnings } = self;
-        // A label that nothing has is a slip; a report of nothing would hide it.
-        if let Some(label) = filter.only.iter().find(|label| !fleet.labels().contains(*label)) {
-            let have: Vec<&str> = fleet.labels().iter().map(String::as_str).collect();
-            return Err(FleetReportError::NoSuchLabel { label: label.clone(), have: have.join(", ") });
-        }
-        let (report, missing) =
-            fleet.report(filter, &|key| analyses.get(key).cloned()).map_err(FleetReportError::Report)?;
+        let (report, missing) = fleet.report(selection, &|key| analyses.get(key).cloned())?;
         if !missing.is_empty() {
             warnings.insert(format!("not in the report, for want of an analysis: {}", missing.join(", ")));
         }
@@ -191,11 +190,15 @@ fn host_of(bundle: &Path) -> String {
         .into_owned()
 }
 
-/// Data file to label, by what the processes say of themselves.
-fn labels_of(manifest: &Manifest) -> BTreeMap<String, String> {
-    let one = manifest.processes.iter().map(|process| (&process.data, &process.label));
-    let many = manifest.compacted.iter().map(|many| (&many.data, &many.common.label));
-    one.chain(many).filter_map(|(data, label)| Some((data.clone()?, label.clone()))).collect()
+/// Data file to where and when it was written, by what the processes say of themselves.
+fn origins_of(manifest: &Manifest) -> BTreeMap<String, Origin> {
+    let one = manifest.processes.iter().map(|process| (&process.data, &process.role, &process.label));
+    let many = manifest.compacted.iter().map(|many| (&many.data, &many.common.role, &many.common.label));
+    let origin = |(data, role, label): (&Option<String>, &String, &String)| {
+        let origin = Origin { host: manifest.host.clone(), role: role.clone(), label: label.clone() };
+        Some((data.clone()?, origin))
+    };
+    one.chain(many).filter_map(origin).collect()
 }
 
 /// Tells the fleet of a host and its sources; returns which source each path of the host is.

@@ -1,9 +1,9 @@
 //! A report without a fleet: data files of this machine, analysed by a Python of this machine.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use pulpcov_coverage::analysis::SourceAnalysis;
 use pulpcov_coverage::data::{CoverageData, Kind};
@@ -43,14 +43,9 @@ pub(crate) fn make(
                 path: path.clone(),
                 reason: error.to_string(),
             })?;
-            let report = report_file(
-                relative(path, cwd),
-                &source,
-                &measured.all(kind),
-                &BTreeMap::new(),
-                &BTreeMap::new(),
-            );
-            Ok((report, source.coverage))
+            let coverage = source.coverage.clone();
+            let report = report_file(relative(path, cwd), &Arc::new(source), &measured.all(kind), []);
+            Ok((report, coverage))
         })
         .collect();
     let mut report = Report { branches: kind == Kind::Arcs, ..Report::default() };

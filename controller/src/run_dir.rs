@@ -1,6 +1,6 @@
 //! A run directory: the tarballs as pulled, and who was asked. It is all that a report needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,9 @@ pub(crate) struct RunFile {
     pub(crate) created: String,
     /// Host to what is wrong with it; nothing where its data is here.
     pub(crate) hosts: BTreeMap<String, Option<String>>,
+    /// Groups of the inventory to their hosts; `all` and `ungrouped` say nothing and are left out.
+    #[serde(default)]
+    pub(crate) groups: BTreeMap<String, BTreeSet<String>>,
 }
 
 #[derive(Debug, Clone)]
@@ -47,7 +50,7 @@ impl RunDir {
                 format: FORMAT,
                 pulpcov: env!("CARGO_PKG_VERSION").to_owned(),
                 created: jiff::Timestamp::now().to_string(),
-                hosts: BTreeMap::new(),
+                ..RunFile::default()
             };
             run.write_file(&file)?;
         }
@@ -99,8 +102,19 @@ impl RunDir {
     }
 
     /// Notes how hosts went; hosts of earlier collects into this run stay noted.
-    pub(crate) fn note(&self, hosts: BTreeMap<String, Option<String>>) -> Result<(), RunDirError> {
+    pub(crate) fn note(
+        &self,
+        hosts: BTreeMap<String, Option<String>>,
+        groups: BTreeMap<String, BTreeSet<String>>,
+    ) -> Result<(), RunDirError> {
         let mut file = self.read_file()?;
+        // Who was asked again is in the groups that the inventory has now.
+        for members in file.groups.values_mut() {
+            members.retain(|host| !hosts.contains_key(host));
+        }
+        for (group, members) in groups {
+            file.groups.entry(group).or_default().extend(members);
+        }
         file.hosts.extend(hosts);
         self.write_file(&file)
     }

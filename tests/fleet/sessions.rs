@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pulpcov_tests::lab::Lab;
+use pulpcov_tests::lab::{Lab, host_name};
 use serde_json::Value;
 
 fn report(lab: &Lab, words: &[&str]) -> Value {
@@ -56,6 +56,16 @@ fn a_reset_counts_from_zero_and_keeps_what_was_before_under_its_label() {
     assert!(output.status.code() == Some(2) && said.contains("there is startup, tests, tier1"), "{said}");
     let table = lab.pulpcov_ends(0, &["report", "run"]);
     assert!(table.contains("Only there") && table.contains("startup"), "{table}");
+
+    // Groups come from the inventory, roles from the processes; a selection is an algebra of all four.
+    assert_eq!(all["groups"]["shop"]["covered_lines"], all["totals"]["covered_lines"]);
+    assert!(all["roles"]["web"]["covered_lines"].as_u64() > Some(0), "{}", all["roles"]);
+    let first = host_name(1);
+    let selected = report(&lab, &["--select", &format!("group:shop & label:tier1 - host:{first}")]);
+    assert_eq!(selected["hosts"].as_object().expect("hosts").keys().collect::<Vec<_>>(), [&host_name(2)]);
+    assert_eq!(catalogue(&selected, "tier1"), tier1, "both hosts were asked the same");
+    assert!(selected["labels"].as_object().expect("labels").keys().eq(["tier1"]));
+    assert!(all["meta"]["headline"].as_str().is_some_and(|line| line.starts_with("based on ")));
 }
 
 /// A process that cannot answer keeps its own generation until it can.

@@ -60,6 +60,8 @@ pub struct SourceAnalysis {
     pub regions: Vec<Region>,
     /// coverage.py's words for a branch that was taken.
     pub descriptions: BTreeMap<Arc, String>,
+    /// And for one that was not.
+    pub missing_descriptions: BTreeMap<Arc, String>,
 }
 
 /// Kind, name, first line, ranges.
@@ -106,6 +108,11 @@ impl SourceAnalysis {
             return Err(AnalysisError::Failed(error));
         }
         check_lines(&raw)?;
+        let (mut taken, mut missing) = (BTreeMap::new(), BTreeMap::new());
+        for (from, to, missing_text, taken_text) in raw.descriptions {
+            taken.extend(taken_text.map(|text| ((from, to), text)));
+            missing.extend(missing_text.map(|text| ((from, to), text)));
+        }
         Ok(Self {
             coverage: raw.coverage,
             python: raw.python,
@@ -122,11 +129,8 @@ impl SourceAnalysis {
                 .into_iter()
                 .map(|(kind, name, start, ranges)| Region { kind, name, start, ranges })
                 .collect(),
-            descriptions: raw
-                .descriptions
-                .into_iter()
-                .filter_map(|(from, to, _, taken)| Some(((from, to), taken?)))
-                .collect(),
+            descriptions: taken,
+            missing_descriptions: missing,
         })
     }
 

@@ -5,10 +5,15 @@
 //! called.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use crate::analysis::SourceAnalysis;
 use crate::data::{CombineError, CoverageData, Kind, Measured};
-use crate::report::{Report, report_file};
+use crate::origin::{Groups, Origin};
+use crate::report::{FileReport, Report, report_file};
+use crate::selection::{Selection, SelectionError};
 
 /// Identity of a source file in a fleet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,32 +22,10 @@ pub struct SourceId {
     pub sha256: String,
 }
 
-/// Where and when something ran.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Origin {
-    pub host: String,
-    /// What was going on: `startup`, or a name that somebody gave; empty where nobody knows.
-    pub label: String,
-}
-
-/// Labels to report of.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LabelFilter {
-    /// These only; all where empty.
-    pub only: BTreeSet<String>,
-    /// And of those not these.
-    pub without: BTreeSet<String>,
-}
-
-impl LabelFilter {
-    pub fn takes(&self, label: &str) -> bool {
-        (self.only.is_empty() || self.only.contains(label)) && !self.without.contains(label)
-    }
-}
-
 #[derive(Debug, Default)]
 struct FleetFile {
-    by_origin: BTreeMap<Origin, Measured>,
+    /// Origin, as its place in the fleet's list, to what ran there.
+    by_origin: BTreeMap<usize, Measured>,
     /// Hosts that have this source, run or not.
     on: BTreeSet<String>,
     /// Keys of its analyses; one for each coverage.py version in the fleet.
@@ -56,14 +39,32 @@ pub struct FleetCoverage {
     kinds: BTreeMap<&'static str, BTreeSet<String>>,
     files: BTreeMap<SourceId, FleetFile>,
     hosts: BTreeSet<String>,
-    labels: BTreeSet<String>,
+    origins: Vec<Origin>,
+    places: BTreeMap<Origin, usize>,
+    groups: Groups,
     /// Measured files that no host has a source of, by host.
     unknown: BTreeMap<String, BTreeSet<String>>,
 }
 
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    #[error(transparent)]
+    Combine(#[from] CombineError),
+    #[error(transparent)]
+    Selection(#[from] SelectionError),
+}
+
+/// Finds an analysis by its key.
+pub type FindAnalysis<'a> = &'a (dyn Fn(&str) -> Option<Arc<SourceAnalysis>> + Sync);
+
 impl FleetCoverage {
     pub fn add_host(&mut self, host: &str) {
         self.hosts.insert(host.to_owned());
+    }
+
+    /// Puts a host into a group of the inventory.
+    pub fn add_to_group(&mut self, group: &str, host: &str) {
+        self.groups.entry(group.to_owned()).or_default().insert(host.to_owned());
     }
 
     /// A source of a host, run or not.
@@ -73,7 +74,17 @@ impl FleetCoverage {
         file.analyses.insert(analysis.to_owned());
     }
 
-    /// A data file of a host and label. `sources` tells which source each path of that host is.
+    fn place_of(&mut self, origin: &Origin) -> usize {
+        if let Some(place) = self.places.get(origin) {
+            return *place;
+        }
+        let place = self.origins.len();
+        self.origins.push(origin.clone());
+        self.places.insert(origin.clone(), place);
+        place
+    }
+
+    /// A data file of an origin. `sources` tells which source each path of that host is.
     pub fn add_data(
         &mut self,
         origin: &Origin,
@@ -83,7 +94,7 @@ impl FleetCoverage {
         let Some(kind) = data.kind() else { return Ok(()) };
         let host = &origin.host;
         self.kinds.entry(kind_name(kind)).or_default().insert(host.clone());
-        self.labels.insert(origin.label.clone());
+        let place = self.place_of(origin);
         for (path, file) in data.files {
             let Some(id) = sources.get(&path) else {
                 self.unknown.entry(host.clone()).or_default().insert(path);
@@ -91,7 +102,7 @@ impl FleetCoverage {
             };
             let measured = file.all(kind);
             let by_origin = &mut self.files.entry(id.clone()).or_default().by_origin;
-            match by_origin.get_mut(origin) {
+            match by_origin.get_mut(&place) {
                 Some(have) if have.kind() == kind => have.union_with(&measured)?,
                 // The report will be of lines, whichever kind came first.
                 Some(have) => {
@@ -99,7 +110,7 @@ impl FleetCoverage {
                     have.union_with(&measured.to_lines())?;
                 }
                 None => {
-                    by_origin.insert(origin.clone(), measured);
+                    by_origin.insert(place, measured);
                 }
             }
         }
@@ -117,59 +128,74 @@ impl FleetCoverage {
         &self.unknown
     }
 
-    /// Labels of the data, in the order of their names.
-    pub fn labels(&self) -> &BTreeSet<String> {
-        &self.labels
-    }
-
-    /// The report of the labels that `filter` takes; `analysis` finds an analysis by its key. Sources without one come back as the
+    /// The report of what `selection` takes. Sources that `analysis` does not find come back as the
     /// second value: their numbers are missing from the report, and that must be said.
     pub fn report(
         &self,
-        filter: &LabelFilter,
-        analysis: &dyn Fn(&str) -> Option<std::sync::Arc<SourceAnalysis>>,
-    ) -> Result<(Report, Vec<String>), CombineError> {
+        selection: &Selection,
+        analysis: FindAnalysis<'_>,
+    ) -> Result<(Report, Vec<String>), ReportError> {
+        selection.check(&self.origins, &self.groups)?;
+        let all = *selection == Selection::All;
+        let taken: BTreeMap<usize, usize> = self
+            .places
+            .iter()
+            .filter(|(origin, _)| selection.takes(origin, &self.groups))
+            .zip(0..)
+            .map(|((_, place), new)| (*place, new))
+            .collect();
+        let mut origins: Vec<(usize, &Origin)> =
+            taken.iter().filter_map(|(place, new)| Some((*new, self.origins.get(*place)?))).collect();
+        origins.sort_unstable_by_key(|(new, _)| *new);
+        let of_origins = || origins.iter().map(|(_, origin)| origin.host.as_str());
+        let hosts: BTreeSet<&str> = if all {
+            self.hosts.iter().map(String::as_str).chain(of_origins()).collect()
+        } else {
+            of_origins().collect()
+        };
         let only_arcs = self.mixed().is_none() && self.kinds.contains_key(kind_name(Kind::Arcs));
         let kind = if only_arcs { Kind::Arcs } else { Kind::Lines };
         let variants = self.variants();
+        let wanted: Vec<(&SourceId, &FleetFile)> = self
+            .files
+            .iter()
+            .filter(|(_, file)| all || file.on.iter().any(|host| hosts.contains(host.as_str())))
+            .collect();
+        let made: Vec<(String, Option<FileReport>)> = wanted
+            .into_par_iter()
+            .map(|(id, file)| {
+                let name = name_of(id, &variants);
+                let made = file.report(name.clone(), id, kind, &taken, analysis)?;
+                Ok((name, made))
+            })
+            .collect::<Result<_, CombineError>>()?;
         let mut report = Report {
             branches: kind == Kind::Arcs,
-            hosts: self.hosts.iter().cloned().collect(),
-            labels: self.labels.iter().filter(|label| filter.takes(label)).cloned().collect(),
+            groups: self.groups_of(&hosts),
+            hosts: hosts.into_iter().map(str::to_owned).collect(),
+            origins: origins.into_iter().map(|(_, origin)| origin.clone()).collect(),
             ..Report::default()
         };
         let mut missing = Vec::new();
-        for (id, file) in &self.files {
-            let name = if variants.get(id.module_path.as_str()).is_some_and(|&count| count > 1) {
-                format!("{}@{}", id.module_path, id.sha256.get(..8).unwrap_or(&id.sha256))
-            } else {
-                id.module_path.clone()
-            };
-            // The newest coverage.py's view, where hosts have several.
-            let found = file
-                .analyses
-                .iter()
-                .filter_map(|key| analysis(key))
-                .max_by_key(|found| version_key(&found.coverage));
-            let Some(source) = found else {
-                missing.push(name);
-                continue;
-            };
-            let mut all = Measured::none(kind);
-            let (mut by_host, mut by_label) = (BTreeMap::new(), BTreeMap::new());
-            for (origin, measured) in file.by_origin.iter().filter(|(origin, _)| filter.takes(&origin.label))
-            {
-                let measured = if only_arcs { measured } else { &measured.to_lines() };
-                all.union_with(measured)?;
-                for (parts, name) in [(&mut by_host, &origin.host), (&mut by_label, &origin.label)] {
-                    parts.entry(name.clone()).or_insert_with(|| Measured::none(kind)).union_with(measured)?;
+        for (name, file) in made {
+            match file {
+                Some(file) => {
+                    report.coverage_versions.insert(file.source.coverage.clone());
+                    report.files.push(file);
                 }
+                None => missing.push(name),
             }
-            report.coverage_versions.insert(source.coverage.clone());
-            report.files.push(report_file(name, &source, &all, &by_host, &by_label));
         }
         report.files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok((report, missing))
+    }
+
+    fn groups_of(&self, hosts: &BTreeSet<&str>) -> Groups {
+        let narrowed = self.groups.iter().map(|(name, all)| {
+            let of_report = all.iter().filter(|host| hosts.contains(host.as_str())).cloned();
+            (name.clone(), of_report.collect::<BTreeSet<_>>())
+        });
+        narrowed.filter(|(_, hosts)| !hosts.is_empty()).collect()
     }
 
     /// How many different sources each module path has.
@@ -194,6 +220,44 @@ impl FleetCoverage {
     }
 }
 
+impl FleetFile {
+    /// The report of this file, of the origins in `taken` (old place to new); nothing without an analysis.
+    fn report(
+        &self,
+        name: String,
+        id: &SourceId,
+        kind: Kind,
+        taken: &BTreeMap<usize, usize>,
+        analysis: FindAnalysis<'_>,
+    ) -> Result<Option<FileReport>, CombineError> {
+        // The newest coverage.py's view, where hosts have several.
+        let found = self.analyses.iter().filter_map(|key| analysis(key));
+        let Some(source) = found.max_by_key(|found| version_key(&found.coverage)) else {
+            return Ok(None);
+        };
+        let mut all = Measured::none(kind);
+        let mut by_origin: Vec<(usize, Measured)> = Vec::new();
+        for (place, measured) in &self.by_origin {
+            let Some(new) = taken.get(place) else { continue };
+            let measured = if kind == Kind::Arcs { measured.clone() } else { measured.to_lines() };
+            all.union_with(&measured)?;
+            by_origin.push((*new, measured));
+        }
+        by_origin.sort_unstable_by_key(|(new, _)| *new);
+        let by_origin = by_origin.iter().map(|(new, measured)| (*new, measured));
+        Ok(Some(FileReport { sha256: id.sha256.clone(), ..report_file(name, &source, &all, by_origin) }))
+    }
+}
+
+/// A file's name in a report: with its digest where hosts have different bytes under one path.
+fn name_of(id: &SourceId, variants: &BTreeMap<&str, usize>) -> String {
+    if variants.get(id.module_path.as_str()).is_some_and(|&count| count > 1) {
+        format!("{}@{}", id.module_path, id.sha256.get(..8).unwrap_or(&id.sha256))
+    } else {
+        id.module_path.clone()
+    }
+}
+
 const fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Lines => "lines",
@@ -209,7 +273,9 @@ fn version_key(version: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use crate::lines::LineSet;
+    use crate::origin::Dimension;
+    use crate::view::View;
 
     fn source(statements: &[i32]) -> Arc<SourceAnalysis> {
         Arc::new(SourceAnalysis {
@@ -221,7 +287,7 @@ mod tests {
     }
 
     fn origin(host: &str, label: &str) -> Origin {
-        Origin { host: host.into(), label: label.into() }
+        Origin { host: host.into(), label: label.into(), ..Origin::default() }
     }
 
     #[test]
@@ -232,20 +298,20 @@ mod tests {
         for (label, lines) in [("startup", [1, 2]), ("tier1", [2, 3])] {
             fleet.add_data(&origin("a", label), ran("/x.py", &lines), &sources).expect("lines");
         }
-        let executed = |only: &[&str], without: &[&str]| {
-            let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-            let filter = LabelFilter { only: names(only), without: names(without) };
-            let (report, _) = fleet.report(&filter, &|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
+        let executed = |text: &str| {
+            let selection = Selection::parse(text).expect("a selection");
+            let (report, _) = fleet.report(&selection, &|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
             report.files[0].analysed.executed.iter().copied().collect::<Vec<_>>()
         };
-        assert_eq!(executed(&[], &[]), [1, 2, 3]);
-        assert_eq!(executed(&["tier1"], &[]), [2, 3]);
-        assert_eq!(executed(&[], &["tier1"]), [1, 2]);
-        assert!(executed(&["tier2"], &[]).is_empty());
-        let (report, _) =
-            fleet.report(&LabelFilter::default(), &|_| Some(source(&[1, 2, 3, 4]))).expect("lines");
-        assert_eq!(report.files[0].labels["startup"], BTreeSet::from([1, 2]));
-        assert_eq!(report.labels, ["startup", "tier1"]);
+        assert_eq!(executed("all"), [1, 2, 3]);
+        assert_eq!(executed("label:tier1"), [2, 3]);
+        assert_eq!(executed("!label:tier1"), [1, 2]);
+        let unknown = fleet.report(&Selection::parse("label:tier2").expect("parses"), &|_| None);
+        assert!(matches!(unknown, Err(ReportError::Selection(SelectionError::Unknown { .. }))));
+        let (report, _) = fleet.report(&Selection::All, &|_| Some(source(&[1, 2, 3, 4]))).expect("lines");
+        let labels = View::new(&report, Dimension::Label);
+        assert_eq!(labels.names, ["startup", "tier1"]);
+        assert_eq!(labels.of_file(&report.files[0])[0].ran, [1, 2].into_iter().collect::<LineSet>());
     }
 
     fn id(path: &str, sha256: &str) -> SourceId {
@@ -273,14 +339,16 @@ mod tests {
                 .expect("lines");
         }
         let (report, missing) =
-            fleet.report(&LabelFilter::default(), &|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
+            fleet.report(&Selection::All, &|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
         assert!(missing.is_empty());
         assert_eq!(report.files.len(), 1);
         let file = &report.files[0];
         assert_eq!(file.name, "x.py");
         assert_eq!(file.analysed.missing, BTreeSet::from([4]));
-        assert_eq!(file.hosts["a"], BTreeSet::from([1, 2]));
-        assert_eq!(file.hosts["b"], BTreeSet::from([2, 3]));
+        let hosts = View::new(&report, Dimension::Host).of_file(file);
+        assert_eq!(hosts[0].ran, [1, 2].into_iter().collect::<LineSet>());
+        assert_eq!(hosts[1].ran, [2, 3].into_iter().collect::<LineSet>());
+        assert_eq!(hosts[1].only_there, [3].into_iter().collect::<LineSet>());
     }
 
     #[test]
@@ -296,8 +364,7 @@ mod tests {
                 )
                 .expect("lines");
         }
-        let (report, _) =
-            fleet.report(&LabelFilter::default(), &|_| Some(source(&[1, 2]))).expect("one kind");
+        let (report, _) = fleet.report(&Selection::All, &|_| Some(source(&[1, 2]))).expect("one kind");
         let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["x.py@aaaaaaaa", "x.py@bbbbbbbb"]);
         assert_eq!(fleet.variant_hosts()["x.py"].len(), 2);
@@ -317,9 +384,8 @@ mod tests {
                 fleet.add_data(&origin(host, ""), data, &sources).expect("both kinds are taken");
             }
             assert!(fleet.mixed().is_some());
-            reports.push(
-                fleet.report(&LabelFilter::default(), &|_| Some(source(&[1, 2, 3, 4, 5]))).expect("lines").0,
-            );
+            reports
+                .push(fleet.report(&Selection::All, &|_| Some(source(&[1, 2, 3, 4, 5]))).expect("lines").0);
         }
         assert_eq!(reports[0], reports[1]);
         assert!(!reports[0].branches);
@@ -330,7 +396,7 @@ mod tests {
     fn a_source_without_analysis_is_named_and_not_counted_as_covered() {
         let mut fleet = FleetCoverage::default();
         fleet.add_source("a", id("x.py", "aa"), "k");
-        let (report, missing) = fleet.report(&LabelFilter::default(), &|_| None).expect("no data");
+        let (report, missing) = fleet.report(&Selection::All, &|_| None).expect("no data");
         assert!(report.files.is_empty());
         assert_eq!(missing, ["x.py"]);
     }

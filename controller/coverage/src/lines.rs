@@ -27,6 +27,28 @@ impl LineSet {
         })
     }
 
+    pub fn contains(&self, line: u32) -> bool {
+        self.0.get(line as usize / 8).is_some_and(|byte| byte & (1 << (line % 8)) != 0)
+    }
+
+    /// How many lines there are.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|byte| byte.count_ones() as usize).sum()
+    }
+
+    /// The lines that are in both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        Self::from_numbits(self.0.iter().zip(&other.0).map(|(mine, theirs)| mine & theirs).collect())
+    }
+
+    /// The lines that are in this one only.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Self {
+        let theirs = other.0.iter().copied().chain(std::iter::repeat(0));
+        Self::from_numbits(self.0.iter().zip(theirs).map(|(mine, theirs)| mine & !theirs).collect())
+    }
+
     pub fn union_with(&mut self, other: &[u8]) {
         let used = other.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         if self.0.len() < used {
@@ -35,6 +57,17 @@ impl LineSet {
         for (mine, theirs) in self.0.iter_mut().zip(other) {
             *mine |= theirs;
         }
+    }
+}
+
+impl<'a> FromIterator<&'a LineSet> for LineSet {
+    /// The union of all.
+    fn from_iter<I: IntoIterator<Item = &'a LineSet>>(sets: I) -> Self {
+        let mut all = Self::default();
+        for set in sets {
+            all.union_with(set.as_numbits());
+        }
+        all
     }
 }
 
@@ -139,6 +172,15 @@ mod tests {
             let mut set: LineSet = a.iter().copied().collect();
             set.union_with(b.iter().copied().collect::<LineSet>().as_numbits());
             prop_assert_eq!(set, a.union(&b).copied().collect::<LineSet>());
+        }
+
+        #[test]
+        fn line_algebra_is_that_of_sets(a in prop::collection::btree_set(0u32..500, 0..60), b in prop::collection::btree_set(0u32..500, 0..60)) {
+            let (set, other): (LineSet, LineSet) = (a.iter().copied().collect(), b.iter().copied().collect());
+            prop_assert_eq!(set.intersection(&other), a.intersection(&b).copied().collect::<LineSet>());
+            prop_assert_eq!(set.difference(&other), a.difference(&b).copied().collect::<LineSet>());
+            prop_assert_eq!(set.count(), a.len());
+            prop_assert!((0..500).all(|line| set.contains(line) == a.contains(&line)));
         }
 
         #[test]

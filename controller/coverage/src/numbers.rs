@@ -56,8 +56,9 @@ impl Numbers {
     }
 }
 
+/// A part as a percentage; of nothing, all is covered.
 #[expect(clippy::cast_precision_loss, reason = "counts of lines are far below 2^52")]
-fn percent(part: u64, whole: u64) -> f64 {
+pub fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 100.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 

@@ -1,11 +1,13 @@
 //! From what ran and what could run to what a report says. The algorithm is coverage.py 7.17's.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync;
 
 use crate::analysis::{Region, RegionKind, SourceAnalysis};
 use crate::data::Measured;
-use crate::lines::Arc;
+use crate::lines::{Arc, LineSet};
 use crate::numbers::Numbers;
+use crate::origin::{Groups, Origin};
 
 /// Executed, missing and excluded of a file or a region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,18 +41,18 @@ pub struct RegionReport {
     pub analysed: Analysed,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FileReport {
     pub name: String,
+    /// Digest of its bytes; empty for reports without a fleet.
+    pub sha256: String,
     pub analysed: Analysed,
     pub functions: Vec<RegionReport>,
     pub classes: Vec<RegionReport>,
-    /// Host that reached the file to the statements that it ran; empty for reports without hosts.
-    pub hosts: BTreeMap<String, BTreeSet<i32>>,
-    /// The same by label.
-    pub labels: BTreeMap<String, BTreeSet<i32>>,
-    /// coverage.py's words for branches.
-    pub descriptions: BTreeMap<Arc, String>,
+    /// Origin, as its place in the report's list, to the statements that ran there; ascending.
+    pub ran: Vec<(usize, LineSet)>,
+    /// What coverage.py says of the source.
+    pub source: sync::Arc<SourceAnalysis>,
 }
 
 /// A whole report: files sorted by name.
@@ -62,18 +64,10 @@ pub struct Report {
     pub files: Vec<FileReport>,
     /// Hosts that were asked, in the order of their names, with or without data.
     pub hosts: Vec<String>,
-    /// Labels of the data.
-    pub labels: Vec<String>,
-}
-
-/// What one label covered of a whole report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelNumbers<'a> {
-    pub label: &'a str,
-    /// Statements that ran under it.
-    pub executed: usize,
-    /// Those of them that ran under no other label.
-    pub only_there: usize,
+    /// Where and when what is reported ran.
+    pub origins: Vec<Origin>,
+    /// Groups of the inventory that have hosts of the report.
+    pub groups: Groups,
 }
 
 impl Report {
@@ -81,25 +75,15 @@ impl Report {
         self.files.iter().map(|file| file.analysed.numbers).sum()
     }
 
-    pub fn label_numbers(&self) -> Vec<LabelNumbers<'_>> {
-        let of = |label: &'_ String| {
-            let (mut executed, mut only_there) = (0, 0);
-            for file in &self.files {
-                let Some(mine) = file.labels.get(label) else { continue };
-                executed += mine.len();
-                let others: Vec<_> =
-                    file.labels.iter().filter(|(name, _)| *name != label).map(|(_, lines)| lines).collect();
-                only_there += mine.iter().filter(|line| !others.iter().any(|o| o.contains(line))).count();
-            }
-            (executed, only_there)
-        };
-        self.labels
-            .iter()
-            .map(|label| {
-                let (executed, only_there) = of(label);
-                LabelNumbers { label, executed, only_there }
-            })
-            .collect()
+    /// Whether this is a fleet's report, and not one of data files alone.
+    pub fn has_hosts(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+
+    /// How many hosts ran something of a file.
+    pub fn hosts_of(&self, file: &FileReport) -> usize {
+        let hosts = file.ran.iter().filter_map(|(origin, _)| self.origins.get(*origin));
+        hosts.map(|origin| &origin.host).collect::<BTreeSet<_>>().len()
     }
 }
 
@@ -112,22 +96,47 @@ struct Whole<'a> {
     exit_counts: BTreeMap<i32, i64>,
 }
 
-/// Statements of `source` that `measured` ran.
-pub fn executed_statements(source: &SourceAnalysis, measured: &Measured) -> BTreeSet<i32> {
-    let lines = match measured {
-        Measured::Lines(lines) => lines.clone(),
-        Measured::Arcs(arcs) => arcs.lines(),
-    };
-    lines
-        .iter()
-        .filter_map(|line| i32::try_from(line).ok())
-        .map(|line| source.first_line(line))
-        .filter(|line| source.statements.contains(line))
-        .collect()
+/// Tells which statements of a source some lines are.
+pub struct Statements<'a> {
+    source: &'a SourceAnalysis,
+    all: LineSet,
+    /// Lines that are part of a statement that begins on another line.
+    continued: LineSet,
 }
 
-fn whole<'a>(source: &'a SourceAnalysis, measured: &Measured) -> Whole<'a> {
-    let executed = executed_statements(source, measured);
+impl<'a> Statements<'a> {
+    pub fn new(source: &'a SourceAnalysis) -> Self {
+        let positive = |line: &i32| u32::try_from(*line).ok();
+        Self {
+            source,
+            all: source.statements.iter().filter_map(positive).collect(),
+            continued: source.multiline.keys().filter_map(positive).collect(),
+        }
+    }
+
+    /// The statements that `measured` ran.
+    pub fn executed(&self, measured: &Measured) -> LineSet {
+        match measured {
+            Measured::Lines(lines) => self.of_lines(lines),
+            Measured::Arcs(arcs) => self.of_lines(&arcs.lines()),
+        }
+    }
+
+    fn of_lines(&self, lines: &LineSet) -> LineSet {
+        let first_lines: LineSet = lines
+            .intersection(&self.continued)
+            .iter()
+            .filter_map(|line| u32::try_from(self.source.first_line(i32::try_from(line).ok()?)).ok())
+            .collect();
+        let mut executed = lines.difference(&self.continued);
+        executed.union_with(first_lines.as_numbits());
+        executed.intersection(&self.all)
+    }
+}
+
+fn whole<'a>(source: &'a SourceAnalysis, statements: &Statements<'_>, measured: &Measured) -> Whole<'a> {
+    let executed = statements.executed(measured);
+    let executed = executed.iter().filter_map(|line| i32::try_from(line).ok()).collect();
     let Measured::Arcs(arcs) = measured else {
         return Whole {
             source,
@@ -222,22 +231,15 @@ fn analyse(part: Part<'_>) -> Analysed {
     }
 }
 
-/// The report of one file.
-pub fn report_file(
+/// The report of one file: what ran of it in all, and by origin.
+pub fn report_file<'m>(
     name: String,
-    source: &SourceAnalysis,
-    measured: &Measured,
-    hosts: &BTreeMap<String, Measured>,
-    labels: &BTreeMap<String, Measured>,
+    source: &sync::Arc<SourceAnalysis>,
+    all: &Measured,
+    by_origin: impl IntoIterator<Item = (usize, &'m Measured)>,
 ) -> FileReport {
-    let whole = whole(source, measured);
-    let executed_in = |parts: &BTreeMap<String, Measured>| {
-        parts
-            .iter()
-            .filter(|(_, measured)| !measured.is_empty())
-            .map(|(name, measured)| (name.clone(), executed_statements(source, measured)))
-            .collect()
-    };
+    let statements = Statements::new(source);
+    let whole = whole(source, &statements, all);
     let analysed = analyse(Part {
         statements: source.statements.clone(),
         excluded: source.excluded.clone(),
@@ -247,14 +249,19 @@ pub fn report_file(
         executed_arcs: whole.executed_arcs.clone(),
         exit_counts: whole.exit_counts.clone(),
     });
+    let ran = by_origin
+        .into_iter()
+        .filter(|(_, measured)| !measured.is_empty())
+        .map(|(origin, measured)| (origin, statements.executed(measured)))
+        .collect();
     FileReport {
         name,
+        sha256: String::new(),
         analysed,
         functions: regions(&whole, RegionKind::Function),
         classes: regions(&whole, RegionKind::Class),
-        hosts: executed_in(hosts),
-        labels: executed_in(labels),
-        descriptions: source.descriptions.clone(),
+        ran,
+        source: sync::Arc::clone(source),
     }
 }
 

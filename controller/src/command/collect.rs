@@ -67,6 +67,7 @@ pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
         None => RunDir::new_in(&PathBuf::from("runs")),
     }?;
     let own_place = args.output.is_some();
+    let groups = reach.groups.clone();
     let plan = Arc::new(Plan {
         run: run.clone(),
         claims: already_here(&run)?,
@@ -84,7 +85,7 @@ pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
             }
         })
         .await?;
-    run.note(troubles(&recap)).context("cannot note how the hosts went")?;
+    run.note(troubles(&recap), groups).context("cannot note how the hosts went")?;
     if !own_place && recap.0.values().any(|status| !status.verdict.is_bad()) {
         run.becomes_latest();
     }

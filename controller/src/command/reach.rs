@@ -1,6 +1,6 @@
 //! From the words of a fleet command to its hosts, and from their ends to the exit code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub(super) struct Reach {
     pub(super) mode: Mode,
     /// Folder of the inventory: paths in it are relative to there.
     pub(super) folder: PathBuf,
+    /// Groups of the inventory, with those of the hosts that are in them.
+    pub(super) groups: BTreeMap<String, BTreeSet<String>>,
     warnings: Vec<String>,
 }
 
@@ -65,6 +67,7 @@ impl Reach {
             forks: args.forks.into(),
             mode,
             folder,
+            groups: inventory.telling_groups(&names.iter().map(AsRef::as_ref).collect::<Vec<_>>()),
             warnings: inventory.warnings,
         })
     }

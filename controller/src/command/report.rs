@@ -4,13 +4,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use pulpcov_coverage::fleet::LabelFilter;
 use pulpcov_coverage::numbers::display_percent;
+use pulpcov_coverage::origin::Dimension;
 use pulpcov_coverage::render::json::{About, render_json};
 use pulpcov_coverage::render::lcov::render_lcov;
 use pulpcov_coverage::render::text::{SortBy, TextOptions, render_text};
 use pulpcov_coverage::render::xml::{XmlAbout, render_xml};
 use pulpcov_coverage::report::Report;
+use pulpcov_coverage::selection::Selection;
+use pulpcov_coverage::view::View;
 use pulpcov_protocol::text::error_chain;
 
 use crate::exit::{Exit, usage, usage_hint};
@@ -37,7 +39,10 @@ pub(crate) struct Output {
     /// Report this label only; with ! in front, all but it (can be repeated)
     #[arg(long = "label", value_name = "LABEL", help_heading = "Report")]
     labels: Vec<String>,
-    /// Write coverage.py's JSON report, with the hosts; - is stdout
+    /// Report of these only: host:NAME, group:NAME, role:NAME, label:NAME, with ! & - | and ( )
+    #[arg(long, value_name = "SELECTION", value_parser = Selection::parse, help_heading = "Report")]
+    select: Option<Selection>,
+    /// Write coverage.py's JSON report, with hosts, groups, roles and labels; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     json: Option<PathBuf>,
     /// Write Cobertura XML; - is stdout
@@ -77,11 +82,19 @@ struct Table {
     /// Digits behind the point of percentages
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..10), help_heading = "Table")]
     precision: u8,
+    /// Add what each host, group, role or label covered (can be repeated, or separated by commas)
+    #[arg(long, value_name = "DIMENSION", value_delimiter = ',', value_parser = dimension, help_heading = "Table")]
+    by: Vec<Dimension>,
 }
 
 impl Table {
-    fn options(&self) -> TextOptions {
+    fn options(&self, report: &Report) -> TextOptions {
+        // Roles and labels are few; where there are several, people want to know.
+        let several = |dimension: &Dimension| View::new(report, *dimension).names.len() > 1;
+        let telling = [Dimension::Role, Dimension::Label].into_iter().filter(several);
+        let by = if self.by.is_empty() { telling.collect() } else { self.by.clone() };
         TextOptions {
+            by,
             show_missing: self.show_missing,
             skip_covered: self.skip_covered,
             skip_empty: self.skip_empty,
@@ -90,6 +103,10 @@ impl Table {
             precision: self.precision.into(),
         }
     }
+}
+
+fn dimension(word: &str) -> Result<Dimension, String> {
+    Dimension::parse(word).ok_or_else(|| "there is host, group, role and label".to_owned())
 }
 
 fn sort_column(word: &str) -> Result<(SortBy, bool), String> {
@@ -114,15 +131,16 @@ impl Output {
             .filter_map(|(option, path)| Some((option, path.as_deref()?)))
     }
 
-    fn label_filter(&self) -> LabelFilter {
-        let mut filter = LabelFilter::default();
-        for word in &self.labels {
-            match word.strip_prefix('!') {
-                Some(label) => filter.without.insert(label.to_owned()),
-                None => filter.only.insert(word.clone()),
-            };
+    /// What `--select` and `--label` come to together.
+    fn selection(&self) -> Selection {
+        let named = |label: &str| Selection::Named(Dimension::Label, label.to_owned());
+        let mut selection = self.select.clone().unwrap_or_default();
+        let only = self.labels.iter().filter(|word| !word.starts_with('!')).map(|word| named(word));
+        selection = selection.and(only.reduce(Selection::or).unwrap_or_default());
+        for label in self.labels.iter().filter_map(|word| word.strip_prefix('!')) {
+            selection = selection.and(named(label).negated());
         }
-        filter
+        selection
     }
 }
 
@@ -143,7 +161,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 
 /// The report of run directories and bundles.
 pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output) -> Result<Exit> {
-    let made = fleet_report::make(inputs, &output.label_filter()).map_err(|error| match error {
+    let selection = output.selection();
+    let made = fleet_report::make(inputs, &selection).map_err(|error| match error {
         fleet_report::FleetReportError::Nothing(_) => {
             usage_hint(error, "for data files of this machine, name its Python with --python")
         }
@@ -151,7 +170,12 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output) -> Result<Exit> {
     })?;
     warn(&made.warnings);
     let headline = made.ledger.headline();
-    let about = About { timestamp: jiff::Timestamp::now().to_string(), hosts: made.ledger.to_json() };
+    let about = About {
+        timestamp: jiff::Timestamp::now().to_string(),
+        headline: headline.clone(),
+        selection: (selection != Selection::All).then(|| selection.to_string()),
+        hosts: made.ledger.to_json(),
+    };
     write(&made.report, Some(&headline), &about, None, output)?;
     let complete = !output.require_complete || made.ledger.is_complete();
     if !complete {
@@ -166,8 +190,10 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
             "--require-complete wants a run: data files alone do not tell who is missing"
         )));
     }
-    if !args.output.labels.is_empty() {
-        return Err(usage(anyhow::anyhow!("--label wants a run: data files alone have no labels")));
+    if args.output.selection() != Selection::All || !args.output.table.by.is_empty() {
+        return Err(usage(anyhow::anyhow!(
+            "--select, --label and --by want a run: data files alone do not tell where they come from"
+        )));
     }
     let (data, _) = data_inputs::combine(&args.inputs, false)
         .map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
@@ -211,7 +237,7 @@ fn write(
             if let Some(headline) = headline {
                 writeln!(out, "{headline}\n")?;
             }
-            render_text(report, &output.table.options(), out)
+            render_text(report, &output.table.options(report), out)
         })?;
     }
     Ok(())

@@ -192,6 +192,18 @@ impl Inventory {
         self.groups.keys().try_for_each(|name| visit(&self.groups, name, &mut Vec::new(), &mut done))
     }
 
+    /// Groups that tell hosts apart, with those of `hosts` that are in them.
+    pub(crate) fn telling_groups(&self, hosts: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
+        let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for host in hosts {
+            for group in self.groups_of(host).into_iter().filter(|name| !["all", "ungrouped"].contains(name))
+            {
+                groups.entry(group.to_owned()).or_default().insert((*host).to_owned());
+            }
+        }
+        groups
+    }
+
     /// All groups of a host, `all` among them.
     pub(crate) fn groups_of(&self, host: &str) -> BTreeSet<&str> {
         let direct = self.groups.iter().filter(|(_, group)| group.hosts.iter().any(|name| name == host));

@@ -1,4 +1,4 @@
-//! coverage.py's JSON report, format 3, and a `hosts` part of our own.
+//! coverage.py's JSON report, format 3, with parts of our own for hosts, groups, roles and labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 
 use crate::lines::Arc;
 use crate::numbers::{Numbers, display_percent};
+use crate::origin::Dimension;
 use crate::report::{Analysed, FileReport, RegionReport, Report};
+use crate::view::{Counts, View};
 
 /// coverage.py's number for this shape.
 const FORMAT: u32 = 3;
@@ -17,6 +19,10 @@ const FORMAT: u32 = 3;
 pub struct About {
     /// When it was made, ISO 8601.
     pub timestamp: String,
+    /// How complete it is, in a line; empty for reports without hosts.
+    pub headline: String,
+    /// What was selected, as it was written; nothing where all is reported.
+    pub selection: Option<String>,
     /// Host to whatever the ledger knows of it; empty for reports without hosts.
     pub hosts: BTreeMap<String, Value>,
 }
@@ -36,11 +42,16 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
         "files": files,
         "totals": summary(&report.totals(), report.branches),
     });
-    if !report.hosts.is_empty()
+    if report.has_hosts()
         && let Some(whole) = whole.as_object_mut()
     {
-        whole.insert("hosts".to_owned(), hosts_part(report, about));
-        whole.insert("labels".to_owned(), labels_part(report));
+        for dimension in Dimension::ALL {
+            whole.insert(format!("{dimension}s"), view_part(report, dimension, about));
+        }
+        if let Some(Value::Object(meta)) = whole.get_mut("meta") {
+            meta.insert("headline".to_owned(), json!(about.headline));
+            meta.insert("selection".to_owned(), json!(about.selection));
+        }
     }
     serde_json::to_writer(&mut *out, &whole)?;
     out.write_all(b"\n")
@@ -100,43 +111,31 @@ fn summary(numbers: &Numbers, branches: bool) -> Value {
     summary
 }
 
-/// Host to its ledger, its line total, and the lines that it ran of each file.
-fn hosts_part(report: &Report, about: &About) -> Value {
-    let parts = report.hosts.iter().map(|host| {
-        let mut part = match about.hosts.get(host) {
-            Some(Value::Object(ledger)) => ledger.clone(),
+/// Name to its totals, and the lines that ran there of each file; hosts with their ledger.
+fn view_part(report: &Report, dimension: Dimension, about: &About) -> Value {
+    let view = View::new(report, dimension);
+    let mut counts = vec![Counts::default(); view.names.len()];
+    let mut files = vec![Map::new(); view.names.len()];
+    for file in &report.files {
+        let parts = view.of_file(file);
+        for ((part, counts), files) in parts.iter().zip(&mut counts).zip(&mut files) {
+            counts.ran += part.ran.count();
+            counts.only_there += part.only_there.count();
+            if !part.ran.is_empty() {
+                let lines: Vec<u32> = part.ran.iter().collect();
+                files.insert(file.name.clone(), json!({"executed_lines": lines}));
+            }
+        }
+    }
+    let parts = view.names.iter().zip(counts).zip(files).map(|((name, counts), files)| {
+        let mut part = match about.hosts.get(name) {
+            Some(Value::Object(ledger)) if dimension == Dimension::Host => ledger.clone(),
             _ => Map::new(),
         };
-        let ran: Map<String, Value> = report
-            .files
-            .iter()
-            .filter_map(|file| {
-                let lines = file.hosts.get(host)?;
-                Some((file.name.clone(), json!({"executed_lines": lines})))
-            })
-            .collect();
-        let covered: usize =
-            report.files.iter().filter_map(|file| file.hosts.get(host)).map(BTreeSet::len).sum();
-        part.insert("covered_lines".to_owned(), json!(covered));
-        part.insert("files".to_owned(), Value::Object(ran));
-        (host.clone(), Value::Object(part))
-    });
-    Value::Object(parts.collect())
-}
-
-/// Label to its line totals, and the lines that ran under it of each file.
-fn labels_part(report: &Report) -> Value {
-    let parts = report.label_numbers().into_iter().map(|numbers| {
-        let ran: Map<String, Value> = report
-            .files
-            .iter()
-            .filter_map(|file| {
-                let lines = file.labels.get(numbers.label)?;
-                Some((file.name.clone(), json!({"executed_lines": lines})))
-            })
-            .collect();
-        let part = json!({"covered_lines": numbers.executed, "only_there": numbers.only_there, "files": ran});
-        (numbers.label.to_owned(), part)
+        part.insert("covered_lines".to_owned(), json!(counts.ran));
+        part.insert("only_there".to_owned(), json!(counts.only_there));
+        part.insert("files".to_owned(), Value::Object(files));
+        (name.clone(), Value::Object(part))
     });
     Value::Object(parts.collect())
 }

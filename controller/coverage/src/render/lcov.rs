@@ -82,7 +82,7 @@ fn write_branches(file: &FileReport, out: &mut dyn io::Write) -> io::Result<()> 
         // Exits come last.
         of_line.sort_by_key(|&(to, hit)| (to < 0, to, hit));
         for (to, hit) in of_line {
-            let described = file.descriptions.get(&(*line, to)).map_or_else(
+            let described = file.source.descriptions.get(&(*line, to)).map_or_else(
                 || if to < 0 { "jump to the exit".to_owned() } else { format!("jump to line {to}") },
                 |text| field(text),
             );

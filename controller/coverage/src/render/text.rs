@@ -3,8 +3,10 @@
 use std::io;
 
 use super::names::{human_key, printable};
-use crate::numbers::{Numbers, display_percent};
+use crate::numbers::{Numbers, display_percent, percent};
+use crate::origin::Dimension;
 use crate::report::{Analysed, FileReport, Report};
+use crate::view::View;
 
 /// Column to sort by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct TextOptions {
     pub descending: bool,
     /// Digits behind the point of a percentage.
     pub precision: usize,
+    /// Tables to add below the files'.
+    pub by: Vec<Dimension>,
 }
 
 pub fn render_text(report: &Report, options: &TextOptions, out: &mut dyn io::Write) -> io::Result<()> {
@@ -39,7 +43,7 @@ pub fn render_text(report: &Report, options: &TextOptions, out: &mut dyn io::Wri
         .map(|file| {
             let missing = missing_text(&file.analysed, report.branches);
             let name = printable(&file.name);
-            cells(name, &file.analysed.numbers, report, options, file.hosts.len(), missing)
+            cells(name, &file.analysed.numbers, report, options, report.hosts_of(file), missing)
         })
         .collect();
     let totals = report.totals();
@@ -72,7 +76,10 @@ pub fn render_text(report: &Report, options: &TextOptions, out: &mut dyn io::Wri
     if empty > 0 {
         writeln!(out, "\n{} skipped.", counted(empty, "empty file"))?;
     }
-    write_labels(report, out)
+    for dimension in &options.by {
+        write_view(report, *dimension, options, out)?;
+    }
+    Ok(())
 }
 
 /// The files to show, in their order; and how many are left out for being covered, and for being empty.
@@ -122,17 +129,36 @@ fn counted(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
-/// What each label covered, where there are several: what merely starting covers is no test's work.
-fn write_labels(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
-    if report.labels.len() < 2 {
-        return Ok(());
+/// What each host, group, role or label covered, and what it alone did: what merely starting covers,
+/// for one, is no test's work.
+fn write_view(
+    report: &Report,
+    dimension: Dimension,
+    options: &TextOptions,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
+    let view = View::new(report, dimension);
+    if view.names.is_empty() {
+        return writeln!(out, "\nNo {dimension} is known.");
     }
-    let mut rows = vec![["Label", "Stmts run", "Only there"].map(str::to_owned).to_vec()];
-    for numbers in report.label_numbers() {
-        let label = if numbers.label.is_empty() { "(none)" } else { numbers.label };
-        rows.push(vec![printable(label), numbers.executed.to_string(), numbers.only_there.to_string()]);
+    let (totals, everywhere) = view.totals(report);
+    let numbers = report.totals();
+    let row = |name: String, ran: usize, only_there: Option<usize>| {
+        let part = u64::try_from(ran).unwrap_or(u64::MAX);
+        let percent = display_percent(percent(part, numbers.statements), options.precision);
+        let only_there = only_there.map(|n| n.to_string()).unwrap_or_default();
+        vec![name, ran.to_string(), format!("{percent}%"), only_there]
+    };
+    let mut rows = vec![[dimension.title(), "Stmts run", "Cover", "Only there"].map(str::to_owned).to_vec()];
+    for (name, counts) in view.names.iter().zip(&totals) {
+        rows.push(row(printable(View::shown(name)), counts.ran, Some(counts.only_there)));
     }
-    let widths: Vec<usize> = (0..3)
+    if view.names.len() > 1 {
+        rows.push(row("everywhere".to_owned(), everywhere, None));
+    }
+    let nowhere = usize::try_from(numbers.missing).unwrap_or(usize::MAX);
+    rows.push(row("nowhere".to_owned(), nowhere, None));
+    let widths: Vec<usize> = (0..4)
         .map(|column| {
             rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
         })
@@ -150,7 +176,7 @@ fn header(report: &Report, options: &TextOptions) -> Vec<String> {
         header.extend(["Branch", "BrPart"]);
     }
     header.push("Cover");
-    if !report.hosts.is_empty() {
+    if report.has_hosts() {
         header.push("Hosts");
     }
     if options.show_missing {
@@ -172,7 +198,7 @@ fn cells(
         cells.extend([numbers.branches.to_string(), numbers.partial_branches.to_string()]);
     }
     cells.push(format!("{}%", display_percent(numbers.percent_covered(), options.precision)));
-    if !report.hosts.is_empty() {
+    if report.has_hosts() {
         cells.push(hosts.to_string());
     }
     if options.show_missing {
