@@ -33,6 +33,8 @@ pub(crate) enum FleetReportError {
 /// A report, what it is based on, and what a reader must know besides.
 pub(crate) struct FleetReport {
     pub(crate) report: Report,
+    /// Digest to bytes; empty where nobody asked for them.
+    pub(crate) sources: BTreeMap<String, Vec<u8>>,
     pub(crate) ledger: Ledger,
     pub(crate) warnings: Vec<String>,
 }
@@ -52,8 +54,12 @@ pub(crate) fn bundles_of(path: &Path) -> Result<Option<Vec<PathBuf>>, FleetRepor
 }
 
 /// The report of what `selection` takes of all bundles of `paths`.
-pub(crate) fn make(paths: &[PathBuf], selection: &Selection) -> Result<FleetReport, FleetReportError> {
-    let mut gathered = Gathered::default();
+pub(crate) fn make(
+    paths: &[PathBuf],
+    selection: &Selection,
+    with_sources: bool,
+) -> Result<FleetReport, FleetReportError> {
+    let mut gathered = Gathered { with_sources, ..Gathered::default() };
     let mut runs = Vec::new();
     for path in paths.iter().filter(|path| RunDir::is_one(path)) {
         runs.push(RunDir { path: path.clone() }.read_file()?);
@@ -90,6 +96,8 @@ pub(crate) fn make(paths: &[PathBuf], selection: &Selection) -> Result<FleetRepo
 struct Gathered {
     fleet: FleetCoverage,
     analyses: BTreeMap<String, Arc<SourceAnalysis>>,
+    with_sources: bool,
+    sources: BTreeMap<String, Vec<u8>>,
     ledger: Ledger,
     warnings: BTreeSet<String>,
 }
@@ -97,7 +105,7 @@ struct Gathered {
 impl Gathered {
     fn add(&mut self, path: &Path) -> Result<(), BundleError> {
         let mut context: Option<(BTreeMap<String, SourceId>, BTreeMap<String, Origin>)> = None;
-        let Self { fleet, analyses, warnings, .. } = self;
+        let Self { fleet, analyses, with_sources, sources: texts, warnings, .. } = self;
         let result = read_bundle(path, |manifest, entry, bytes| {
             let (sources, origins) =
                 context.get_or_insert_with(|| (begin(manifest, fleet), origins_of(manifest)));
@@ -128,7 +136,11 @@ impl Gathered {
                         warnings.insert(format!("host {host}: {name}: {}", error_chain(&error)));
                     }
                 },
-                EntryPath::Source(_) => {}
+                EntryPath::Source(sha256) => {
+                    if *with_sources {
+                        texts.insert(sha256.clone(), bytes);
+                    }
+                }
             }
             Ok(())
         });
@@ -141,7 +153,7 @@ impl Gathered {
     }
 
     fn finish(self, selection: &Selection) -> Result<FleetReport, FleetReportError> {
-        let Self { fleet, analyses, ledger, mut warnings } = self;
+        let Self { fleet, analyses, sources, ledger, mut warnings, .. } = self;
         let (report, missing) = fleet.report(selection, &|key| analyses.get(key).cloned())?;
         if !missing.is_empty() {
             warnings.insert(format!("not in the report, for want of an analysis: {}", missing.join(", ")));
@@ -175,7 +187,7 @@ impl Gathered {
                 .collect();
             warnings.insert(format!("{path} differs between hosts: {}", parts.join("; ")));
         }
-        Ok(FleetReport { report, ledger, warnings: warnings.into_iter().collect() })
+        Ok(FleetReport { report, sources, ledger, warnings: warnings.into_iter().collect() })
     }
 }
 

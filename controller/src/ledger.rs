@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use pulpcov_coverage::render::html::HostRow;
 use pulpcov_protocol::manifest::{CommonFacts, Manifest, Process, ProcessState};
 use serde_json::{Value, json};
 
@@ -29,6 +30,23 @@ struct HostLedger {
 }
 
 impl HostLedger {
+    fn counts(&self) -> Counts {
+        let all: BTreeSet<&Identity> =
+            self.records.keys().chain(self.compacted.keys()).map(|(identity, _)| identity).collect();
+        let those = |fits: fn(&Process) -> bool| {
+            let found = self.records.iter().filter(|(_, process)| fits(process));
+            found.map(|((identity, _), _)| identity).collect::<BTreeSet<_>>().len()
+        };
+        let died = those(|process| process.state == ProcessState::Died);
+        Counts {
+            processes: all.len(),
+            died,
+            unrecorded: those(|process| process.error.is_some()),
+            worst_loss: if died > 0 { self.interval } else { 0.0 },
+            ..Counts::default()
+        }
+    }
+
     /// How many processes there are of each kind whose data was made one.
     fn compacted_groups(&self) -> Vec<Value> {
         let mut groups: BTreeMap<&CommonFacts, u64> = BTreeMap::new();
@@ -127,21 +145,29 @@ impl Ledger {
         let mut counts =
             Counts { missing_hosts: self.missing.len() + self.damaged.len(), ..Counts::default() };
         for host in self.hosts.values() {
-            let all: BTreeSet<&Identity> =
-                host.records.keys().chain(host.compacted.keys()).map(|(identity, _)| identity).collect();
-            counts.processes += all.len();
-            let those = |fits: fn(&Process) -> bool| {
-                let found = host.records.iter().filter(|(_, process)| fits(process));
-                found.map(|((identity, _), _)| identity).collect::<BTreeSet<_>>().len()
-            };
-            let died = those(|process| process.state == ProcessState::Died);
-            if died > 0 {
-                counts.died += died;
-                counts.worst_loss = counts.worst_loss.max(host.interval);
-            }
-            counts.unrecorded += those(|process| process.error.is_some());
+            let of_host = host.counts();
+            counts.processes += of_host.processes;
+            counts.died += of_host.died;
+            counts.unrecorded += of_host.unrecorded;
+            counts.worst_loss = counts.worst_loss.max(of_host.worst_loss);
         }
         counts
+    }
+
+    /// Each host that was asked: its processes, and why something is missing.
+    pub(crate) fn host_rows(&self) -> BTreeMap<String, HostRow> {
+        let mut rows: BTreeMap<String, HostRow> = self
+            .hosts
+            .iter()
+            .map(|(name, host)| {
+                let Counts { processes, died, unrecorded, .. } = host.counts();
+                (name.clone(), HostRow { processes, died, unrecorded, trouble: None })
+            })
+            .collect();
+        for (name, reason) in self.missing.iter().chain(&self.damaged) {
+            rows.entry(name.clone()).or_default().trouble = Some(reason.clone());
+        }
+        rows
     }
 
     /// Whether every process of every host gave all that it had.

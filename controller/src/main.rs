@@ -11,6 +11,7 @@ mod event;
 mod exit;
 mod fleet;
 mod fleet_report;
+mod html_site;
 mod inventory;
 mod ledger;
 mod local_report;

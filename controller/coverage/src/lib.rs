@@ -15,4 +15,5 @@ mod pages;
 pub mod render;
 pub mod report;
 pub mod selection;
+pub mod source_text;
 pub mod view;

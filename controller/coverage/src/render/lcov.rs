@@ -6,7 +6,11 @@ use std::io;
 use super::names::printable;
 use crate::report::{FileReport, Report};
 
-pub fn render_lcov(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+/// `headline`, how complete the report is, goes into a comment; a report without hosts has none.
+pub fn render_lcov(report: &Report, headline: &str, out: &mut dyn io::Write) -> io::Result<()> {
+    if !headline.is_empty() {
+        writeln!(out, "# {}", field(headline))?;
+    }
     for file in &report.files {
         writeln!(out, "SF:{}", field(&file.name))?;
         write_lines(file, out)?;

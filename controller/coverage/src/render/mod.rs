@@ -1,5 +1,6 @@
 //! Reports as bytes. Nothing here opens a file, reads a clock or decides what is in a report.
 
+pub mod html;
 pub mod json;
 pub mod lcov;
 mod names;

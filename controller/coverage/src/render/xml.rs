@@ -14,6 +14,8 @@ pub struct XmlAbout {
     pub timestamp: i64,
     /// Folder that relative names are relative to; nothing where the sources are in no folder of ours.
     pub source: Option<String>,
+    /// How complete it is; empty for reports without hosts.
+    pub headline: String,
 }
 
 /// Sums of a package: a folder.
@@ -57,6 +59,10 @@ pub fn render_xml(report: &Report, about: &XmlAbout, out: &mut dyn io::Write) ->
         out,
         "\t<!-- Based on https://raw.githubusercontent.com/cobertura/web/master/htdocs/xml/coverage-04.dtd -->"
     )?;
+    if !about.headline.is_empty() {
+        // Two dashes would end the comment.
+        writeln!(out, "\t<!-- {} -->", escape(&printable(&about.headline)).replace("--", "- -"))?;
+    }
     write_sources(&sources, out)?;
     if packages.is_empty() {
         writeln!(out, "\t<packages/>")?;
