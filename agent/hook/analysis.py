@@ -4,7 +4,8 @@ Runs under the interpreter of the service with its pinned coverage.py, reads one
     {"mode": "list", "coverage_dir": DIR, "roots": {"shop": ["/opt/shop/shop/__init__.py"]},
      "packages": ["shop"]}
     {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
-    {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...]}
+    {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]}}
+    {"mode": "about", "options": {}}
 and answers one JSON object a line. A line is one source file.
 """
 import fnmatch
@@ -130,16 +131,39 @@ def analyse(cov, path):
     return out
 
 
-def analyse_all(request):
+def configured(options):
+    """coverage.py with the exclusions of a configuration; without any, with its own."""
+    import re
     import coverage
     cov = coverage.Coverage(data_file=None, config_file=False)
-    about = {"coverage": coverage.__version__, "python": "%d.%d" % sys.version_info[:2]}
+    for name, replaced, added in (("exclude_lines", "exclude", "exclude_also"), ("partial_branches", "partial", "partial_also"),
+                                  ("partial_branches_always", "partial_always", None)):
+        given = options.get(replaced)
+        patterns = list(cov.get_option("report:" + name) if given is None else given) + list(options.get(added) or ())
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as e:
+                sys.exit("%s: invalid regular expression %r: %s" % (name, pattern, e))
+        cov.set_option("report:" + name, patterns)
+    return cov
+
+
+def about(request):
+    import coverage
+    configured(request.get("options") or {})
+    yield {"coverage": coverage.__version__, "python": "%d.%d" % sys.version_info[:2]}
+
+
+def analyse_all(request):
+    cov = configured(request.get("options") or {})
+    made_by = next(about({}))
     for path in request["paths"]:
         try:
             out = analyse(cov, path)
         except Exception as e:
             out = {"error": "%s: %s" % (type(e).__name__, e)}
-        out.update(about)
+        out.update(made_by)
         yield out
 
 
@@ -153,7 +177,7 @@ def main():
         import coverage             # noqa: F401
     except ImportError as e:
         sys.exit("%s cannot import coverage: %s" % (sys.executable, e))
-    answers = {"list": list_sources, "packages": list_packages, "analyse": analyse_all}[request["mode"]]
+    answers = {"list": list_sources, "packages": list_packages, "analyse": analyse_all, "about": about}[request["mode"]]
     for answer in answers(request):
         sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
 

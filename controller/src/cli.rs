@@ -20,7 +20,6 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 internal error, 2 usage or inventory, 3 a gate is not met, 4 some hosts failed or were unreachable";
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of these in a process")]
 pub(crate) enum Command {
     /// Act on the hosts of an Ansible inventory
     #[command(subcommand)]
@@ -34,6 +33,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of these in a process")]
 pub(crate) enum Fleet {
     /// Put agent and hook on every host
     Install(command::install::Args),

@@ -1,8 +1,9 @@
 //! Data files for `combine` and `report` without a fleet: found, read in parallel, combined.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use pulpcov_coverage::data::{CombineError, CoverageData};
+use pulpcov_coverage::data::{CombineError, CoverageData, Kind};
 use pulpcov_coverage::data_file::{self, ReadError};
 use pulpcov_protocol::bundle::EntryPath;
 use rayon::prelude::*;
@@ -21,7 +22,7 @@ pub(crate) enum InputError {
     #[error("{path}")]
     Bundle { path: PathBuf, source: BundleError },
     #[error("{path}")]
-    Mixed { path: PathBuf, source: CombineError },
+    Combine { path: PathBuf, source: CombineError },
     #[error(transparent)]
     Fleet(#[from] fleet_report::FleetReportError),
 }
@@ -31,27 +32,94 @@ enum Input {
     Bundle(PathBuf),
 }
 
+/// What many inputs come to.
+pub(crate) struct Combined {
+    pub(crate) data: CoverageData,
+    pub(crate) inputs: usize,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Line data and branch data, apart until all is read, each with the inputs that it came from.
+#[derive(Default)]
+struct Both {
+    lines: CoverageData,
+    arcs: CoverageData,
+    of_lines: BTreeSet<String>,
+    of_arcs: BTreeSet<String>,
+}
+
+impl Both {
+    fn add(&mut self, name: &str, data: CoverageData) -> Result<(), CombineError> {
+        let (all, names) = match data.kind() {
+            Some(Kind::Arcs) => (&mut self.arcs, &mut self.of_arcs),
+            Some(Kind::Lines) | None => (&mut self.lines, &mut self.of_lines),
+        };
+        if data.kind().is_some() {
+            names.insert(name.to_owned());
+        }
+        all.merge(data)
+    }
+
+    fn merge(&mut self, other: Self) -> Result<(), CombineError> {
+        self.lines.merge(other.lines)?;
+        self.arcs.merge(other.arcs)?;
+        self.of_lines.extend(other.of_lines);
+        self.of_arcs.extend(other.of_arcs);
+        Ok(())
+    }
+
+    /// All of it: as lines, where there are both.
+    fn finish(mut self) -> Result<(CoverageData, Option<String>), CombineError> {
+        if self.of_lines.is_empty() {
+            self.arcs.merge(self.lines)?;
+            return Ok((self.arcs, None));
+        }
+        if self.of_arcs.is_empty() {
+            self.lines.merge(self.arcs)?;
+            return Ok((self.lines, None));
+        }
+        self.lines.merge(self.arcs.to_lines())?;
+        let warning = format!(
+            "line data of {} and branch data of {} are combined as lines",
+            some(&self.of_lines),
+            some(&self.of_arcs)
+        );
+        Ok((self.lines, Some(warning)))
+    }
+}
+
+/// A few names, and how many more there are.
+fn some(names: &BTreeSet<String>) -> String {
+    let shown: Vec<&str> = names.iter().take(5).map(String::as_str).collect();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 /// Combines everything that `paths` name: data files, folders of them, bundles, run directories.
 /// All of it or nothing; the inputs stay as they are.
-pub(crate) fn combine(paths: &[PathBuf], host_as_context: bool) -> Result<(CoverageData, usize), InputError> {
+pub(crate) fn combine(paths: &[PathBuf], host_as_context: bool) -> Result<Combined, InputError> {
     let inputs = find(paths)?;
-    let count = inputs.len();
     // Parallel over inputs, each worker folding into one set: memory follows the union, not the files.
-    let combined = inputs
+    let both = inputs
         .par_iter()
-        .try_fold(CoverageData::default, |mut all, input| {
+        .try_fold(Both::default, |mut all, input| {
             let path = input.path();
-            for data in read(input, host_as_context)? {
-                all.merge(data).map_err(|source| InputError::Mixed { path: path.to_owned(), source })?;
+            for (name, data) in read(input, host_as_context)? {
+                all.add(&name, data)
+                    .map_err(|source| InputError::Combine { path: path.to_owned(), source })?;
             }
             Ok::<_, InputError>(all)
         })
-        .try_reduce(CoverageData::default, |mut a, b| {
+        .try_reduce(Both::default, |mut a, b| {
             let path = paths.first().cloned().unwrap_or_default();
-            a.merge(b).map_err(|source| InputError::Mixed { path, source })?;
+            a.merge(b).map_err(|source| InputError::Combine { path, source })?;
             Ok(a)
         })?;
-    Ok((combined, count))
+    let path = paths.first().cloned().unwrap_or_default();
+    let (data, warning) = both.finish().map_err(|source| InputError::Combine { path, source })?;
+    Ok(Combined { data, inputs: inputs.len(), warnings: warning.into_iter().collect() })
 }
 
 impl Input {
@@ -98,15 +166,17 @@ fn data_files_in(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
     Ok(files)
 }
 
-fn read(input: &Input, host_as_context: bool) -> Result<Vec<CoverageData>, InputError> {
+/// The data of an input, each with the name of the host that it is of, or of its file.
+fn read(input: &Input, host_as_context: bool) -> Result<Vec<(String, CoverageData)>, InputError> {
     match input {
         Input::DataFile(path) => {
             let data = data_file::read_path(path)
                 .map_err(|source| InputError::Read { path: path.clone(), source })?;
-            let host = host_of_name(&path.file_name().unwrap_or_default().to_string_lossy());
-            Ok(vec![match host {
-                Some(host) if host_as_context => data.in_context(&host),
-                _ => data,
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Ok(vec![match host_of_name(&file) {
+                Some(host) if host_as_context => (host.clone(), data.in_context(&host)),
+                Some(host) => (host, data),
+                None => (file, data),
             }])
         }
         Input::Bundle(path) => {
@@ -114,9 +184,10 @@ fn read(input: &Input, host_as_context: bool) -> Result<Vec<CoverageData>, Input
             let mut trouble = None;
             let result = read_bundle(path, |manifest, entry, bytes| {
                 if let EntryPath::Data(_) = entry {
+                    let host = manifest.host.clone();
                     match data_file::read(&bytes) {
-                        Ok(data) if host_as_context => found.push(data.in_context(&manifest.host)),
-                        Ok(data) => found.push(data),
+                        Ok(data) if host_as_context => found.push((host.clone(), data.in_context(&host))),
+                        Ok(data) => found.push((host, data)),
                         Err(source) => trouble = Some(source),
                     }
                 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pulpcov_coverage::analysis::SourceAnalysis;
 use pulpcov_coverage::data_file;
 use pulpcov_coverage::fleet::{FleetCoverage, ReportError, SourceId};
+use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::origin::Origin;
 use pulpcov_coverage::report::Report;
 use pulpcov_coverage::selection::Selection;
@@ -14,6 +15,7 @@ use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::Manifest;
 use pulpcov_protocol::text::error_chain;
 
+use crate::analyser::{Analyser, AnalyserError};
 use crate::bundle_store::{BundleError, read_bundle};
 use crate::ledger::Ledger;
 use crate::run_dir::{RunDir, RunDirError, bundles_in};
@@ -26,6 +28,12 @@ pub(crate) enum FleetReportError {
     List { path: PathBuf, source: std::io::Error },
     #[error("cannot make the report")]
     Report(#[from] ReportError),
+    #[error("cannot write sources for their analysis")]
+    Scratch(#[source] std::io::Error),
+    #[error(transparent)]
+    Analyser(#[from] AnalyserError),
+    #[error("--include and --omit leave nothing to report")]
+    AllLeftOut,
     #[error("no bundles in {0}")]
     Nothing(String),
 }
@@ -53,12 +61,21 @@ pub(crate) fn bundles_of(path: &Path) -> Result<Option<Vec<PathBuf>>, FleetRepor
     Ok(Some(bundles).filter(|bundles| !bundles.is_empty()))
 }
 
-/// The report of what `selection` takes of all bundles of `paths`.
-pub(crate) fn make(
-    paths: &[PathBuf],
-    selection: &Selection,
-    with_sources: bool,
-) -> Result<FleetReport, FleetReportError> {
+/// What of the runs is reported, and what is wanted besides.
+pub(crate) struct Wanted<'a> {
+    pub(crate) selection: &'a Selection,
+    /// Patterns of module paths, each behind a slash.
+    pub(crate) include: Globs,
+    pub(crate) omit: Globs,
+    /// Whether the bytes of the sources are.
+    pub(crate) sources: bool,
+    /// Analyses the sources again, instead of what their hosts made of them.
+    pub(crate) analyser: Option<&'a Analyser>,
+}
+
+/// The report of all bundles of `paths`.
+pub(crate) fn make(paths: &[PathBuf], wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
+    let with_sources = wanted.sources || wanted.analyser.is_some();
     let mut gathered = Gathered { with_sources, ..Gathered::default() };
     let mut runs = Vec::new();
     for path in paths.iter().filter(|path| RunDir::is_one(path)) {
@@ -89,7 +106,10 @@ pub(crate) fn make(
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(FleetReportError::Nothing(names.join(", ")));
     }
-    gathered.finish(selection)
+    if let Some(analyser) = wanted.analyser {
+        gathered.analyse_again(analyser)?;
+    }
+    gathered.finish(wanted)
 }
 
 #[derive(Default)]
@@ -98,6 +118,9 @@ struct Gathered {
     analyses: BTreeMap<String, Arc<SourceAnalysis>>,
     with_sources: bool,
     sources: BTreeMap<String, Vec<u8>>,
+    /// Key of an analysis to the digest of its source, and a source's names.
+    source_of: BTreeMap<String, String>,
+    names: BTreeMap<String, BTreeSet<String>>,
     ledger: Ledger,
     warnings: BTreeSet<String>,
 }
@@ -145,6 +168,10 @@ impl Gathered {
             Ok(())
         });
         let manifest = result?;
+        for source in manifest.sources.iter().filter(|_| *with_sources) {
+            self.source_of.insert(source.analysis.clone(), source.sha256.clone());
+            self.names.entry(source.sha256.clone()).or_default().insert(source.module_path.clone());
+        }
         if context.is_none() {
             begin(&manifest, fleet);
         }
@@ -152,9 +179,50 @@ impl Gathered {
         Ok(())
     }
 
-    fn finish(self, selection: &Selection) -> Result<FleetReport, FleetReportError> {
+    /// Puts analyses of this machine in the place of the hosts'.
+    fn analyse_again(&mut self, analyser: &Analyser) -> Result<(), FleetReportError> {
+        let folder = tempfile::tempdir().map_err(FleetReportError::Scratch)?;
+        let mut files = Vec::new();
+        for (sha256, bytes) in &self.sources {
+            let path = folder.path().join(format!("{sha256}.py"));
+            fs_err::write(&path, bytes).map_err(FleetReportError::Scratch)?;
+            files.push((sha256.clone(), path, bytes.clone()));
+        }
+        let asked: Vec<_> =
+            files.iter().map(|(_, path, bytes)| (path.as_path(), Some(bytes.clone()))).collect();
+        let answers = analyser.analyse(&asked)?;
+        let mut by_source = BTreeMap::new();
+        for ((sha256, _, _), answer) in files.iter().zip(answers) {
+            match SourceAnalysis::from_json(&answer) {
+                Ok(analysis) => {
+                    by_source.insert(sha256, Arc::new(analysis));
+                }
+                Err(error) => {
+                    let names: Vec<&str> =
+                        self.names.get(sha256).into_iter().flatten().map(String::as_str).collect();
+                    self.warnings.insert(format!("{}: {}", names.join(", "), error_chain(&error)));
+                }
+            }
+        }
+        self.analyses = self
+            .source_of
+            .iter()
+            .filter_map(|(key, sha256)| Some((key.clone(), Arc::clone(by_source.get(sha256)?))))
+            .collect();
+        Ok(())
+    }
+
+    fn finish(self, wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
         let Self { fleet, analyses, sources, ledger, mut warnings, .. } = self;
-        let (report, missing) = fleet.report(selection, &|key| analyses.get(key).cloned())?;
+        let (mut report, missing) = fleet.report(wanted.selection, &|key| analyses.get(key).cloned())?;
+        let had = report.files.len();
+        report.files.retain(|file| {
+            let path = format!("/{}", file.module_path());
+            (wanted.include.is_empty() || wanted.include.fits(&path)) && !wanted.omit.fits(&path)
+        });
+        if report.files.is_empty() && had > 0 {
+            return Err(FleetReportError::AllLeftOut);
+        }
         if !missing.is_empty() {
             warnings.insert(format!("not in the report, for want of an analysis: {}", missing.join(", ")));
         }

@@ -1,62 +1,85 @@
 //! A report without a fleet: data files of this machine, analysed by a Python of this machine.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pulpcov_coverage::analysis::SourceAnalysis;
 use pulpcov_coverage::data::{CoverageData, Kind};
+use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::report::{FileReport, Report, report_file};
 use rayon::prelude::*;
 
-/// The same program that agents run on hosts.
-const ANALYSIS: &str = include_str!("../../agent/hook/analysis.py");
+use crate::analyser::{Analyser, AnalyserError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalReportError {
-    #[error("cannot run {python}")]
-    Run { python: String, source: std::io::Error },
-    #[error("{python} could not analyse the sources: {reason}")]
-    Analysis { python: String, reason: String },
+    #[error(transparent)]
+    Analyser(#[from] AnalyserError),
     #[error("{path}: {reason}")]
     Source { path: String, reason: String },
     #[error("the data has nothing measured")]
     Nothing,
+    #[error("--include and --omit leave nothing to report")]
+    AllLeftOut,
+}
+
+/// What of the data is reported, and how strictly.
+pub(crate) struct Wanted {
+    pub(crate) include: Globs,
+    pub(crate) omit: Globs,
+    pub(crate) ignore_errors: bool,
+    /// Whether the contexts of each line are told.
+    pub(crate) contexts: bool,
 }
 
 /// The report of combined data. Names are relative to `cwd` where they lie below it.
 pub(crate) fn make(
     data: &CoverageData,
-    python: &str,
+    analyser: &Analyser,
     cwd: &Path,
-    ignore_errors: bool,
+    wanted: &Wanted,
 ) -> Result<(Report, Vec<String>), LocalReportError> {
     let kind = data.kind().ok_or(LocalReportError::Nothing)?;
-    let paths: Vec<&str> = data.files.keys().map(String::as_str).collect();
-    let answers = analyse(python, &paths)?;
-    let measured: Vec<_> = data.files.iter().zip(answers).collect();
-    let files: Vec<Result<(FileReport, String), LocalReportError>> = measured
+    let measured: Vec<_> = data
+        .files
+        .iter()
+        .map(|(path, measured)| (cwd.join(path), path, measured))
+        .filter(|(absolute, _, _)| {
+            let absolute = absolute.to_string_lossy();
+            (wanted.include.is_empty() || wanted.include.fits(&absolute)) && !wanted.omit.fits(&absolute)
+        })
+        .collect();
+    if measured.is_empty() {
+        return Err(LocalReportError::AllLeftOut);
+    }
+    let sources: Vec<_> =
+        measured.iter().map(|(absolute, _, _)| (absolute.as_path(), std::fs::read(absolute).ok())).collect();
+    let answers = analyser.analyse(&sources)?;
+    let measured: Vec<_> = measured.into_iter().zip(answers).collect();
+    let files: Vec<Result<FileReport, LocalReportError>> = measured
         .into_par_iter()
-        .map(|((path, measured), answer)| {
+        .map(|((_, path, measured), answer)| {
             let source = SourceAnalysis::from_json(&answer).map_err(|error| LocalReportError::Source {
                 path: path.clone(),
                 reason: error.to_string(),
             })?;
-            let coverage = source.coverage.clone();
-            let report = report_file(relative(path, cwd), &Arc::new(source), &measured.all(kind), []);
-            Ok((report, coverage))
+            let mut report = report_file(relative(path, cwd), &Arc::new(source), &measured.all(kind), []);
+            if wanted.contexts {
+                report.contexts = measured.contexts_by_line();
+            }
+            Ok(report)
         })
         .collect();
-    let mut report = Report { branches: kind == Kind::Arcs, ..Report::default() };
+    let mut report =
+        Report { branches: kind == Kind::Arcs, show_contexts: wanted.contexts, ..Report::default() };
     let mut warnings = Vec::new();
     for file in files {
         match file {
-            Ok((file, coverage)) => {
-                report.coverage_versions.insert(coverage);
+            Ok(file) => {
+                report.coverage_versions.insert(file.source.coverage.clone());
                 report.files.push(file);
             }
-            Err(error) if ignore_errors => warnings.push(error.to_string()),
+            Err(error) if wanted.ignore_errors => warnings.push(error.to_string()),
             Err(error) => return Err(error),
         }
     }
@@ -67,49 +90,4 @@ pub(crate) fn make(
 fn relative(path: &str, cwd: &Path) -> String {
     let path = PathBuf::from(path);
     path.strip_prefix(cwd).unwrap_or(&path).to_string_lossy().into_owned()
-}
-
-/// One analysis a path, in their order. Work is split over the processors: analysing is most of a
-/// report's time.
-fn analyse(python: &str, paths: &[&str]) -> Result<Vec<Vec<u8>>, LocalReportError> {
-    let parts = std::thread::available_parallelism().map_or(1, usize::from);
-    let size = paths.len().div_ceil(parts).max(1);
-    let answers: Result<Vec<Vec<Vec<u8>>>, LocalReportError> =
-        paths.par_chunks(size).map(|part| analyse_part(python, part)).collect();
-    Ok(answers?.into_iter().flatten().collect())
-}
-
-fn analyse_part(python: &str, paths: &[&str]) -> Result<Vec<Vec<u8>>, LocalReportError> {
-    let failed = |reason: String| LocalReportError::Analysis { python: python.to_owned(), reason };
-    let io = |source| LocalReportError::Run { python: python.to_owned(), source };
-    let mut child = Command::new(python)
-        .args(["-c", ANALYSIS])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(io)?;
-    let request = serde_json::json!({"mode": "analyse", "paths": paths}).to_string();
-    let stdin = child.stdin.take();
-    let output = std::thread::scope(|scope| {
-        // Written from the side: the answer may fill its pipe before the request is all read.
-        scope.spawn(move || stdin.map(|mut pipe| pipe.write_all(request.as_bytes())));
-        child.wait_with_output()
-    })
-    .map_err(io)?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        return Err(failed(words.lines().last().unwrap_or("no message").to_owned()));
-    }
-    let answers: Vec<Vec<u8>> = output
-        .stdout
-        .split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(<[u8]>::to_vec)
-        .collect();
-    if answers.len() == paths.len() {
-        Ok(answers)
-    } else {
-        Err(failed(format!("it answered for {} of {} sources", answers.len(), paths.len())))
-    }
 }

@@ -1,6 +1,7 @@
 //! pulpcov: code coverage of long-running Python services on many real hosts.
 
 mod agent_binary;
+mod analyser;
 mod bootstrap;
 mod bundle_store;
 mod claims;
@@ -17,6 +18,7 @@ mod ledger;
 mod local_report;
 mod profiles;
 mod progress;
+mod rcfile;
 mod recap;
 mod remote_agent;
 mod run_dir;

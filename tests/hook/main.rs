@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use pulpcov_tests::programs;
+use pulpcov_tests::{programs, python};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -15,22 +15,6 @@ mod others;
 mod state;
 
 const VERSIONS: [&str; 9] = ["3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"];
-
-/// This machine's interpreter of a version: on the path, or one of pyenv's.
-fn find(version: &str) -> Option<PathBuf> {
-    let name = format!("python{version}");
-    let folders = std::env::var("PATH").unwrap_or_default();
-    let mut candidates: Vec<PathBuf> =
-        folders.split(':').map(|folder| Path::new(folder).join(&name)).collect();
-    let pyenv = std::env::home_dir().unwrap_or_default().join(".pyenv/versions");
-    candidates.extend(
-        fs::read_dir(pyenv).into_iter().flatten().flatten().map(|entry| entry.path().join("bin").join(&name)),
-    );
-    candidates.into_iter().find(|path| {
-        // A shim of pyenv's is there for versions that are not switched on.
-        Command::new(path).args(["-c", "import venv"]).output().is_ok_and(|output| output.status.success())
-    })
-}
 
 fn agent(verb: &str, args: &Value) -> Value {
     let mut child = Command::new(programs::agent())
@@ -122,7 +106,7 @@ impl Place {
 fn every_python_records_threads_forks_and_exits() {
     let mut tried = 0;
     for version in VERSIONS {
-        let Some(python) = find(version) else {
+        let Some(python) = python::of_version(version) else {
             // Named in the summary; a version that is not on this machine is not proven here.
             let _ =
                 writeln!(std::io::stderr(), "skipped: hook on Python {version}, which this machine has not");
@@ -175,8 +159,9 @@ fn every_python_records_threads_forks_and_exits() {
 /// Broken in every way, the hook is silent and the service runs.
 #[test]
 fn a_broken_hook_never_reaches_the_service() {
-    let python =
-        find("3.11").or_else(|| VERSIONS.iter().find_map(|version| find(version))).expect("a Python");
+    let python = python::of_version("3.11")
+        .or_else(|| VERSIONS.iter().find_map(|version| python::of_version(version)))
+        .expect("a Python");
     let place = Place::new(&python);
     assert_eq!(place.install(false)["failed"], false);
     let lib = place.work.path().join("lib");

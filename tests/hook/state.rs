@@ -6,14 +6,15 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pulpcov_tests::programs;
+use pulpcov_tests::{programs, python};
 use serde_json::json;
 
-use super::{Place, VERSIONS, agent, find};
+use super::{Place, VERSIONS, agent};
 
 pub(crate) fn place() -> Place {
-    let python =
-        find("3.11").or_else(|| VERSIONS.iter().find_map(|version| find(version))).expect("a Python");
+    let python = python::of_version("3.11")
+        .or_else(|| VERSIONS.iter().find_map(|version| python::of_version(version)))
+        .expect("a Python");
     Place::new(&python)
 }
 

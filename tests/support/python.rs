@@ -93,3 +93,40 @@ pub fn wheelhouse() -> PathBuf {
             .arg(format!("coverage=={COVERAGE}")));
     })
 }
+
+/// This machine's interpreter of a version: on the path, or one of pyenv's.
+#[must_use]
+pub fn of_version(version: &str) -> Option<PathBuf> {
+    let name = format!("python{version}");
+    let folders = std::env::var("PATH").unwrap_or_default();
+    let mut candidates: Vec<PathBuf> =
+        folders.split(':').map(|folder| Path::new(folder).join(&name)).collect();
+    let pyenv = std::env::home_dir().unwrap_or_default().join(".pyenv/versions");
+    candidates.extend(
+        fs::read_dir(pyenv).into_iter().flatten().flatten().map(|entry| entry.path().join("bin").join(&name)),
+    );
+    candidates.into_iter().find(|path| {
+        // A shim of pyenv's is there for versions that are not switched on.
+        Command::new(path).args(["-c", "import venv"]).output().is_ok_and(|output| output.status.success())
+    })
+}
+
+/// A Python with coverage.py of another age; nothing where this machine has no Python that it runs on.
+///
+/// # Panics
+/// Where pip cannot install it.
+#[must_use]
+pub fn with_coverage(python: &str, coverage: &str) -> Option<PathBuf> {
+    let interpreter = of_version(python)?;
+    let venv = once(&format!("coverage-{coverage}-{python}"), |path| {
+        run(Command::new(&interpreter).args(["-m", "venv"]).arg(path));
+        let pip = path.join("bin/pip");
+        run(Command::new(pip).args([
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            &format!("coverage=={coverage}"),
+        ]));
+    });
+    Some(venv.join("bin/python"))
+}

@@ -3,8 +3,8 @@
 //! Combining is a union of sets, file by file and context by context: associative, commutative and
 //! idempotent, so inputs may come in any order, in parts, and more than once.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::lines::{ArcSet, LineSet};
@@ -91,6 +91,21 @@ impl MeasuredFile {
             let _ = all.union_with(measured);
         }
         all
+    }
+}
+
+impl MeasuredFile {
+    /// Line to the contexts that it ran in.
+    pub fn contexts_by_line(&self) -> BTreeMap<u32, BTreeSet<String>> {
+        let mut by_line: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+        for (context, measured) in &self.contexts {
+            if let Measured::Lines(lines) = measured.to_lines() {
+                for line in lines.iter() {
+                    by_line.entry(line).or_default().insert(context.clone());
+                }
+            }
+        }
+        by_line
     }
 }
 
@@ -188,6 +203,40 @@ impl CoverageData {
         Ok(())
     }
 
+    /// What line data and branch data have in common.
+    #[must_use]
+    pub fn to_lines(self) -> Self {
+        let files = self.files.into_iter().map(|(name, file)| {
+            let contexts =
+                file.contexts.iter().map(|(context, measured)| (context.clone(), measured.to_lines()));
+            (name, MeasuredFile { tracer: file.tracer, contexts: contexts.collect() })
+        });
+        Self { kind: self.kind.map(|_| Kind::Lines), files: files.collect() }
+    }
+
+    /// The same data with files under other paths; what comes together is combined.
+    pub fn map_paths(self, map: &mut dyn FnMut(&str) -> String) -> Result<Self, CombineError> {
+        let mut mapped = Self::new(self.kind);
+        // Relative paths first: they may tell where absolute ones lead.
+        let (absolute, relative): (Vec<_>, Vec<_>) =
+            self.files.into_iter().partition(|(path, _)| path.starts_with(['/', '\\']));
+        for (path, file) in relative.into_iter().chain(absolute) {
+            let mut one = Self::new(self.kind);
+            one.files.insert(map(&path), file);
+            mapped.merge(one)?;
+        }
+        Ok(mapped)
+    }
+
+    /// Only what ran in contexts that `takes` takes.
+    #[must_use]
+    pub fn only_contexts(mut self, takes: &dyn Fn(&str) -> bool) -> Self {
+        for file in self.files.values_mut() {
+            file.contexts.retain(|context, _| takes(context));
+        }
+        self
+    }
+
     /// The same data under one context, whatever contexts it had.
     #[must_use]
     pub fn in_context(self, context: &str) -> Self {
@@ -259,6 +308,18 @@ mod tests {
         let before = lines.clone();
         assert_eq!(lines.merge(arcs), Err(CombineError::Kinds { have: Kind::Lines, new: Kind::Arcs }));
         assert_eq!(lines, before);
+    }
+
+    #[test]
+    fn paths_that_come_together_are_combined() {
+        let mut data = CoverageData::default();
+        for (path, line) in [("/a/x.py", 1), ("/b/x.py", 2), ("y.py", 3)] {
+            data.add(path, "", Measured::Lines([line].into_iter().collect())).expect("lines");
+        }
+        let mapped = data.map_paths(&mut |path| path.rsplit('/').next().unwrap_or_default().to_owned());
+        let mapped = mapped.expect("one kind");
+        assert_eq!(mapped.files.keys().collect::<Vec<_>>(), ["x.py", "y.py"]);
+        assert_eq!(mapped.files["x.py"].all(Kind::Lines), Measured::Lines([1, 2].into_iter().collect()));
     }
 
     #[test]

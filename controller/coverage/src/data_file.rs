@@ -25,8 +25,10 @@ pub enum ReadError {
     TooLarge { size: u64 },
     #[error(transparent)]
     Page(#[from] PageError),
-    #[error("data of coverage 4.x, which pulpcov does not read")]
-    OldJson,
+    #[error("data of coverage 4.x that is no JSON of its shape")]
+    OldJson(#[source] serde_json::Error),
+    #[error("data of coverage 3.x: a pickle, which could run code when it is read, so it is not")]
+    Pickle,
     #[error("schema version {0}, coverage 5.0 to 7.x write {SCHEMA_VERSION}")]
     Schema(i64),
     #[error("its table {table} has columns {found:?}")]
@@ -58,8 +60,12 @@ pub fn read_path(path: &Path) -> Result<CoverageData, ReadError> {
 
 /// Reads a data file's bytes, wherever they come from.
 pub fn read(bytes: &[u8]) -> Result<CoverageData, ReadError> {
-    if bytes.starts_with(b"!coverage.py: This is a private format") {
-        return Err(ReadError::OldJson);
+    if let Some(text) = bytes.strip_prefix(OLD_JSON) {
+        return read_old_json(text);
+    }
+    // Python 2's pickles of a dictionary: protocol 2 (`\x80\x02}`), or text.
+    if bytes.starts_with(b"\x80\x02}") || bytes.starts_with(b"(dp") {
+        return Err(ReadError::Pickle);
     }
     let database = Database::open(bytes)?;
     let tables = Tables::find(&database)?;
@@ -91,6 +97,43 @@ pub fn read(bytes: &[u8]) -> Result<CoverageData, ReadError> {
     })?;
     for (id, tracer) in tracers {
         if let Some(file) = data.files.get_mut(names.file(id)?) {
+            file.tracer = tracer;
+        }
+    }
+    Ok(data)
+}
+
+/// How data of coverage 4.x begins.
+const OLD_JSON: &[u8] = b"!coverage.py: This is a private format, don't read it directly!";
+
+/// A measured file's lines or arcs, and the plugin that measured it.
+#[derive(serde::Deserialize)]
+struct OldJson {
+    #[serde(default)]
+    lines: BTreeMap<String, Vec<i64>>,
+    #[serde(default)]
+    arcs: BTreeMap<String, Vec<(i64, i64)>>,
+    #[serde(default)]
+    file_tracers: BTreeMap<String, String>,
+}
+
+fn read_old_json(text: &[u8]) -> Result<CoverageData, ReadError> {
+    let old: OldJson = serde_json::from_slice(text).map_err(ReadError::OldJson)?;
+    let mut data = CoverageData::default();
+    let number = |n: i64| line_number(n).ok_or(ReadError::LineNumber(n));
+    for (path, lines) in old.lines {
+        let lines = lines.into_iter().map(|n| {
+            let line = number(n)?;
+            u32::try_from(line).map_err(|_| ReadError::LineNumber(n))
+        });
+        data.add(&path, "", Measured::Lines(lines.collect::<Result<_, _>>()?))?;
+    }
+    for (path, arcs) in old.arcs {
+        let arcs = arcs.into_iter().map(|(from, to)| Ok::<_, ReadError>((number(from)?, number(to)?)));
+        data.add(&path, "", Measured::Arcs(arcs.collect::<Result<_, _>>()?))?;
+    }
+    for (path, tracer) in old.file_tracers {
+        if let Some(file) = data.files.get_mut(&path) {
             file.tracer = tracer;
         }
     }
@@ -503,16 +546,31 @@ mod tests {
     #[test]
     fn other_formats_are_named() {
         assert!(matches!(read(b""), Err(ReadError::Page(PageError::NotSqlite))));
-        assert!(matches!(
-            read(b"!coverage.py: This is a private format, don't read it directly!{}"),
-            Err(ReadError::OldJson)
-        ));
+        assert!(matches!(read(&[OLD_JSON, b"[]"].concat()), Err(ReadError::OldJson(_))));
+        assert!(matches!(read(b"\x80\x02}q\x01"), Err(ReadError::Pickle)));
         let mut wal = bytes_of(&sample(Kind::Lines, 3));
         wal[18] = 2;
         assert!(matches!(read(&wal), Err(ReadError::Page(PageError::Unknown(_)))));
         let mut cut = bytes_of(&sample(Kind::Arcs, 30));
         cut.truncate(cut.len() - 4096);
         assert!(read(&cut).is_err());
+    }
+
+    #[test]
+    fn data_of_coverage_4_is_read() {
+        let old = |text: &str| read(&[OLD_JSON, text.as_bytes()].concat());
+        let lines = old(r#"{"lines":{"/a.py":[3,1]},"file_tracers":{"/a.py":"p.Plugin"}}"#).expect("lines");
+        assert_eq!(lines.files["/a.py"].all(Kind::Lines), Measured::Lines([1, 3].into_iter().collect()));
+        assert_eq!(lines.files["/a.py"].tracer, "p.Plugin");
+        let arcs = old(r#"{"arcs":{"/a.py":[[-1,3],[3,-1]]}}"#).expect("arcs");
+        assert_eq!(
+            arcs.files["/a.py"].all(Kind::Arcs),
+            Measured::Arcs([(-1, 3), (3, -1)].into_iter().collect())
+        );
+        for bad in [r#"{"lines":{"/a.py":[-1]}}"#, r#"{"lines":{"/a.py":[99999999999]}}"#] {
+            assert!(matches!(old(bad), Err(ReadError::LineNumber(_))), "{bad}");
+        }
+        assert!(matches!(old(r#"{"lines":{"a":[1]},"arcs":{"b":[[1,2]]}}"#), Err(ReadError::Combine(_))));
     }
 
     proptest! {

@@ -3,10 +3,13 @@
 //! Knows nothing of hosts beyond their names, and nothing of SSH, terminals or clocks. Only
 //! [`data_file`] touches the file system.
 
+pub mod aliases;
 pub mod analysis;
+pub mod config;
 pub mod data;
 pub mod data_file;
 pub mod fleet;
+pub mod glob;
 pub mod lines;
 pub mod numbers;
 pub mod origin;

@@ -75,9 +75,37 @@ pub fn display_percent(percent: f64, precision: usize) -> String {
     format!("{shown:.precision$}")
 }
 
+/// Whether a percentage meets a threshold, as coverage.py's `fail_under` judges: at the precision shown,
+/// or that of the threshold where it is finer; and only all is 100.
+pub fn is_enough(percent: f64, wanted: f64, precision: usize) -> bool {
+    let is = |a: f64, b: f64| (a - b).abs() < f64::EPSILON;
+    if is(wanted, 100.0) {
+        return is(percent, 100.0);
+    }
+    let digits = wanted.to_string().split_once('.').map_or(0, |(_, behind)| behind.len());
+    let precision = precision.max(digits);
+    format!("{percent:.precision$}").parse::<f64>().is_ok_and(|rounded| rounded >= wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_threshold_is_judged_at_its_own_precision() {
+        for (percent, wanted, precision, enough) in [
+            (79.6, 80.0, 0, true),
+            (79.4, 80.0, 0, false),
+            (79.96, 80.0, 1, true),
+            (79.44, 79.45, 0, false),
+            (79.446, 79.45, 0, true),
+            (99.999, 100.0, 0, false),
+            (100.0, 100.0, 0, true),
+            (0.0, 0.0, 0, true),
+        ] {
+            assert_eq!(is_enough(percent, wanted, precision), enough, "{percent} {wanted} {precision}");
+        }
+    }
 
     #[test]
     fn only_nothing_is_zero_and_only_all_is_a_hundred() {

@@ -53,6 +53,8 @@ pub struct FileReport {
     pub ran: Vec<(usize, LineSet)>,
     /// What coverage.py says of the source.
     pub source: sync::Arc<SourceAnalysis>,
+    /// Line to the contexts that it ran in; empty where nobody asked.
+    pub contexts: BTreeMap<u32, BTreeSet<String>>,
 }
 
 /// A whole report: files sorted by name.
@@ -62,12 +64,23 @@ pub struct Report {
     /// coverage.py's version behind the analyses; several where hosts differ.
     pub coverage_versions: BTreeSet<String>,
     pub files: Vec<FileReport>,
+    /// Whether files tell the contexts of their lines.
+    pub show_contexts: bool,
     /// Hosts that were asked, in the order of their names, with or without data.
     pub hosts: Vec<String>,
     /// Where and when what is reported ran.
     pub origins: Vec<Origin>,
     /// Groups of the inventory that have hosts of the report.
     pub groups: Groups,
+}
+
+impl FileReport {
+    /// The name without the digest that tells variants apart.
+    pub fn module_path(&self) -> &str {
+        let short = self.sha256.get(..8).unwrap_or_default();
+        let bare = self.name.strip_suffix(short).and_then(|name| name.strip_suffix('@'));
+        bare.filter(|_| !short.is_empty()).unwrap_or(&self.name)
+    }
 }
 
 impl Report {
@@ -262,6 +275,7 @@ pub fn report_file<'m>(
         classes: regions(&whole, RegionKind::Class),
         ran,
         source: sync::Arc::clone(source),
+        contexts: BTreeMap::new(),
     }
 }
 

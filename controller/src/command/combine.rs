@@ -7,8 +7,8 @@ use anyhow::Result;
 use pulpcov_coverage::data_file;
 use pulpcov_protocol::text::error_chain;
 
-use crate::data_inputs;
-use crate::exit::{Exit, usage, usage_hint};
+use crate::exit::{Exit, usage};
+use crate::{data_inputs, rcfile};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -21,22 +21,29 @@ pub(crate) struct Args {
     /// Put what each host ran into a context of the host's name
     #[arg(long)]
     host_contexts: bool,
+    /// coverage.py's configuration, for what it says of paths [default: the one of this folder]
+    #[arg(long, value_name = "FILE")]
+    rcfile: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     for input in &args.inputs {
         std::fs::metadata(input).map_err(|error| usage(anyhow::anyhow!("{}: {error}", input.display())))?;
     }
-    let (data, count) = data_inputs::combine(&args.inputs, args.host_contexts).map_err(|error| {
-        let is_mixed = matches!(error, data_inputs::InputError::Mixed { .. });
-        let error = anyhow::anyhow!(error_chain(&error));
-        if is_mixed {
-            usage_hint(error, "nothing was written; combine line and branch data apart")
-        } else {
-            usage(error)
-        }
-    })?;
+    let wrong = |error: &dyn std::error::Error| usage(anyhow::anyhow!(error_chain(error)));
+    let config = rcfile::read(args.rcfile.as_deref(), true).map_err(|error| wrong(&error))?;
+    let cwd = std::env::current_dir()?;
+    let mut aliases = rcfile::aliases(&config, &cwd).map_err(|error| wrong(&error))?;
+    let combined = data_inputs::combine(&args.inputs, args.host_contexts).map_err(|error| wrong(&error))?;
+    let mut data = combined.data;
+    if !aliases.is_idle() {
+        data = data.map_paths(&mut |path| aliases.map(path)).map_err(|error| wrong(&error))?;
+    }
+    let mut say = std::io::stderr().lock();
+    for warning in &combined.warnings {
+        writeln!(say, "warning: {}", crate::fleet::printable(warning))?;
+    }
     data_file::write(&data, &args.output).map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
-    writeln!(std::io::stderr().lock(), "combined {count} inputs, {} measured files", data.files.len())?;
+    writeln!(say, "combined {} inputs, {} measured files", combined.inputs, data.files.len())?;
     Ok(Exit::Ok)
 }

@@ -16,7 +16,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<Exit> {
     report::check(&args.output)?;
     let (collected, run) = collect::collect(args.collect).await?;
-    let reported = report::of_runs(&[run.path], &args.output)?;
+    let reported = report::of_runs(&[run.path], &args.output, None)?;
     // A gate speaks of the numbers; that hosts are missing comes first, for the numbers lack them.
     Ok(if collected == Exit::Ok { reported } else { collected })
 }

@@ -21,15 +21,27 @@ pub struct About {
     pub timestamp: String,
     /// How complete it is, in a line; empty for reports without hosts.
     pub headline: String,
+    /// Digits behind the point of percentages that are text.
+    pub precision: usize,
     /// What was selected, as it was written; nothing where all is reported.
     pub selection: Option<String>,
     /// Host to whatever the ledger knows of it; empty for reports without hosts.
     pub hosts: BTreeMap<String, Value>,
 }
 
+/// What decides which numbers are told, and how.
+#[derive(Clone, Copy)]
+struct Shape {
+    branches: bool,
+    contexts: bool,
+    precision: usize,
+}
+
 pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> io::Result<()> {
+    let shape =
+        Shape { branches: report.branches, contexts: report.show_contexts, precision: about.precision };
     let files: Map<String, Value> =
-        report.files.iter().map(|file| (file.name.clone(), file_part(file, report.branches))).collect();
+        report.files.iter().map(|file| (file.name.clone(), file_part(file, shape))).collect();
     let mut whole = json!({
         "meta": {
             "format": FORMAT,
@@ -37,10 +49,10 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
             "pulpcov": env!("CARGO_PKG_VERSION"),
             "timestamp": about.timestamp,
             "branch_coverage": report.branches,
-            "show_contexts": false,
+            "show_contexts": report.show_contexts,
         },
         "files": files,
-        "totals": summary(&report.totals(), report.branches),
+        "totals": summary(&report.totals(), shape),
     });
     if report.has_hosts()
         && let Some(whole) = whole.as_object_mut()
@@ -57,30 +69,37 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
     out.write_all(b"\n")
 }
 
-fn file_part(file: &FileReport, branches: bool) -> Value {
-    let mut part = analysed_part(&file.analysed, branches);
-    part.insert("functions".to_owned(), regions_part(&file.functions, branches));
-    part.insert("classes".to_owned(), regions_part(&file.classes, branches));
+fn file_part(file: &FileReport, shape: Shape) -> Value {
+    let mut part = analysed_part(&file.analysed, shape);
+    part.insert("functions".to_owned(), regions_part(&file.functions, file, shape));
+    part.insert("classes".to_owned(), regions_part(&file.classes, file, shape));
+    if shape.contexts {
+        part.insert("contexts".to_owned(), json!(file.contexts));
+    }
     Value::Object(part)
 }
 
-fn regions_part(regions: &[RegionReport], branches: bool) -> Value {
+fn regions_part(regions: &[RegionReport], file: &FileReport, shape: Shape) -> Value {
     let parts = regions.iter().map(|region| {
-        let mut part = analysed_part(&region.analysed, branches);
+        let mut part = analysed_part(&region.analysed, shape);
         part.insert("start_line".to_owned(), json!(region.start));
+        if shape.contexts {
+            // coverage.py repeats those of the whole file.
+            part.insert("contexts".to_owned(), json!(file.contexts));
+        }
         (region.name.clone(), Value::Object(part))
     });
     Value::Object(parts.collect())
 }
 
-fn analysed_part(analysed: &Analysed, branches: bool) -> Map<String, Value> {
+fn analysed_part(analysed: &Analysed, shape: Shape) -> Map<String, Value> {
     let mut part = Map::new();
     let lines = |lines: &BTreeSet<i32>| json!(lines);
     part.insert("executed_lines".to_owned(), lines(&analysed.executed));
-    part.insert("summary".to_owned(), summary(&analysed.numbers, branches));
+    part.insert("summary".to_owned(), summary(&analysed.numbers, shape));
     part.insert("missing_lines".to_owned(), lines(&analysed.missing));
     part.insert("excluded_lines".to_owned(), lines(&analysed.excluded));
-    if branches {
+    if shape.branches {
         let arcs = |arcs: &[Arc]| json!(arcs);
         part.insert("executed_branches".to_owned(), arcs(&analysed.executed_branches));
         part.insert("missing_branches".to_owned(), arcs(&analysed.missing_branches));
@@ -88,25 +107,28 @@ fn analysed_part(analysed: &Analysed, branches: bool) -> Map<String, Value> {
     part
 }
 
-fn summary(numbers: &Numbers, branches: bool) -> Value {
+fn summary(numbers: &Numbers, shape: Shape) -> Value {
+    let display = |percent: f64| display_percent(percent, shape.precision);
     let mut summary = json!({
         "covered_lines": numbers.executed(),
         "num_statements": numbers.statements,
         "percent_covered": numbers.percent_covered(),
-        "percent_covered_display": display_percent(numbers.percent_covered(), 0),
+        "percent_covered_display": display(numbers.percent_covered()),
         "missing_lines": numbers.missing,
         "excluded_lines": numbers.excluded,
         "percent_statements_covered": numbers.percent_statements(),
-        "percent_statements_covered_display": display_percent(numbers.percent_statements(), 0),
+        "percent_statements_covered_display": display(numbers.percent_statements()),
     });
-    if let Some(summary) = summary.as_object_mut().filter(|_| branches) {
+    if let Some(summary) = summary.as_object_mut().filter(|_| shape.branches) {
         summary.insert("num_branches".to_owned(), json!(numbers.branches));
         summary.insert("num_partial_branches".to_owned(), json!(numbers.partial_branches));
         summary.insert("covered_branches".to_owned(), json!(numbers.executed_branches()));
         summary.insert("missing_branches".to_owned(), json!(numbers.missing_branches));
         summary.insert("percent_branches_covered".to_owned(), json!(numbers.percent_branches()));
-        let display = display_percent(numbers.percent_branches(), 0);
-        summary.insert("percent_branches_covered_display".to_owned(), json!(display));
+        summary.insert(
+            "percent_branches_covered_display".to_owned(),
+            json!(display(numbers.percent_branches())),
+        );
     }
     summary
 }

@@ -7,11 +7,16 @@ use super::names::printable;
 use crate::report::{FileReport, Report};
 
 /// `headline`, how complete the report is, goes into a comment; a report without hosts has none.
-pub fn render_lcov(report: &Report, headline: &str, out: &mut dyn io::Write) -> io::Result<()> {
+pub fn render_lcov(
+    report: &Report,
+    headline: &str,
+    skip_empty: bool,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     if !headline.is_empty() {
         writeln!(out, "# {}", field(headline))?;
     }
-    for file in &report.files {
+    for file in report.files.iter().filter(|file| !skip_empty || file.analysed.numbers.statements > 0) {
         writeln!(out, "SF:{}", field(&file.name))?;
         write_lines(file, out)?;
         write_functions(file, out)?;

@@ -3,6 +3,7 @@
 pub mod html;
 pub mod json;
 pub mod lcov;
+pub mod markdown;
 mod names;
 pub mod text;
 pub mod xml;

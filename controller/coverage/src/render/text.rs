@@ -83,7 +83,7 @@ pub fn render_text(report: &Report, options: &TextOptions, out: &mut dyn io::Wri
 }
 
 /// The files to show, in their order; and how many are left out for being covered, and for being empty.
-fn chosen<'r>(report: &'r Report, options: &TextOptions) -> (Vec<&'r FileReport>, usize, usize) {
+pub(super) fn chosen<'r>(report: &'r Report, options: &TextOptions) -> (Vec<&'r FileReport>, usize, usize) {
     let (mut covered, mut empty) = (0, 0);
     let mut shown: Vec<&FileReport> = report
         .files
@@ -125,7 +125,7 @@ fn chosen<'r>(report: &'r Report, options: &TextOptions) -> (Vec<&'r FileReport>
     (shown, covered, empty)
 }
 
-fn counted(n: usize, noun: &str) -> String {
+pub(super) fn counted(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
@@ -170,7 +170,7 @@ fn write_view(
     Ok(())
 }
 
-fn header(report: &Report, options: &TextOptions) -> Vec<String> {
+pub(super) fn header(report: &Report, options: &TextOptions) -> Vec<String> {
     let mut header = vec!["Name", "Stmts", "Miss"];
     if report.branches {
         header.extend(["Branch", "BrPart"]);
@@ -227,7 +227,7 @@ fn write_row(
 }
 
 /// `3-5, 9, 12->14, 20->exit`: runs of missing statements, and branches never taken between others.
-fn missing_text(analysed: &Analysed, branches: bool) -> String {
+pub(super) fn missing_text(analysed: &Analysed, branches: bool) -> String {
     let statements = analysed.statements();
     let mut items: Vec<(i32, String)> = Vec::new();
     let mut run: Option<(i32, i32)> = None;

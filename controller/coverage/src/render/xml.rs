@@ -16,6 +16,10 @@ pub struct XmlAbout {
     pub source: Option<String>,
     /// How complete it is; empty for reports without hosts.
     pub headline: String,
+    /// How many folders deep packages are told apart; all where nothing is set.
+    pub package_depth: Option<usize>,
+    /// Whether files without statements are left out.
+    pub skip_empty: bool,
 }
 
 /// Sums of a package: a folder.
@@ -28,8 +32,9 @@ struct Package<'a> {
 pub fn render_xml(report: &Report, about: &XmlAbout, out: &mut dyn io::Write) -> io::Result<()> {
     let mut packages: BTreeMap<String, Package<'_>> = BTreeMap::new();
     let mut sources = BTreeSet::new();
-    for file in &report.files {
-        let package = packages.entry(package_of(&file.name)).or_default();
+    let is_told = |file: &&FileReport| !about.skip_empty || file.analysed.numbers.statements > 0;
+    for file in report.files.iter().filter(is_told) {
+        let package = packages.entry(package_of(&file.name, about.package_depth).1).or_default();
         package.classes.push(file);
         package.numbers += file.analysed.numbers;
         // As coverage.py has it: a file outside of the folder has its whole path as its name.
@@ -71,7 +76,7 @@ pub fn render_xml(report: &Report, about: &XmlAbout, out: &mut dyn io::Write) ->
         let mut packages: Vec<_> = packages.into_iter().collect();
         packages.sort_by_cached_key(|(name, _)| human_key(name));
         for (name, package) in packages {
-            write_package(report, &name, package, out)?;
+            write_package(report, &name, package, about.package_depth, out)?;
         }
         writeln!(out, "\t</packages>")?;
     }
@@ -93,6 +98,7 @@ fn write_package(
     report: &Report,
     name: &str,
     mut package: Package<'_>,
+    depth: Option<usize>,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
     writeln!(
@@ -104,18 +110,23 @@ fn write_package(
     )?;
     package.classes.sort_by_cached_key(|file| human_key(&file.name));
     for file in package.classes {
-        write_class(report, file, out)?;
+        write_class(report, file, depth, out)?;
     }
     writeln!(out, "\t\t\t</classes>\n\t\t</package>")
 }
 
-fn write_class(report: &Report, file: &FileReport, out: &mut dyn io::Write) -> io::Result<()> {
+fn write_class(
+    report: &Report,
+    file: &FileReport,
+    depth: Option<usize>,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     let name = printable(&file.name);
     let numbers = &file.analysed.numbers;
     writeln!(
         out,
         "\t\t\t\t<class name=\"{}\" filename=\"{}\" complexity=\"0\" line-rate=\"{}\" branch-rate=\"{}\">\n\t\t\t\t\t<methods/>",
-        escape(name.rsplit('/').next().unwrap_or(&name)),
+        escape(name.strip_prefix(&format!("{}/", package_of(&name, depth).0)).unwrap_or(&name)),
         escape(&name),
         rate(numbers.executed(), numbers.statements),
         branch_rate(report, numbers)
@@ -145,13 +156,14 @@ fn write_class(report: &Report, file: &FileReport, out: &mut dyn io::Write) -> i
     writeln!(out, "\t\t\t\t\t</lines>\n\t\t\t\t</class>")
 }
 
-/// The folder of a file, with dots: Cobertura's package.
-fn package_of(name: &str) -> String {
+/// The folder that a file's class name is relative to, and the same with dots: Cobertura's package.
+fn package_of(name: &str, depth: Option<usize>) -> (String, String) {
     let name = printable(name);
-    match name.rsplit_once('/') {
-        Some((folder, _)) if !folder.is_empty() => folder.replace('/', "."),
-        _ => ".".to_owned(),
-    }
+    let folder =
+        name.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "." } else { folder });
+    let folder = folder.split('/').take(depth.unwrap_or(usize::MAX)).collect::<Vec<_>>().join("/");
+    let package = if folder == "." { folder.clone() } else { folder.replace('/', ".") };
+    (folder, package)
 }
 
 fn branch_rate(report: &Report, numbers: &Numbers) -> String {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use pulpcov_coverage::config::Config;
 use pulpcov_coverage::origin::Dimension;
 use pulpcov_coverage::render::text::{SortBy, TextOptions};
 use pulpcov_coverage::report::Report;
@@ -20,9 +21,9 @@ pub(crate) struct Output {
     /// Write an HTML report into this folder
     #[arg(long, value_name = "DIR", help_heading = "Report")]
     pub(super) html: Option<PathBuf>,
-    /// Title of the HTML report
-    #[arg(long, value_name = "TEXT", default_value = "Coverage", help_heading = "Report")]
-    pub(super) title: String,
+    /// Title of the HTML report [default: Coverage]
+    #[arg(long, value_name = "TEXT", help_heading = "Report")]
+    title: Option<String>,
     /// Write coverage.py's JSON report, with hosts, groups, roles and labels; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(super) json: Option<PathBuf>,
@@ -37,9 +38,18 @@ pub(crate) struct Output {
     pub(super) text: Option<PathBuf>,
     #[command(flatten)]
     pub(super) table: Table,
+    /// coverage.py's configuration; for data files the one of this folder, for runs none, unless named
+    #[arg(long, value_name = "FILE", help_heading = "Files")]
+    pub(super) rcfile: Option<PathBuf>,
+    /// Report files only that fit one of these patterns (separated by commas)
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ',', help_heading = "Files")]
+    include: Option<Vec<String>>,
+    /// Leave out files that fit one of these patterns (separated by commas)
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ',', help_heading = "Files")]
+    omit: Option<Vec<String>>,
     /// Exit with 3 where less than this percentage is covered
     #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
-    pub(super) fail_under: Option<f64>,
+    fail_under: Option<f64>,
     /// Exit with 3 where the report lacks a process or a host
     #[arg(long, help_heading = "Gates")]
     pub(super) require_complete: bool,
@@ -57,32 +67,114 @@ pub(super) struct Table {
     /// Leave out files without statements
     #[arg(long, help_heading = "Table")]
     skip_empty: bool,
-    /// Sort by name, stmts, miss, branch, brpart or cover; with - in front, downwards
-    #[arg(long, value_name = "COLUMN", default_value = "name", allow_hyphen_values = true, value_parser = sort_column, help_heading = "Table")]
-    sort: (SortBy, bool),
-    /// Digits behind the point of percentages
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..10), help_heading = "Table")]
-    pub(super) precision: u8,
+    /// Sort by name, stmts, miss, branch, brpart or cover; with - in front, downwards [default: name]
+    #[arg(long, value_name = "COLUMN", allow_hyphen_values = true, value_parser = sort_column, help_heading = "Table")]
+    sort: Option<(SortBy, bool)>,
+    /// Digits behind the point of percentages [default: 0]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..10), help_heading = "Table")]
+    precision: Option<u8>,
+    /// coverage.py's form of the table: text, markdown, or total, which is one number
+    #[arg(long, value_enum, value_name = "FORM", help_heading = "Table")]
+    format: Option<TableForm>,
     /// Add what each host, group, role or label covered (can be repeated, or separated by commas)
     #[arg(long, value_name = "DIMENSION", value_delimiter = ',', value_parser = dimension, help_heading = "Table")]
     pub(super) by: Vec<Dimension>,
 }
 
-impl Table {
-    pub(super) fn options(&self, report: &Report) -> TextOptions {
+/// coverage.py's words for `report --format`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TableForm {
+    #[default]
+    Text,
+    Markdown,
+    Total,
+}
+
+/// What words and configuration come to: a word wins over the configuration.
+pub(crate) struct Settings {
+    pub(super) title: String,
+    pub(super) precision: u8,
+    pub(super) form: TableForm,
+    pub(super) fail_under: Option<f64>,
+    pub(super) include: Vec<String>,
+    pub(super) omit: Vec<String>,
+    pub(super) package_depth: Option<usize>,
+    pub(super) table: TextOptions,
+    by: Vec<Dimension>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SettingsError {
+    #[error("[report] sort is {value:?}: {reason}")]
+    Sort { value: String, reason: String },
+    #[error("[report] format is {0:?}: there is text, markdown and total")]
+    Form(String),
+    #[error("{0} is no percentage: fail_under is between 0 and 100")]
+    FailUnder(f64),
+    #[error("precision is {0}: at most 9 digits are shown")]
+    Precision(u8),
+}
+
+impl Settings {
+    pub(super) fn new(output: &Output, config: &Config) -> Result<Self, SettingsError> {
+        let table = &output.table;
+        let sort = match (table.sort, &config.sort) {
+            (Some(sort), _) => sort,
+            (None, Some(value)) => {
+                sort_column(value).map_err(|reason| SettingsError::Sort { value: value.clone(), reason })?
+            }
+            (None, None) => (SortBy::Name, false),
+        };
+        let form = match (table.format, &config.format) {
+            (Some(form), _) => form,
+            (None, Some(word)) => {
+                clap::ValueEnum::from_str(word, false).map_err(|_| SettingsError::Form(word.clone()))?
+            }
+            (None, None) => TableForm::Text,
+        };
+        let precision = table.precision.or(config.precision).unwrap_or(0);
+        if precision > 9 {
+            return Err(SettingsError::Precision(precision));
+        }
+        // Nought is coverage.py's default, and no gate.
+        let fail_under = output.fail_under.or(config.fail_under.filter(|wanted| *wanted != 0.0));
+        if let Some(wanted) = fail_under.filter(|wanted| !(0.0..=100.0).contains(wanted)) {
+            return Err(SettingsError::FailUnder(wanted));
+        }
+        let list = |word: &Option<Vec<String>>, set: &Option<Vec<String>>| {
+            word.clone().or_else(|| set.clone()).unwrap_or_default()
+        };
+        Ok(Self {
+            title: output
+                .title
+                .clone()
+                .or_else(|| config.title.clone())
+                .unwrap_or_else(|| "Coverage".to_owned()),
+            precision,
+            form,
+            fail_under,
+            include: list(&output.include, &config.include),
+            omit: list(&output.omit, &config.omit),
+            package_depth: config.package_depth,
+            table: TextOptions {
+                show_missing: table.show_missing || config.show_missing.unwrap_or(false),
+                skip_covered: table.skip_covered || config.skip_covered.unwrap_or(false),
+                skip_empty: table.skip_empty || config.skip_empty.unwrap_or(false),
+                sort: sort.0,
+                descending: sort.1,
+                precision: precision.into(),
+                by: Vec::new(),
+            },
+            by: table.by.clone(),
+        })
+    }
+
+    pub(super) fn table_of(&self, report: &Report) -> TextOptions {
         // Roles and labels are few; where there are several, people want to know.
         let several = |dimension: &Dimension| View::new(report, *dimension).names.len() > 1;
         let telling = [Dimension::Role, Dimension::Label].into_iter().filter(several);
         let by = if self.by.is_empty() { telling.collect() } else { self.by.clone() };
-        TextOptions {
-            by,
-            show_missing: self.show_missing,
-            skip_covered: self.skip_covered,
-            skip_empty: self.skip_empty,
-            sort: self.sort.0,
-            descending: self.sort.1,
-            precision: self.precision.into(),
-        }
+        TextOptions { by, ..self.table.clone() }
     }
 }
 

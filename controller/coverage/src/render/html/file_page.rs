@@ -165,17 +165,12 @@ fn header(site: &Site<'_>, i: usize, file: &FileReport) -> Markup {
 
 /// Other files of the report that hosts have under the same path.
 fn variants<'s>(site: &'s Site<'_>, file: &FileReport) -> Vec<(usize, &'s str)> {
-    let path = |file: &FileReport| {
-        let short = file.sha256.get(..8).unwrap_or_default();
-        file.name.strip_suffix(&format!("@{short}")).filter(|_| !short.is_empty()).map(str::to_owned)
-    };
-    let Some(mine) = path(file) else { return Vec::new() };
     let same = site
         .report
         .files
         .iter()
         .enumerate()
-        .filter(|(_, other)| other.name != file.name && path(other).as_ref() == Some(&mine));
+        .filter(|(_, other)| other.name != file.name && other.module_path() == file.module_path());
     same.map(|(i, other)| (i, other.name.as_str())).collect()
 }
 

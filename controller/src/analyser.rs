@@ -1,0 +1,193 @@
+//! A Python of this machine that tells what coverage.py knows of sources; its answers are kept, by the
+//! content of the source, for the next time.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pulpcov_coverage::config::Config;
+use pulpcov_protocol::manifest::analysis_key_text;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The same program that agents run on hosts.
+const ANALYSIS: &str = include_str!("../../agent/hook/analysis.py");
+
+/// Overrides where answers are kept; empty keeps none.
+const CACHE_VARIABLE: &str = "PULPCOV_CACHE_DIR";
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AnalyserError {
+    #[error("cannot run {python}")]
+    Run { python: String, source: std::io::Error },
+    #[error("{python} could not analyse the sources: {reason}")]
+    Analysis { python: String, reason: String },
+}
+
+/// What decides an analysis besides the source and who makes it: coverage.py's lists of regular
+/// expressions. Nothing means coverage.py's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Options {
+    exclude: Option<Vec<String>>,
+    exclude_also: Vec<String>,
+    partial: Option<Vec<String>>,
+    partial_always: Option<Vec<String>>,
+    partial_also: Vec<String>,
+}
+
+impl Options {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            exclude: config.exclude_lines.clone(),
+            exclude_also: config.exclude_also.clone(),
+            partial: config.partial_branches.clone(),
+            partial_always: config.partial_branches_always.clone(),
+            partial_also: config.partial_also.clone(),
+        }
+    }
+
+    /// The words that stand for them in an analysis's key.
+    fn key(&self) -> String {
+        if *self == Self::default() { "defaults".to_owned() } else { serde_json::json!(self).to_string() }
+    }
+}
+
+/// Who answers.
+#[derive(Deserialize)]
+struct About {
+    coverage: String,
+    python: String,
+}
+
+pub(crate) struct Analyser {
+    program: String,
+    about: About,
+    options: Options,
+    cache: Option<PathBuf>,
+}
+
+impl Analyser {
+    pub(crate) fn new(program: &str, options: Options) -> Result<Self, AnalyserError> {
+        let request = serde_json::json!({"mode": "about", "options": options});
+        let answer = ask(program, &request)?;
+        let about = serde_json::from_slice(&answer).map_err(|error| AnalyserError::Analysis {
+            python: program.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Self { program: program.to_owned(), about, options, cache: cache_folder() })
+    }
+
+    /// One analysis a source, in their order; a source is its path and its bytes. Work is split over the
+    /// processors: analysing is most of a report's time.
+    pub(crate) fn analyse(
+        &self,
+        sources: &[(&Path, Option<Vec<u8>>)],
+    ) -> Result<Vec<Vec<u8>>, AnalyserError> {
+        let kept: Vec<(Option<PathBuf>, Option<Vec<u8>>)> = sources
+            .par_iter()
+            .map(|(_, bytes)| {
+                let place = bytes.as_ref().and_then(|bytes| self.place(bytes));
+                let found = place.as_ref().and_then(|place| std::fs::read(place).ok());
+                (place, found)
+            })
+            .collect();
+        let wanted: Vec<usize> =
+            (0..sources.len()).filter(|&i| kept.get(i).is_some_and(|(_, found)| found.is_none())).collect();
+        let parts = std::thread::available_parallelism().map_or(1, usize::from);
+        let size = wanted.len().div_ceil(parts).max(1);
+        let answers: Vec<Vec<Vec<u8>>> = wanted
+            .par_chunks(size)
+            .map(|part| self.ask_part(part.iter().filter_map(|&i| sources.get(i)).map(|(path, _)| *path)))
+            .collect::<Result<_, _>>()?;
+        let mut all: Vec<Vec<u8>> = Vec::with_capacity(sources.len());
+        let mut new = answers.into_iter().flatten();
+        for ((place, found), (path, bytes)) in kept.into_iter().zip(sources) {
+            let answer = if let Some(found) = found {
+                found
+            } else {
+                let answer = new.next().unwrap_or_default();
+                // A source that changed meanwhile is not what was analysed.
+                if let (Some(place), Some(bytes)) = (place, bytes)
+                    && std::fs::read(path).is_ok_and(|now| now == *bytes)
+                {
+                    keep(&place, &answer);
+                }
+                answer
+            };
+            all.push(answer);
+        }
+        Ok(all)
+    }
+
+    fn place(&self, source: &[u8]) -> Option<PathBuf> {
+        let digest = hex(&Sha256::digest(source));
+        let key = analysis_key_text(&digest, &self.about.coverage, &self.about.python, &self.options.key());
+        let key = hex(&Sha256::digest(key.as_bytes()));
+        Some(self.cache.as_ref()?.join(key.get(..2)?).join(format!("{key}.json")))
+    }
+
+    fn ask_part<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Result<Vec<Vec<u8>>, AnalyserError> {
+        let paths: Vec<_> = paths.map(Path::to_string_lossy).collect();
+        let request = serde_json::json!({"mode": "analyse", "paths": paths, "options": self.options});
+        let answer = ask(&self.program, &request)?;
+        let lines = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        let answers: Vec<Vec<u8>> = lines.map(<[u8]>::to_vec).collect();
+        if answers.len() == paths.len() {
+            return Ok(answers);
+        }
+        let reason = format!("it answered for {} of {} sources", answers.len(), paths.len());
+        Err(AnalyserError::Analysis { python: self.program.clone(), reason })
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where answers are kept: a cache, that may be deleted at any time.
+fn cache_folder() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from);
+    if let Some(folder) = named(CACHE_VARIABLE) {
+        return Some(folder).filter(|folder| !folder.as_os_str().is_empty());
+    }
+    let caches = named("XDG_CACHE_HOME").filter(|folder| folder.is_absolute());
+    let caches = caches.or_else(|| Some(std::env::home_dir()?.join(".cache")))?;
+    Some(caches.join("pulpcov").join("analysis"))
+}
+
+/// An answer that cannot be kept is made again the next time.
+fn keep(place: &Path, answer: &[u8]) {
+    let Some(folder) = place.parent() else { return };
+    let _ = std::fs::create_dir_all(folder)
+        .and_then(|()| tempfile::Builder::new().prefix(".").tempfile_in(folder))
+        .and_then(|mut file| {
+            file.write_all(answer)?;
+            file.persist(place).map_err(|error| error.error)
+        });
+}
+
+fn ask(program: &str, request: &serde_json::Value) -> Result<Vec<u8>, AnalyserError> {
+    let io = |source| AnalyserError::Run { python: program.to_owned(), source };
+    let mut child = Command::new(program)
+        .args(["-c", ANALYSIS])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(io)?;
+    let request = request.to_string();
+    let stdin = child.stdin.take();
+    let output = std::thread::scope(|scope| {
+        // Written from the side: the answer may fill its pipe before the request is all read.
+        scope.spawn(move || stdin.map(|mut pipe| pipe.write_all(request.as_bytes())));
+        child.wait_with_output()
+    })
+    .map_err(io)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    let reason = words.lines().last().unwrap_or("no message").to_owned();
+    Err(AnalyserError::Analysis { python: program.to_owned(), reason })
+}

@@ -1,0 +1,113 @@
+//! Finds and reads coverage.py's configuration, and answers what `[paths]` asks of this machine.
+
+use std::path::{Component, Path, PathBuf};
+
+use pulpcov_coverage::aliases::{AliasError, Aliases, Places};
+use pulpcov_coverage::config::{self, Config, ConfigError, Form};
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RcfileError {
+    #[error("cannot read {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}")]
+    Parse { path: PathBuf, source: ConfigError },
+}
+
+/// The configuration that `--rcfile` names; else, where `search` says so, the one that coverage.py would
+/// find in this folder.
+pub(crate) fn read(named: Option<&Path>, search: bool) -> Result<Config, RcfileError> {
+    let from_environment = std::env::var_os("COVERAGE_RCFILE").map(PathBuf::from).filter(|_| search);
+    if let Some(path) = named.map(Path::to_owned).or(from_environment) {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| RcfileError::Read { path: path.clone(), source })?;
+        return Ok(parse(&path, &text, true)?.unwrap_or_default());
+    }
+    if !search {
+        return Ok(Config::default());
+    }
+    for (name, own) in [
+        (".coveragerc", true),
+        (".coveragerc.toml", true),
+        ("setup.cfg", false),
+        ("tox.ini", false),
+        ("pyproject.toml", false),
+    ] {
+        let path = Path::new(name);
+        match std::fs::read_to_string(path) {
+            Ok(text) => {
+                if let Some(found) = parse(path, &text, own)? {
+                    return Ok(found);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(RcfileError::Read { path: path.to_owned(), source }),
+        }
+    }
+    Ok(Config::default())
+}
+
+fn parse(path: &Path, text: &str, own: bool) -> Result<Option<Config>, RcfileError> {
+    let is_toml = path.extension().is_some_and(|extension| extension == "toml");
+    let form = if is_toml { Form::Toml { own } } else { Form::Ini { own } };
+    config::parse(text, form, &|name| std::env::var(name).ok())
+        .map_err(|source| RcfileError::Parse { path: path.to_owned(), source })
+}
+
+/// This machine's files.
+pub(crate) struct Disk {
+    cwd: PathBuf,
+}
+
+/// Archives that Python imports from.
+const ARCHIVES: [&str; 5] = [".zip/", ".whl/", ".egg/", ".pex/", ".par/"];
+
+impl Places for Disk {
+    fn exists(&self, path: &str) -> bool {
+        let in_archive = || {
+            ARCHIVES.iter().any(|mark| {
+                path.find(mark)
+                    .and_then(|at| path.get(..at + mark.len() - 1))
+                    .is_some_and(|file| self.cwd.join(file).exists())
+            })
+        };
+        self.cwd.join(path).exists() || in_archive()
+    }
+
+    fn canonical(&self, path: &str) -> String {
+        let path = self.cwd.join(path);
+        let path = std::fs::canonicalize(&path).unwrap_or_else(|_| without_dots(&path));
+        path.to_string_lossy().into_owned()
+    }
+
+    fn relative(&self, path: &str) -> String {
+        let path = PathBuf::from(path);
+        path.strip_prefix(&self.cwd).unwrap_or(&path).to_string_lossy().into_owned()
+    }
+}
+
+fn without_dots(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::CurDir => {}
+            part => out.push(part),
+        }
+    }
+    out
+}
+
+/// The rules of `[paths]`.
+pub(crate) fn aliases(config: &Config, cwd: &Path) -> Result<Aliases<Disk>, AliasError> {
+    let mut aliases = Aliases::new(config.relative_files.unwrap_or(false), Disk { cwd: cwd.to_owned() });
+    for places in &config.paths {
+        if let Some((result, patterns)) = places.split_first() {
+            for pattern in patterns {
+                aliases.add(pattern, result)?;
+            }
+        }
+    }
+    Ok(aliases)
+}

@@ -1,0 +1,200 @@
+//! Configuration, contexts, paths and old formats: the same files and words to both tools.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use pulpcov_tests::{programs, python};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{coverage, json, pulpcov, recorded, run, table_fields};
+
+const MODULE: &str =
+    "import sys\n\n\ndef f(x):\n    if x:\n        return 1\n    return 2\n\n\nprint(f(len(sys.argv) > 1))\n";
+
+fn python() -> String {
+    python::reference().to_string_lossy().into_owned()
+}
+
+/// `files` of both tools' JSON reports.
+fn both(work: &Path, words: &[&str], theirs: &[&str]) -> (Value, Value) {
+    let python = python();
+    let ours: Vec<&str> =
+        ["report", "--python", &python, "--json", "ours.json", "."].iter().chain(words).copied().collect();
+    pulpcov(work, &ours);
+    let theirs: Vec<&str> = ["json", "-q", "-o", "theirs.json"].iter().chain(theirs).copied().collect();
+    coverage(work, &theirs);
+    (json(work.join("ours.json"))["files"].clone(), json(work.join("theirs.json"))["files"].clone())
+}
+
+fn sorted(mut files: Value) -> Value {
+    let mut lists: Vec<&mut Value> = vec![&mut files];
+    while let Some(value) = lists.pop() {
+        match value {
+            Value::Array(items) => items.sort_by_key(ToString::to_string),
+            Value::Object(map) => lists.extend(map.values_mut()),
+            _ => {}
+        }
+    }
+    files
+}
+
+#[test]
+fn contexts_of_each_line_and_only_some_contexts() {
+    for branch in [false, true] {
+        let work = recorded(
+            &[("m.py", MODULE)],
+            &[&["--context=tier one", "m.py"], &["--context=two", "m.py", "x"]],
+            branch,
+        );
+        coverage(work.path(), &["combine", "-q"]);
+        let (ours, theirs) = both(work.path(), &["--show-contexts"], &["--show-contexts"]);
+        assert!(ours["m.py"]["contexts"]["6"].is_array(), "{ours}");
+        assert_eq!(sorted(ours), sorted(theirs));
+        let (ours, theirs) = both(
+            work.path(),
+            &["--show-contexts", "--contexts", "^tier,nothing"],
+            &["--show-contexts", "--contexts=^tier,nothing"],
+        );
+        assert_eq!(sorted(ours), sorted(theirs));
+    }
+}
+
+/// The same tree recorded at two places, and a configuration that says so.
+fn at_two_places(rcfile: (&str, &str), relative: bool) -> TempDir {
+    let work = tempfile::tempdir().expect("a folder");
+    for place in ["here/src/app", "ci/7/lib/app"] {
+        let folder = work.path().join(place);
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("m.py"), MODULE).expect("written");
+        let rc = work.path().join("rc");
+        fs::write(
+            &rc,
+            format!(
+                "[run]\nrelative_files = {relative}\nparallel = true\ndata_file = {}\n",
+                work.path().join("here/.coverage").display()
+            ),
+        )
+        .expect("written");
+        let words = if place.starts_with("ci") { vec!["app/m.py", "x"] } else { vec!["app/m.py"] };
+        run(Command::new(python::reference())
+            .args(["-m", "coverage", "run", "--rcfile"])
+            .arg(&rc)
+            .args(words)
+            .current_dir(folder.parent().expect("a parent")));
+    }
+    fs::write(work.path().join("here").join(rcfile.0), rcfile.1).expect("written");
+    work
+}
+
+#[test]
+fn paths_lead_to_one_tree_whatever_file_says_so() {
+    for (rcfile, relative) in [
+        ((".coveragerc", "[paths]\napp =\n    src\n    */lib\n"), false),
+        (("setup.cfg", "[coverage:paths]\napp =\n    src\n    */lib\n"), false),
+        (("pyproject.toml", "[tool.coverage.paths]\napp = ['src', '*/lib']\n"), false),
+        ((".coveragerc", "[run]\nrelative_files = true\n"), true),
+    ] {
+        let work = at_two_places(rcfile, relative);
+        let here = if relative { work.path().join("here/src") } else { work.path().join("here") };
+        if relative {
+            fs::copy(work.path().join("here/.coveragerc"), here.join(".coveragerc")).expect("copied");
+        }
+        let data = work.path().join("here").to_string_lossy().into_owned();
+        let combined = here.join("combined").to_string_lossy().into_owned();
+        pulpcov(&here, &["combine", "-o", "ours.data", &data]);
+        let file = format!("--data-file={combined}");
+        let folder = fs::read_dir(&data).expect("lists").map(|entry| entry.expect("entry").path());
+        let mut files: Vec<String> = folder.map(|path| path.to_string_lossy().into_owned()).collect();
+        files.retain(|path| path.contains("/.coverage."));
+        let words: Vec<&str> =
+            ["combine", "--keep", "-q", &file].into_iter().chain(files.iter().map(String::as_str)).collect();
+        coverage(&here, &words);
+        coverage(&here, &["json", "-q", &file, "-o", "theirs.json"]);
+        coverage(&here, &["json", "-q", "--data-file=ours.data", "-o", "ours.json"]);
+        let (ours, theirs) = (json(here.join("ours.json")), json(here.join("theirs.json")));
+        assert_eq!(theirs["files"].as_object().map(serde_json::Map::len), Some(1), "{rcfile:?}: {theirs}");
+        assert_eq!(ours["files"], theirs["files"], "{rcfile:?}");
+        pulpcov(&here, &["report", "--python", &python(), "--json", "report.json", &data]);
+        assert_eq!(json(here.join("report.json"))["files"], theirs["files"], "{rcfile:?}");
+    }
+}
+
+#[test]
+fn gates_and_forms_come_from_the_configuration() {
+    let work = recorded(&[("m.py", MODULE), ("other.py", "x = 1\n")], &[&["m.py"]], false);
+    coverage(work.path(), &["combine", "-q"]);
+    for (rc, wanted) in [
+        ("[report]\nfail_under = 99\n", 3),
+        ("[report]\nfail_under = 10\nformat = total\n", 0),
+        ("[report]\nprecision = 3\nformat = markdown\nomit = other*\n", 0),
+        ("[report]\nfail_under = 101\n", 2),
+        ("[report]\nfail_under = a lot\n", 2),
+        ("[report]\ninclude = nothing*\n", 2),
+        ("[report]\nexclude_also = (\n", 2),
+    ] {
+        fs::write(work.path().join(".coveragerc"), rc).expect("written");
+        let run = |program: &mut Command| program.current_dir(work.path()).output().expect("runs");
+        let ours =
+            run(Command::new(programs::pulpcov()).args(["report", "--python", &python(), ".coverage"]));
+        let theirs = run(Command::new(python::reference()).args(["-m", "coverage", "report"]));
+        let said = String::from_utf8_lossy(&ours.stderr).into_owned();
+        assert_eq!(ours.status.code(), Some(wanted), "{rc}: {said}");
+        assert_eq!(ours.status.success(), theirs.status.success(), "{rc}");
+        assert!(wanted != 2 || said.starts_with("error: "), "{rc}: {said}");
+        if wanted != 2 {
+            let text = |output: &[u8]| String::from_utf8_lossy(output).into_owned();
+            // coverage.py says below the table why the gate is not met.
+            let theirs = text(&theirs.stdout).replace("Coverage failure: ", "\u{0}");
+            let theirs = theirs.split('\u{0}').next().unwrap_or_default();
+            assert_eq!(table_fields(&text(&ours.stdout)), table_fields(theirs), "{rc}");
+        }
+    }
+}
+
+/// Coverage 4.x wrote JSON, 3.x a pickle.
+#[test]
+fn data_of_coverage_4_is_combined_and_of_3_is_refused() {
+    let Some(old) = python::with_coverage("3.7", "4.5.4") else {
+        writeln!(std::io::stderr(), "skipped: coverage 4.x, for which this machine has no Python")
+            .expect("written");
+        return;
+    };
+    let work = tempfile::tempdir().expect("a folder");
+    fs::write(work.path().join("m.py"), MODULE).expect("written");
+    for branch in [false, true] {
+        let mut words = vec!["-m", "coverage", "run"];
+        if branch {
+            words.push("--branch");
+        }
+        words.push("m.py");
+        run(Command::new(&old).args(&words).current_dir(work.path()));
+        assert!(fs::read(work.path().join(".coverage")).expect("data").starts_with(b"!coverage.py"));
+        run(Command::new(&old).args(["-m", "coverage", "xml", "-o", "theirs.xml"]).current_dir(work.path()));
+        pulpcov(work.path(), &["report", "--python", &python(), ".coverage", "--xml", "ours.xml"]);
+        let hits = |name: &str| -> Vec<String> {
+            let text = fs::read_to_string(work.path().join(name)).expect("a report");
+            let lines = text.lines().map(str::trim).filter(|line| line.starts_with("<line "));
+            let word = |line: &str, name: &str| {
+                let found = line.split(' ').find(|word| word.starts_with(name)).unwrap_or_default();
+                found.trim_end_matches("/>").to_owned()
+            };
+            lines.map(|line| format!("{} {}", word(line, "number="), word(line, "hits="))).collect()
+        };
+        assert_eq!(hits("ours.xml"), hits("theirs.xml"));
+    }
+    fs::write(work.path().join("data.old.1.abc"), b"\x80\x02}q\x01(U\tcollectorq\x02").expect("written");
+    let output = Command::new(programs::pulpcov())
+        .args(["combine", "-o", "out", "data.old.1.abc"])
+        .current_dir(work.path())
+        .output()
+        .expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(2) && said.contains("data.old.1.abc: data of coverage 3.x"),
+        "{said}"
+    );
+    assert!(!work.path().join("out").exists());
+}
