@@ -28,6 +28,10 @@ pub(crate) enum Command {
     Combine(command::combine::Args),
     /// Report from run directories, bundles or data files
     Report(command::report::Args),
+    /// Compare hosts, groups, roles, labels or runs: what ran on one side only
+    Diff(command::diff::Args),
+    /// Tell how coverage went over several runs
+    Trend(command::trend::Args),
     /// Run the whole of it on this machine: three hosts on loopback, a service, a report
     Demo(command::demo::Args),
 }

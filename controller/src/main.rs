@@ -23,6 +23,7 @@ mod recap;
 mod remote_agent;
 mod run_dir;
 mod ssh;
+mod trend;
 mod wheelhouse;
 
 use std::io::Write;
@@ -56,6 +57,8 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Combine(args) => command::combine::run(&args),
         Command::Report(args) => command::report::run(&args),
+        Command::Diff(args) => command::diff::run(&args),
+        Command::Trend(args) => command::trend::run(&args),
         Command::Demo(args) => Box::pin(command::demo::run(args)).await,
         Command::Fleet(fleet) => match fleet {
             Fleet::Install(args) => command::install::run(args).await,

@@ -4,9 +4,10 @@ mod chromium;
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
+use pulpcov_tests::made_run::made_run;
 use pulpcov_tests::{programs, python};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,13 +22,7 @@ fn run(command: &mut Command) {
 
 /// A run directory of a fleet over Django's sources, and its report.
 fn site(words: &[&str]) -> TempDir {
-    let work = tempfile::tempdir().expect("a folder");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    run(Command::new(python::reference())
-        .arg(root.join("bench/make_run.py"))
-        .arg(work.path().join("run"))
-        .arg(root.join("../agent/hook/analysis.py"))
-        .args(words));
+    let work = made_run(words);
     run(Command::new(programs::pulpcov()).args(["report", "run", "--html", "html"]).current_dir(work.path()));
     work
 }

@@ -22,6 +22,8 @@ fn help_is_what_it_was() {
         ("fleet-collect", &["fleet", "collect", "--help"]),
         ("report", &["report", "--help"]),
         ("combine", &["combine", "--help"]),
+        ("diff", &["diff", "--help"]),
+        ("trend", &["trend", "--help"]),
     ] {
         let output = pulpcov(words);
         assert!(output.status.success());

@@ -65,6 +65,13 @@ fn a_reset_counts_from_zero_and_keeps_what_was_before_under_its_label() {
     assert_eq!(selected["hosts"].as_object().expect("hosts").keys().collect::<Vec<_>>(), [&host_name(2)]);
     assert_eq!(catalogue(&selected, "tier1"), tier1, "both hosts were asked the same");
     assert!(selected["labels"].as_object().expect("labels").keys().eq(["tier1"]));
+    let diff = ["diff", "label:tests", "label:tier1", "--run", "run", "--json", "-"];
+    let diff: Value = serde_json::from_str(&lab.pulpcov_ends(0, &diff)).expect("JSON");
+    let only_b = &diff["files"]["shop/catalogue.py"]["only_b"];
+    assert_eq!(*only_b, Value::from(tier1.difference(&tests).copied().collect::<Vec<_>>()), "{diff}");
+    let (output, nowhere) =
+        (lab.pulpcov(&["diff", "label:tests", "label:tier9", "--run", "run"]), "no data has label tier9");
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains(nowhere));
     assert!(all["meta"]["headline"].as_str().is_some_and(|line| line.starts_with("based on ")));
 }
 

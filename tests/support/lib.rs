@@ -3,6 +3,7 @@
 pub mod base;
 pub mod image;
 pub mod lab;
+pub mod made_run;
 pub mod plain;
 pub mod programs;
 pub mod pulp;

@@ -5,9 +5,11 @@ use std::io;
 
 use serde_json::{Map, Value, json};
 
-use crate::lines::Arc;
-use crate::numbers::{Numbers, display_percent};
+use crate::diff::Diff;
+use crate::lines::{Arc, LineSet};
+use crate::numbers::{Numbers, display_percent, percent};
 use crate::origin::Dimension;
+use crate::patch::PatchCoverage;
 use crate::report::{Analysed, FileReport, RegionReport, Report};
 use crate::view::{Counts, View};
 
@@ -27,6 +29,8 @@ pub struct About {
     pub selection: Option<String>,
     /// Host to whatever the ledger knows of it; empty for reports without hosts.
     pub hosts: BTreeMap<String, Value>,
+    /// How much ran of what a diff adds, where one was given.
+    pub patch: Option<PatchCoverage>,
 }
 
 /// What decides which numbers are told, and how.
@@ -65,8 +69,28 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
             meta.insert("selection".to_owned(), json!(about.selection));
         }
     }
+    if let (Some(patch), Some(whole)) = (&about.patch, whole.as_object_mut()) {
+        whole.insert("diff".to_owned(), patch_part(patch));
+    }
     serde_json::to_writer(&mut *out, &whole)?;
     out.write_all(b"\n")
+}
+
+fn patch_part(patch: &PatchCoverage) -> Value {
+    let (ran, all) = patch.totals();
+    let files: Map<String, Value> = patch
+        .files
+        .iter()
+        .map(|file| {
+            let lines = |lines: &LineSet| json!(lines.iter().collect::<Vec<u32>>());
+            let part = json!({"executed_lines": lines(&file.ran), "missing_lines": lines(&file.missing)});
+            (file.name.clone(), part)
+        })
+        .collect();
+    json!({
+        "covered_lines": ran, "num_statements": all, "percent_covered": percent(ran, all), "files": files,
+        "unknown": patch.unknown, "differing": patch.differing,
+    })
 }
 
 fn file_part(file: &FileReport, shape: Shape) -> Value {
@@ -160,4 +184,53 @@ fn view_part(report: &Report, dimension: Dimension, about: &About) -> Value {
         (name.clone(), Value::Object(part))
     });
     Value::Object(parts.collect())
+}
+
+/// Two sides of a [`Diff`]: for each file, the lines that one side ran and the other did not.
+pub fn render_diff(diff: &Diff, about: &About, out: &mut dyn io::Write) -> io::Result<()> {
+    let report = &diff.report;
+    let view = View::new(report, Dimension::Host);
+    let [a, b] = super::text::sides(&view, report);
+    let lines = |lines: &LineSet| json!(lines.iter().collect::<Vec<u32>>());
+    let files: Map<String, Value> = report
+        .files
+        .iter()
+        .filter_map(|file| {
+            let parts = view.of_file(file);
+            let part = json!({
+                "statements": file.analysed.numbers.statements,
+                "both": lines(&View::everywhere(&parts)),
+                "only_a": lines(&parts.get(a)?.only_there),
+                "only_b": lines(&parts.get(b)?.only_there),
+                "neither": file.analysed.missing,
+            });
+            Some((file.name.clone(), part))
+        })
+        .collect();
+    let (counts, everywhere) = view.totals(report);
+    let only = |side: usize| counts.get(side).map_or(0, |counts| counts.only_there);
+    let totals = report.totals();
+    let changed: Map<String, Value> = diff
+        .changed
+        .iter()
+        .map(|changed| {
+            let side =
+                |(ran, statements): (u64, u64)| json!({"covered_lines": ran, "num_statements": statements});
+            (changed.module_path.clone(), json!({"a": side(changed.a), "b": side(changed.b)}))
+        })
+        .collect();
+    let whole = json!({
+        "meta": {
+            "format": 1, "pulpcov": env!("CARGO_PKG_VERSION"), "timestamp": about.timestamp,
+            "a": report.hosts.first(), "b": report.hosts.get(1), "headline": about.headline,
+        },
+        "files": files,
+        "changed": changed,
+        "totals": {
+            "statements": totals.statements, "both": everywhere, "only_a": only(a), "only_b": only(b),
+            "neither": totals.missing,
+        },
+    });
+    serde_json::to_writer(&mut *out, &whole)?;
+    out.write_all(b"\n")
 }

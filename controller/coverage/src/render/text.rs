@@ -1,10 +1,14 @@
 //! The table for a terminal: coverage.py's columns, and how many hosts reached each file.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use super::names::{human_key, printable};
+use crate::diff::{Changed, Diff};
+use crate::lines::LineSet;
 use crate::numbers::{Numbers, display_percent, percent};
 use crate::origin::Dimension;
+use crate::patch::PatchCoverage;
 use crate::report::{Analysed, FileReport, Report};
 use crate::view::View;
 
@@ -158,14 +162,28 @@ fn write_view(
     }
     let nowhere = usize::try_from(numbers.missing).unwrap_or(usize::MAX);
     rows.push(row("nowhere".to_owned(), nowhere, None));
-    let widths: Vec<usize> = (0..4)
-        .map(|column| {
-            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
     writeln!(out)?;
-    for row in &rows {
-        write_row(row, &widths, &TextOptions::default(), out)?;
+    write_table(&rows, false, out)
+}
+
+/// Rows of equal length, lined up: the first column to the left, and the last two where they are words.
+pub(super) fn write_table(rows: &[Vec<String>], words_last: bool, out: &mut dyn io::Write) -> io::Result<()> {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .enumerate()
+            .map(|(column, (cell, &width))| {
+                let is_word = column == 0 || (words_last && column + 2 >= columns);
+                if is_word { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            })
+            .collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
 }
@@ -252,6 +270,99 @@ pub(super) fn missing_text(analysed: &Analysed, branches: bool) -> String {
     }
     items.sort();
     items.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(", ")
+}
+
+/// How much ran of what a diff adds, and what did not.
+pub fn render_patch(
+    report: &Report,
+    patch: &PatchCoverage,
+    options: &TextOptions,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
+    let (ran, all) = patch.totals();
+    let shown = display_percent(percent(ran, all), options.precision);
+    writeln!(out, "\nChanged: {ran} of {all} statements ran ({shown}%)")?;
+    for file in patch.files.iter().filter(|file| !file.missing.is_empty()) {
+        let found = report.files.iter().find(|found| found.name == file.name);
+        let statements = found.map(|found| found.analysed.statements()).unwrap_or_default();
+        writeln!(out, "  {}: not run: {}", printable(&file.name), lines_text(&file.missing, &statements))?;
+    }
+    Ok(())
+}
+
+/// Runs of lines: `1-3, 7`.
+pub(super) fn lines_text(lines: &LineSet, statements: &BTreeSet<i32>) -> String {
+    let mut runs: Vec<(i32, i32)> = Vec::new();
+    let mut open = false;
+    for line in statements {
+        let has = u32::try_from(*line).is_ok_and(|line| lines.contains(line));
+        match runs.last_mut().filter(|_| open && has) {
+            Some(run) => run.1 = *line,
+            None if has => runs.push((*line, *line)),
+            None => {}
+        }
+        open = has;
+    }
+    runs.into_iter().map(|run| run_text(run).1).collect::<Vec<_>>().join(", ")
+}
+
+/// Two sides of a [`Diff`], file by file; files that both ran alike are left out unless `all` are wanted.
+pub fn render_diff(diff: &Diff, all: bool, show_lines: bool, out: &mut dyn io::Write) -> io::Result<()> {
+    let report = &diff.report;
+    let view = View::new(report, Dimension::Host);
+    let mut header: Vec<String> =
+        ["Name", "Stmts", "Both", "Only A", "Only B", "Neither"].map(str::to_owned).to_vec();
+    if show_lines {
+        header.extend(["Lines only A".to_owned(), "Lines only B".to_owned()]);
+    }
+    let mut rows = vec![header];
+    let mut alike = 0;
+    // The names may sort the other way round.
+    let [a, b] = sides(&view, report);
+    for file in &report.files {
+        let parts = view.of_file(file);
+        let (Some(only_a), Some(only_b)) = (parts.get(a), parts.get(b)) else { continue };
+        let (only_a, only_b) = (&only_a.only_there, &only_b.only_there);
+        if !all && only_a.is_empty() && only_b.is_empty() {
+            alike += 1;
+            continue;
+        }
+        let numbers = &file.analysed.numbers;
+        let counts =
+            [View::everywhere(&parts).count(), only_a.count(), only_b.count()].map(|n| n.to_string());
+        let mut row = vec![printable(&file.name), numbers.statements.to_string()];
+        row.extend(counts);
+        row.push(numbers.missing.to_string());
+        if show_lines {
+            let statements = file.analysed.statements();
+            row.extend([only_a, only_b].map(|lines| lines_text(lines, &statements)));
+        }
+        rows.push(row);
+    }
+    let totals = report.totals();
+    let (counts, everywhere) = view.totals(report);
+    let only = |side: usize| counts.get(side).map_or(0, |counts| counts.only_there).to_string();
+    let mut total =
+        vec!["TOTAL".to_owned(), totals.statements.to_string(), everywhere.to_string(), only(a), only(b)];
+    total.push(totals.missing.to_string());
+    total.resize(rows.first().map_or(0, Vec::len), String::new());
+    rows.push(total);
+    write_table(&rows, show_lines, out)?;
+    if alike > 0 {
+        writeln!(out, "\n{} alike on both sides left out.", counted(alike, "file"))?;
+    }
+    for changed in &diff.changed {
+        let Changed { module_path, a, b } = changed;
+        let name = printable(module_path);
+        writeln!(out, "{name} differs: A ran {} of {} statements, B {} of {}.", a.0, a.1, b.0, b.1)?;
+    }
+    Ok(())
+}
+
+/// Where A and B stand among a view's names.
+pub(super) fn sides(view: &View, report: &Report) -> [usize; 2] {
+    let place = |host: &String| view.names.iter().position(|name| name == host).unwrap_or(0);
+    [report.hosts.first().map_or(0, place), report.hosts.get(1).map_or(1, place)]
 }
 
 fn run_text((first, last): (i32, i32)) -> (i32, String) {

@@ -186,7 +186,7 @@ fn rate(hit: u64, of: u64) -> String {
     text.trim_end_matches('0').to_owned()
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

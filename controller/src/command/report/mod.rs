@@ -1,31 +1,29 @@
 //! `pulpcov report`
 
 mod output;
+mod patch;
+mod write;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use pulpcov_coverage::data::CoverageData;
+use pulpcov_coverage::gates::{self, Gate};
 use pulpcov_coverage::glob::Globs;
-use pulpcov_coverage::numbers::{display_percent, is_enough};
-use pulpcov_coverage::render::html::{HtmlAbout, Site};
-use pulpcov_coverage::render::json::{About, render_json};
-use pulpcov_coverage::render::lcov::render_lcov;
-use pulpcov_coverage::render::markdown::render_table;
-use pulpcov_coverage::render::text::render_text;
-use pulpcov_coverage::render::xml::{XmlAbout, render_xml};
+use pulpcov_coverage::patch::PatchCoverage;
 use pulpcov_coverage::report::{FileReport, Report};
 use pulpcov_coverage::selection::Selection;
 use pulpcov_coverage::source_text;
 use pulpcov_protocol::text::error_chain;
 
 pub(crate) use self::output::Output;
-use self::output::{Settings, TableForm};
+use self::output::Settings;
+pub(crate) use self::write::write_to;
 use crate::analyser::{Analyser, Options};
 use crate::exit::{Exit, usage, usage_hint};
 use crate::ledger::Ledger;
-use crate::{data_inputs, fleet_report, html_site, local_report, rcfile, run_dir};
+use crate::{data_inputs, fleet_report, html_site, local_report, rcfile};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -116,7 +114,7 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
         selection: &selection,
         include: Globs::new(&settings.include, "").map_err(wrong)?,
         omit: Globs::new(&settings.omit, "").map_err(wrong)?,
-        sources: output.html.is_some(),
+        sources: output.wants_sources(),
         analyser: analyser.as_ref(),
     };
     let made = fleet_report::make(inputs, &wanted).map_err(|error| match error {
@@ -197,17 +195,36 @@ fn wrong(error: impl std::error::Error) -> anyhow::Error {
     usage(anyhow::anyhow!(error_chain(&error)))
 }
 
-/// Warns, writes and judges.
+/// Judges, warns and writes.
 fn finish(reported: &Reported<'_>, output: &Output, settings: &Settings) -> Result<Exit> {
-    for warning in &reported.warnings {
+    let mut warnings = reported.warnings.clone();
+    let patch = patch::read(output)?.map(|added| {
+        let source = |file: &FileReport| Some(source_text::decode(&(reported.source)(file)?));
+        pulpcov_coverage::patch::cover(&reported.report, &added, &source)
+    });
+    if let Some(patch) = &patch {
+        warnings.extend(patch::warnings(patch));
+    }
+    let gates = reported.gates(output, settings, patch.as_ref());
+    for warning in &warnings {
         say(&format!("warning: {}", crate::fleet::printable(warning)));
     }
-    write(reported, output, settings)?;
-    let complete = reported.ledger.as_ref().is_none_or(Ledger::is_complete);
-    if output.require_complete && !complete {
-        say(&format!("error: not complete: {}", reported.headline()));
+    write::all(&Written { reported, output, settings, warnings, gates: &gates, patch })?;
+    let failures: Vec<&str> = gates.iter().filter_map(|gate| gate.failure.as_deref()).collect();
+    for failure in &failures {
+        say(&format!("error: {}", crate::fleet::printable(failure)));
     }
-    Ok(gate(&reported.report, settings, complete || !output.require_complete))
+    Ok(if failures.is_empty() { Exit::Ok } else { Exit::GateNotMet })
+}
+
+/// All that goes into files.
+struct Written<'a> {
+    reported: &'a Reported<'a>,
+    output: &'a Output,
+    settings: &'a Settings,
+    warnings: Vec<String>,
+    gates: &'a [Gate],
+    patch: Option<PatchCoverage>,
 }
 
 impl Reported<'_> {
@@ -215,101 +232,24 @@ impl Reported<'_> {
         self.ledger.as_ref().map(Ledger::headline).unwrap_or_default()
     }
 
-    fn html_about(&self, settings: &Settings) -> HtmlAbout {
-        HtmlAbout {
-            title: settings.title.clone(),
-            timestamp: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-            headline: self.headline(),
-            complete: self.ledger.as_ref().is_none_or(Ledger::is_complete),
-            selection: self.selection.clone(),
-            warnings: self.warnings.clone(),
-            hosts: self.ledger.as_ref().map(Ledger::host_rows).unwrap_or_default(),
-            history: None,
-            precision: settings.precision.into(),
+    fn is_complete(&self) -> bool {
+        self.ledger.as_ref().is_none_or(Ledger::is_complete)
+    }
+
+    fn gates(&self, output: &Output, settings: &Settings, patch: Option<&PatchCoverage>) -> Vec<Gate> {
+        let precision = settings.precision.into();
+        let thresholds = settings.thresholds.iter();
+        let mut gates: Vec<Gate> =
+            thresholds.map(|threshold| gates::judge(&self.report, threshold, precision)).collect();
+        if let (Some(wanted), Some(patch)) = (settings.diff_threshold, patch) {
+            gates.push(gates::judge_patch(patch, wanted, precision));
         }
+        if output.require_complete {
+            let failure = (!self.is_complete()).then(|| format!("not complete: {}", self.headline()));
+            gates.push(Gate { name: "--require-complete".to_owned(), failure });
+        }
+        gates
     }
-}
-
-fn write(reported: &Reported<'_>, output: &Output, settings: &Settings) -> Result<()> {
-    let report = &reported.report;
-    let headline = reported.headline();
-    if let Some(path) = &output.json {
-        let about = About {
-            timestamp: jiff::Timestamp::now().to_string(),
-            headline: headline.clone(),
-            precision: settings.precision.into(),
-            selection: reported.selection.clone(),
-            hosts: reported.ledger.as_ref().map(Ledger::to_json).unwrap_or_default(),
-        };
-        write_to(path, |out| render_json(report, &about, out))?;
-    }
-    if let Some(path) = &output.xml {
-        let timestamp = jiff::Timestamp::now().as_millisecond();
-        let about = XmlAbout {
-            timestamp,
-            source: reported.folder.clone(),
-            headline: headline.clone(),
-            package_depth: settings.package_depth,
-            skip_empty: settings.table.skip_empty,
-        };
-        write_to(path, |out| render_xml(report, &about, out))?;
-    }
-    if let Some(path) = &output.lcov {
-        write_to(path, |out| render_lcov(report, &headline, settings.table.skip_empty, out))?;
-    }
-    if let Some(folder) = &output.html {
-        let about = reported.html_about(settings);
-        let source = |file: &FileReport| Some(source_text::decode(&(reported.source)(file)?));
-        html_site::write(folder, &Site::new(report, &about, &source))
-            .map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
-    }
-    let stdout = PathBuf::from("-");
-    let nothing_yet = output.files().next().is_none() && output.html.is_none();
-    if let Some(path) = output.text.as_ref().or(nothing_yet.then_some(&stdout)) {
-        let table = settings.table_of(report);
-        write_to(path, |out| match settings.form {
-            TableForm::Text => {
-                if !headline.is_empty() {
-                    writeln!(out, "{headline}\n")?;
-                }
-                render_text(report, &table, out)
-            }
-            TableForm::Markdown => render_table(report, &table, out),
-            TableForm::Total => {
-                writeln!(out, "{}", display_percent(report.totals().percent_covered(), table.precision))
-            }
-        })?;
-    }
-    Ok(())
-}
-
-fn write_to(path: &Path, render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
-    if path == Path::new("-") {
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        return Ok(render(&mut out).and_then(|()| out.flush())?);
-    }
-    let mut bytes = Vec::new();
-    render(&mut bytes)?;
-    run_dir::write_whole(path, &bytes)
-        .map_err(|error| usage(anyhow::anyhow!("cannot write {}: {error}", path.display())))
-}
-
-fn gate(report: &Report, settings: &Settings, complete: bool) -> Exit {
-    let percent = report.totals().percent_covered();
-    let measured = report.files.iter().any(|file| file.analysed.numbers.statements > 0);
-    if settings.fail_under.is_some() && !measured {
-        say("error: nothing was measured, so --fail-under is not met");
-        return Exit::GateNotMet;
-    }
-    let precision = settings.precision.into();
-    let enough = settings.fail_under.is_none_or(|wanted| is_enough(percent, wanted, precision));
-    if let (Some(wanted), false) = (settings.fail_under, enough) {
-        say(&format!(
-            "error: {}% is covered, --fail-under wants {wanted}%",
-            display_percent(percent, precision.max(2))
-        ));
-    }
-    if enough && complete { Exit::Ok } else { Exit::GateNotMet }
 }
 
 fn say(line: &str) {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pulpcov_coverage::config::Config;
+use pulpcov_coverage::gates::Threshold;
 use pulpcov_coverage::origin::Dimension;
 use pulpcov_coverage::render::text::{SortBy, TextOptions};
 use pulpcov_coverage::report::Report;
@@ -11,6 +12,7 @@ use pulpcov_coverage::view::View;
 
 /// What to report of, what to write where, and which gates to check
 #[derive(Debug, Clone, clap::Args)]
+#[expect(clippy::doc_markdown, reason = "these are the words of --help")]
 pub(crate) struct Output {
     /// Report this label only; with ! in front, all but it (can be repeated)
     #[arg(long = "label", value_name = "LABEL", help_heading = "Report")]
@@ -36,6 +38,27 @@ pub(crate) struct Output {
     /// Write the text table; - is stdout, and the default where nothing else is written
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(super) text: Option<PathBuf>,
+    /// Write a Markdown summary for a CI job, below GitHub's 1 MiB; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "For CI")]
+    pub(super) markdown: Option<PathBuf>,
+    /// Write hosts and gates as JUnit XML; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "For CI")]
+    pub(super) junit: Option<PathBuf>,
+    /// Write SonarQube's generic coverage XML; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "For CI")]
+    pub(super) sonar: Option<PathBuf>,
+    /// Write a badge as SVG; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = "For CI")]
+    pub(super) badge: Option<PathBuf>,
+    /// Tell how much ran of what git changed in this range: A..B, of the repository here
+    #[arg(long, value_name = "RANGE", conflicts_with = "diff_file", help_heading = "For CI")]
+    pub(super) diff_range: Option<String>,
+    /// Tell how much ran of what this unified diff adds; - is stdin
+    #[arg(long, value_name = "FILE", help_heading = "For CI")]
+    pub(super) diff_file: Option<PathBuf>,
+    /// With --html, draw how coverage went over these earlier runs (can be repeated)
+    #[arg(long, value_name = "RUN", requires = "html", num_args = 1.., help_heading = "Report")]
+    pub(super) history: Vec<PathBuf>,
     #[command(flatten)]
     pub(super) table: Table,
     /// coverage.py's configuration; for data files the one of this folder, for runs none, unless named
@@ -47,9 +70,12 @@ pub(crate) struct Output {
     /// Leave out files that fit one of these patterns (separated by commas)
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',', help_heading = "Files")]
     omit: Option<Vec<String>>,
-    /// Exit with 3 where less than this percentage is covered
-    #[arg(long, value_name = "PERCENT", help_heading = "Gates")]
-    fail_under: Option<f64>,
+    /// Exit with 3 where less is covered, of all or of a package: 80, pulpcore.app=75 (can be repeated)
+    #[arg(long, value_name = "[PACKAGE=]PERCENT", value_parser = Threshold::parse, help_heading = "Gates")]
+    fail_under: Vec<Threshold>,
+    /// Exit with 3 where less is covered of what --diff-range or --diff-file adds
+    #[arg(long, value_name = "PERCENT", value_parser = Threshold::parse, help_heading = "Gates")]
+    fail_under_diff: Option<Threshold>,
     /// Exit with 3 where the report lacks a process or a host
     #[arg(long, help_heading = "Gates")]
     pub(super) require_complete: bool,
@@ -95,7 +121,8 @@ pub(crate) struct Settings {
     pub(super) title: String,
     pub(super) precision: u8,
     pub(super) form: TableForm,
-    pub(super) fail_under: Option<f64>,
+    pub(super) thresholds: Vec<Threshold>,
+    pub(super) diff_threshold: Option<f64>,
     pub(super) include: Vec<String>,
     pub(super) omit: Vec<String>,
     pub(super) package_depth: Option<usize>,
@@ -136,10 +163,15 @@ impl Settings {
         if precision > 9 {
             return Err(SettingsError::Precision(precision));
         }
+        let mut thresholds = output.fail_under.clone();
         // Nought is coverage.py's default, and no gate.
-        let fail_under = output.fail_under.or(config.fail_under.filter(|wanted| *wanted != 0.0));
-        if let Some(wanted) = fail_under.filter(|wanted| !(0.0..=100.0).contains(wanted)) {
-            return Err(SettingsError::FailUnder(wanted));
+        if let Some(percent) = config.fail_under.filter(|percent| *percent != 0.0) {
+            if !(0.0..=100.0).contains(&percent) {
+                return Err(SettingsError::FailUnder(percent));
+            }
+            if thresholds.iter().all(|threshold| threshold.package.is_some()) {
+                thresholds.push(Threshold { package: None, percent });
+            }
         }
         let list = |word: &Option<Vec<String>>, set: &Option<Vec<String>>| {
             word.clone().or_else(|| set.clone()).unwrap_or_default()
@@ -152,7 +184,8 @@ impl Settings {
                 .unwrap_or_else(|| "Coverage".to_owned()),
             precision,
             form,
-            fail_under,
+            thresholds,
+            diff_threshold: output.fail_under_diff.as_ref().map(|threshold| threshold.percent),
             include: list(&output.include, &config.include),
             omit: list(&output.omit, &config.omit),
             package_depth: config.package_depth,
@@ -199,9 +232,22 @@ fn sort_column(word: &str) -> Result<(SortBy, bool), String> {
 impl Output {
     /// What is to be written where.
     pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        [("--json", &self.json), ("--xml", &self.xml), ("--lcov", &self.lcov), ("--text", &self.text)]
-            .into_iter()
-            .filter_map(|(option, path)| Some((option, path.as_deref()?)))
+        let files = [
+            ("--json", &self.json),
+            ("--xml", &self.xml),
+            ("--lcov", &self.lcov),
+            ("--markdown", &self.markdown),
+            ("--junit", &self.junit),
+            ("--sonar", &self.sonar),
+            ("--badge", &self.badge),
+            ("--text", &self.text),
+        ];
+        files.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)))
+    }
+
+    /// Whether anything that is to be written shows or compares sources.
+    pub(super) const fn wants_sources(&self) -> bool {
+        self.html.is_some() || self.diff_file.is_some() || self.diff_range.is_some()
     }
 
     /// What `--select` and `--label` come to together.

@@ -1,0 +1,146 @@
+//! Every format that was asked for, to where it was asked for.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use pulpcov_coverage::numbers::display_percent;
+use pulpcov_coverage::render::ci::{render_badge, render_junit, render_sonar};
+use pulpcov_coverage::render::html::{HtmlAbout, Site};
+use pulpcov_coverage::render::json::{About, render_json};
+use pulpcov_coverage::render::lcov::render_lcov;
+use pulpcov_coverage::render::markdown::render_table;
+use pulpcov_coverage::render::summary::{SummaryAbout, render_summary};
+use pulpcov_coverage::render::text::{render_patch, render_text};
+use pulpcov_coverage::render::xml::{XmlAbout, render_xml};
+use pulpcov_coverage::report::FileReport;
+use pulpcov_coverage::source_text;
+
+use super::output::TableForm;
+use super::{Written, wrong};
+use crate::exit::usage;
+use crate::ledger::Ledger;
+use crate::{html_site, run_dir, trend};
+
+pub(super) fn all(written: &Written<'_>) -> Result<()> {
+    for_programs(written)?;
+    for_ci(written)?;
+    html(written)?;
+    table(written)
+}
+
+fn for_programs(written: &Written<'_>) -> Result<()> {
+    let Written { reported, output, settings, .. } = written;
+    let report = &reported.report;
+    let headline = reported.headline();
+    if let Some(path) = &output.json {
+        let about = About {
+            timestamp: jiff::Timestamp::now().to_string(),
+            headline: headline.clone(),
+            precision: settings.precision.into(),
+            selection: reported.selection.clone(),
+            hosts: reported.ledger.as_ref().map(Ledger::to_json).unwrap_or_default(),
+            patch: written.patch.clone(),
+        };
+        write_to(path, |out| render_json(report, &about, out))?;
+    }
+    if let Some(path) = &output.xml {
+        let about = XmlAbout {
+            timestamp: jiff::Timestamp::now().as_millisecond(),
+            source: reported.folder.clone(),
+            headline: headline.clone(),
+            package_depth: settings.package_depth,
+            skip_empty: settings.table.skip_empty,
+        };
+        write_to(path, |out| render_xml(report, &about, out))?;
+    }
+    if let Some(path) = &output.lcov {
+        write_to(path, |out| render_lcov(report, &headline, settings.table.skip_empty, out))?;
+    }
+    Ok(())
+}
+
+fn for_ci(written: &Written<'_>) -> Result<()> {
+    let Written { reported, output, settings, .. } = written;
+    let report = &reported.report;
+    if let Some(path) = &output.markdown {
+        let about = SummaryAbout {
+            title: settings.title.clone(),
+            headline: reported.headline(),
+            complete: reported.is_complete(),
+            gates: written.gates.to_vec(),
+            warnings: written.warnings.clone(),
+            patch: written.patch.clone(),
+            precision: settings.precision.into(),
+        };
+        write_to(path, |out| render_summary(report, &about, out))?;
+    }
+    if let Some(path) = &output.junit {
+        let hosts = reported.ledger.as_ref().map(Ledger::host_rows).unwrap_or_default();
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S").to_string();
+        write_to(path, |out| render_junit(&hosts, written.gates, &now, out))?;
+    }
+    if let Some(path) = &output.sonar {
+        write_to(path, |out| render_sonar(report, out))?;
+    }
+    if let Some(path) = &output.badge {
+        write_to(path, |out| render_badge(report, reported.is_complete(), out))?;
+    }
+    Ok(())
+}
+
+fn html(written: &Written<'_>) -> Result<()> {
+    let Written { reported, output, settings, .. } = written;
+    let Some(folder) = &output.html else { return Ok(()) };
+    let about = HtmlAbout {
+        title: settings.title.clone(),
+        timestamp: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        headline: reported.headline(),
+        complete: reported.is_complete(),
+        selection: reported.selection.clone(),
+        warnings: written.warnings.clone(),
+        hosts: reported.ledger.as_ref().map(Ledger::host_rows).unwrap_or_default(),
+        history: if output.history.is_empty() { None } else { Some(trend::picture(&output.history)?) },
+        precision: settings.precision.into(),
+    };
+    let source = |file: &FileReport| Some(source_text::decode(&(reported.source)(file)?));
+    html_site::write(folder, &Site::new(&reported.report, &about, &source)).map_err(wrong)
+}
+
+/// The table: asked for, or because nothing else was.
+fn table(written: &Written<'_>) -> Result<()> {
+    let Written { reported, output, settings, .. } = written;
+    let stdout = PathBuf::from("-");
+    let nothing_yet = output.files().next().is_none() && output.html.is_none();
+    let Some(path) = output.text.as_ref().or(nothing_yet.then_some(&stdout)) else { return Ok(()) };
+    let report = &reported.report;
+    let table = settings.table_of(report);
+    let headline = reported.headline();
+    write_to(path, |out| match settings.form {
+        TableForm::Text => {
+            if !headline.is_empty() {
+                writeln!(out, "{headline}\n")?;
+            }
+            render_text(report, &table, out)?;
+            written.patch.as_ref().map_or(Ok(()), |patch| render_patch(report, patch, &table, out))
+        }
+        TableForm::Markdown => render_table(report, &table, out),
+        TableForm::Total => {
+            writeln!(out, "{}", display_percent(report.totals().percent_covered(), table.precision))
+        }
+    })
+}
+
+pub(crate) fn write_to(
+    path: &Path,
+    render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<()> {
+    if path == Path::new("-") {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        return Ok(render(&mut out).and_then(|()| out.flush())?);
+    }
+    let mut bytes = Vec::new();
+    render(&mut bytes)?;
+    run_dir::write_whole(path, &bytes)
+        .map_err(|error| usage(anyhow::anyhow!("cannot write {}: {error}", path.display())))
+}

@@ -1,0 +1,213 @@
+//! Reports of runs: what CI servers read, gates, diffs and trends.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use pulpcov_tests::made_run::{made_run, made_run_at};
+use pulpcov_tests::{programs, python};
+use serde_json::Value;
+
+fn pulpcov(work: &Path, words: &[&str]) -> Output {
+    Command::new(programs::pulpcov()).args(words).current_dir(work).output().expect("runs")
+}
+
+fn says(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn ends(work: &Path, code: i32, words: &[&str]) -> String {
+    let (status, stdout, stderr) = says(&pulpcov(work, words));
+    assert_eq!(status, Some(code), "{words:?}: {stdout}{stderr}");
+    format!("{stdout}{stderr}")
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("a report")).expect("JSON")
+}
+
+const SMALL: [&str; 7] = ["--hosts", "3", "--processes", "2", "--sources", "20", "--branch"];
+
+#[test]
+fn what_ci_servers_read_says_the_same_as_the_json_report() {
+    let work = made_run(&SMALL);
+    ends(
+        work.path(),
+        3,
+        &[
+            "report",
+            "run",
+            "--json",
+            "r.json",
+            "--junit",
+            "j.xml",
+            "--sonar",
+            "s.xml",
+            "--badge",
+            "b.svg",
+            "--markdown",
+            "m.md",
+            "--fail-under",
+            "99",
+            "--fail-under",
+            "django.db=1",
+            "--require-complete",
+        ],
+    );
+    // An XML parser of somebody else's reads them.
+    let script = "import json, sys\nfrom xml.etree import ElementTree as E\nr = json.load(open('r.json'))\n\
+        s = E.parse('s.xml').getroot()\nassert s.tag == 'coverage' and s.get('version') == '1'\n\
+        assert {f.get('path') for f in s} == set(r['files'])\n\
+        lines = [l for f in s for l in f]\n\
+        assert sum(l.get('covered') == 'true' for l in lines) == r['totals']['covered_lines']\n\
+        assert len(lines) == r['totals']['num_statements']\n\
+        assert sum(int(l.get('branchesToCover', 0)) for l in lines) == r['totals']['num_branches']\n\
+        assert sum(int(l.get('coveredBranches', 0)) for l in lines) == r['totals']['covered_branches']\n\
+        j = E.parse('j.xml').getroot()\n\
+        cases = {c.get('name'): c.find('failure') is not None for c in j.iter('testcase')}\n\
+        assert cases == {'host000': False, 'host001': False, 'host002': False, '--fail-under 99': True, '--fail-under django.db=1': False, '--require-complete': False}, cases\n\
+        assert (j.get('tests'), j.get('failures')) == ('6', '1')\n\
+        b = E.parse('b.svg').getroot()\n\
+        assert r['totals']['percent_covered_display'] + '%' in b.get('aria-label')\n";
+    let output = Command::new(python::reference())
+        .args(["-c", script])
+        .current_dir(work.path())
+        .output()
+        .expect("runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let summary = fs::read_to_string(work.path().join("m.md")).expect("a summary");
+    assert!(summary.contains("❌ `--fail-under 99`") && summary.contains("| host000 |"), "{summary}");
+}
+
+#[test]
+fn a_host_that_is_missing_fails_in_junit_and_on_the_badge() {
+    let work = made_run(&SMALL);
+    let path = work.path().join("run/run.json");
+    let mut run = json(&path);
+    run["hosts"]["host003"] = "host key changed <&>".into();
+    fs::write(&path, run.to_string()).expect("written");
+    ends(work.path(), 0, &["report", "run", "--junit", "j.xml", "--badge", "b.svg", "--html", "html"]);
+    let text = |name: &str| fs::read_to_string(work.path().join(name)).expect("written");
+    assert!(text("j.xml").contains("<failure message=\"host key changed &lt;&amp;&gt;\"/>"));
+    assert!(text("b.svg").contains("(incomplete)"));
+    assert!(text("html/index.html").contains("nothing new from host003"));
+    assert!(text("html/fleet.html").contains("host key changed &lt;&amp;&gt;"));
+    ends(work.path(), 3, &["report", "run", "--require-complete"]);
+}
+
+/// A repository whose last commit added lines to a source that the fleet ran.
+fn repository(work: &Path) {
+    let site = Command::new(python::reference())
+        .args(["-c", "import django, os; print(os.path.dirname(django.__file__))"])
+        .output()
+        .expect("runs");
+    let site = String::from_utf8_lossy(&site.stdout).trim().to_owned();
+    let whole = fs::read_to_string(Path::new(&site).join("db/models/query.py")).expect("a source");
+    let lines: Vec<&str> = whole.lines().collect();
+    let mut before: Vec<&str> = lines[..300].to_vec();
+    before.extend(&lines[400..]);
+    let folder = work.join("src/django/db/models");
+    fs::create_dir_all(&folder).expect("a folder");
+    let git = |words: &[&str]| {
+        let output = Command::new("git").args(words).current_dir(work).output().expect("git");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    git(&["init", "-q", "."]);
+    git(&["config", "user.email", "t@example.org"]);
+    git(&["config", "user.name", "t"]);
+    for (query, new) in [(format!("{}\n", before.join("\n")), "x = 1\n"), (whole.clone(), "x = 1\ny = 2\n")] {
+        fs::write(folder.join("query.py"), query).expect("written");
+        fs::write(folder.join("base.py"), format!("{new}# not what the hosts have\n")).expect("written");
+        fs::write(work.join("setup.py"), new).expect("written");
+        git(&["add", "src", "setup.py"]);
+        git(&["commit", "-q", "-m", "x"]);
+    }
+}
+
+#[test]
+fn changed_lines_are_judged_where_they_are_those_that_ran() {
+    let work = made_run(&SMALL);
+    repository(work.path());
+    let said = ends(
+        work.path(),
+        0,
+        &["report", "run", "--diff-range", "HEAD~1..HEAD", "--json", "r.json", "--text", "-"],
+    );
+    assert!(said.contains("the report does not have setup.py"), "{said}");
+    assert!(said.contains("their lines do not count: src/django/db/models/base.py"), "{said}");
+    let report = json(&work.path().join("r.json"));
+    let file = &report["files"]["django/db/models/query.py"];
+    let of = |list: &Value| -> Vec<i64> {
+        let lines = list.as_array().expect("lines").iter().filter_map(Value::as_i64);
+        lines.filter(|line| (301..=400).contains(line)).collect()
+    };
+    let diff = &report["diff"]["files"]["django/db/models/query.py"];
+    assert_eq!(of(&diff["executed_lines"]), of(&file["executed_lines"]));
+    assert_eq!(of(&diff["missing_lines"]), of(&file["missing_lines"]));
+    assert!(report["diff"]["num_statements"].as_u64() > Some(20), "{}", report["diff"]);
+    // The same from a file, and from stdin.
+    let patch =
+        Command::new("git").args(["diff", "HEAD~1..HEAD"]).current_dir(work.path()).output().expect("git");
+    fs::write(work.path().join("change.diff"), patch.stdout).expect("written");
+    ends(
+        work.path(),
+        0,
+        &["report", "run", "--diff-file", "change.diff", "--json", "f.json", "--fail-under-diff", "0"],
+    );
+    assert_eq!(json(&work.path().join("f.json"))["diff"], report["diff"]);
+    let said =
+        ends(work.path(), 3, &["report", "run", "--diff-file", "change.diff", "--fail-under-diff", "100"]);
+    assert!(said.contains("of the changed statements is covered"), "{said}");
+    for (words, wanted) in [
+        (&["--diff-range", "nosuch..HEAD"][..], "--diff-range nosuch..HEAD: fatal"),
+        (&["--diff-range=--output=x"], "a range is A..B"),
+        (&["--diff-file", "nosuch"], "--diff-file nosuch"),
+    ] {
+        let words: Vec<&str> = ["report", "run"].iter().chain(words).copied().collect();
+        let said = ends(work.path(), 2, &words);
+        assert!(said.contains(wanted), "{said}");
+    }
+}
+
+#[test]
+fn a_trend_is_told_from_the_oldest_run_on() {
+    let work = tempfile::tempdir().expect("a folder");
+    for (name, hosts, day) in [("b", "1", "2026-01-01"), ("a", "4", "2026-01-02")] {
+        let path = work.path().join("runs").join(name);
+        made_run_at(&path, &["--hosts", hosts, "--processes", "1", "--sources", "10"]);
+        let mut run = json(&path.join("run.json"));
+        run["created"] = format!("{day}T00:00:00Z").into();
+        fs::write(path.join("run.json"), run.to_string()).expect("written");
+    }
+    std::os::unix::fs::symlink("a", work.path().join("runs/latest")).expect("a link");
+    let said = ends(work.path(), 0, &["trend", "runs/a", "runs/b", "runs/latest"]);
+    let runs: Vec<&str> = said.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(runs, ["b", "a"], "{said}");
+    ends(work.path(), 0, &["trend", "runs/a", "runs/b", "--json", "t.json", "--svg", "t.svg"]);
+    let trend = json(&work.path().join("t.json"));
+    let percent = |i: usize| trend["runs"][i]["percent_covered"].as_f64().expect("a number");
+    assert!(percent(1) > percent(0), "{trend}");
+    ends(work.path(), 0, &["report", "runs/a", "--html", "html", "--history", "runs/a", "runs/b"]);
+    let index = fs::read_to_string(work.path().join("html/index.html")).expect("an index");
+    assert_eq!(index.matches("<circle").count(), 2);
+    assert!(ends(work.path(), 2, &["trend", "runs"]).contains("is no run directory"));
+}
+
+#[test]
+fn an_html_report_replaces_its_like_and_nothing_else() {
+    let work = made_run(&SMALL);
+    ends(work.path(), 0, &["report", "run", "--html", "html"]);
+    ends(work.path(), 0, &["report", "run", "--html", "html", "--title", "again"]);
+    let index = fs::read_to_string(work.path().join("html/index.html")).expect("an index");
+    assert!(index.contains("again"));
+    let mine = work.path().join("mine");
+    fs::create_dir(&mine).expect("a folder");
+    fs::write(mine.join("thesis.txt"), "years").expect("written");
+    let said = ends(work.path(), 2, &["report", "run", "--html", "mine"]);
+    assert!(said.contains("mine has files in it that are no HTML report"), "{said}");
+    assert_eq!(fs::read_dir(&mine).expect("lists").count(), 1);
+    ends(work.path(), 2, &["report", "run", "--html", "mine/thesis.txt"]);
+    let left = fs::read_dir(work.path()).expect("lists").map(|entry| entry.expect("entry").file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".pulpcov-html")));
+}
