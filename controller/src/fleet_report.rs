@@ -9,8 +9,10 @@ use pulpcov_coverage::data_file;
 use pulpcov_coverage::fleet::{FleetCoverage, ReportError, SourceId};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::origin::Origin;
+use pulpcov_coverage::releases::{self, Carried};
 use pulpcov_coverage::report::Report;
 use pulpcov_coverage::selection::Selection;
+use pulpcov_coverage::source_text;
 use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::Manifest;
 use pulpcov_protocol::text::error_chain;
@@ -69,13 +71,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) omit: Globs,
     /// Whether the bytes of the sources are.
     pub(crate) sources: bool,
+    /// Whether releases of one file are made one.
+    pub(crate) map_releases: bool,
     /// Analyses the sources again, instead of what their hosts made of them.
     pub(crate) analyser: Option<&'a Analyser>,
 }
 
 /// The report of all bundles of `paths`.
 pub(crate) fn make(paths: &[PathBuf], wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
-    let with_sources = wanted.sources || wanted.analyser.is_some();
+    let with_sources = wanted.sources || wanted.analyser.is_some() || wanted.map_releases;
     let mut gathered = Gathered { with_sources, ..Gathered::default() };
     let mut runs = Vec::new();
     for path in paths.iter().filter(|path| RunDir::is_one(path)) {
@@ -108,6 +112,9 @@ pub(crate) fn make(paths: &[PathBuf], wanted: &Wanted<'_>) -> Result<FleetReport
     }
     if let Some(analyser) = wanted.analyser {
         gathered.analyse_again(analyser)?;
+    }
+    if wanted.map_releases {
+        gathered.map_releases()?;
     }
     gathered.finish(wanted)
 }
@@ -209,6 +216,26 @@ impl Gathered {
             .iter()
             .filter_map(|(key, sha256)| Some((key.clone(), Arc::clone(by_source.get(sha256)?))))
             .collect();
+        Ok(())
+    }
+
+    /// Carries what did not change over to the release that most hosts have.
+    fn map_releases(&mut self) -> Result<(), FleetReportError> {
+        let Self { fleet, sources, .. } = self;
+        let text = |sha256: &str| Some(source_text::decode(sources.get(sha256)?));
+        let map = |from: &str, to: &str| releases::line_map(&text(from)?, &text(to)?);
+        for Carried { module_path, from, to, hosts, carried, lost } in
+            fleet.map_releases(&map).map_err(ReportError::from)?
+        {
+            let short = |sha256: &str| sha256.get(..8).unwrap_or(sha256).to_owned();
+            let hosts: Vec<String> = hosts.into_iter().collect();
+            self.warnings.insert(format!(
+                "{module_path}: of {} on {}, {carried} lines that ran are carried over to {}, {lost} are not in it and count nowhere",
+                short(&from),
+                hosts.join(", "),
+                short(&to)
+            ));
+        }
         Ok(())
     }
 

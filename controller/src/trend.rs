@@ -31,6 +31,7 @@ pub(crate) fn points(runs: &[PathBuf], selection: &Selection) -> Result<Vec<Poin
             include: Globs::default(),
             omit: Globs::default(),
             sources: false,
+            map_releases: false,
             analyser: None,
         };
         let made = fleet_report::make(std::slice::from_ref(&place), &wanted)

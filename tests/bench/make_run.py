@@ -30,6 +30,7 @@ parser.add_argument("--processes", type=int, default=10)
 parser.add_argument("--sources", type=int, default=500)
 parser.add_argument("--lines", type=int, default=60, help="mean number of lines that ran of a source")
 parser.add_argument("--branch", action="store_true")
+parser.add_argument("--other-release", action="store_true", help="the last host has another release of the first source")
 args = parser.parse_args()
 rnd = random.Random(1)
 
@@ -44,11 +45,23 @@ for folder, folders, names in os.walk(os.path.dirname(django.__file__)):
     folders.sort()
     paths += [os.path.join(folder, n) for n in sorted(names) if n.endswith(".py") and "locale" not in folder and "_template" not in folder]
 paths.sort(key=os.path.getsize, reverse=True)
-request = json.dumps({"mode": "analyse", "paths": paths})
-answer = subprocess.run([sys.executable, args.analysis], input=request, capture_output=True, text=True, check=True).stdout
+
+
+def analyse(paths):
+    request = json.dumps({"mode": "analyse", "paths": paths})
+    return subprocess.run([sys.executable, args.analysis], input=request, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def as_source(module, text, analysis):
+    digest = sha256(text)
+    return {"path": "/srv/app/" + module, "module": module, "text": text, "sha256": digest, "key": sha256(digest.encode()),
+            "analysis": json.dumps(analysis, separators=(",", ":")).encode(), "statements": analysis["statements"], "arcs": analysis["arcs"]}
+
+
+answer = analyse(paths)
 sources = []
 for copy in range(10):
-    for path, line in zip(paths, answer.splitlines()):
+    for path, line in zip(paths, answer):
         analysis = json.loads(line)
         if len(analysis.get("statements", ())) < 5 or len(sources) == args.sources:
             continue
@@ -58,15 +71,22 @@ for copy in range(10):
         if copy:                    # there are not that many: the same again, under another name
             module, text = module.replace("django", "django%d" % copy, 1), text + b"# %d\n" % copy
             analysis["n_lines"] += 1
-        sources.append({"path": "/srv/app/" + module, "module": module, "text": text, "sha256": sha256(text),
-                        "analysis": json.dumps(analysis, separators=(",", ":")).encode(), "statements": analysis["statements"], "arcs": analysis["arcs"]})
-for source in sources:
-    source["key"] = sha256(source["sha256"].encode())
+        sources.append(as_source(module, text, analysis))
+all_sources = list(sources)
 
 work = tempfile.mkdtemp()
 shutil.rmtree(args.out, ignore_errors=True)
+if args.other_release:
+    text = b"# A comment on top: every line is one further down.\n" + sources[0]["text"] + b"\nALSO_NEW = 1\n"
+    with open(os.path.join(work, "other.py"), "wb") as f:
+        f.write(text)
+    other = as_source(sources[0]["module"], text, json.loads(analyse([f.name])[0]))
+    all_sources.append(other)
+    os.remove(f.name)
 groups = {}
 for host in range(args.hosts):
+    if args.other_release and host == args.hosts - 1:
+        sources = [other] + sources[1:]
     name = "host%03d" % host
     role = ("api", "content", "worker", "worker")[host % 4]
     groups.setdefault(role + "s", []).append(name)
@@ -96,8 +116,8 @@ for host in range(args.hosts):
                           "started_at": 1.0, "argv": ["pulpcore-" + role], "unit": role + ".service", "role": role, "python": "3.11", "coverage": coverage.__version__,
                           "data": data_name, "last_flush": 2.0, "state": "live", "error": None, "generation": process % 2, "label": ("startup", "tests")[process % 2]})
     if host == 0:
-        entries += [("sources/" + source["sha256"], source["text"]) for source in sources]
-        entries += [("analysis/%s.json" % source["key"], source["analysis"]) for source in sources]
+        entries += [("sources/" + source["sha256"], source["text"]) for source in all_sources]
+        entries += [("analysis/%s.json" % source["key"], source["analysis"]) for source in all_sources]
     manifest = {"format": 1, "host": name, "hostname": name, "boot_id": "b" + name, "agent": "0", "collected_at": 3.0, "data_root": "/srv/pulp_coverage", "profile": "pulp3",
                 "interval": 5.0, "processes": processes, "entries": [{"path": p, "size": len(b), "sha256": sha256(b)} for p, b in entries],
                 "sources": [{"path": s["path"], "module_path": s["module"], "sha256": s["sha256"], "size": len(s["text"]), "analysis": s["key"], "interpreter": "/usr/bin/python3"} for s in sources]}

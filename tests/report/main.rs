@@ -211,3 +211,41 @@ fn an_html_report_replaces_its_like_and_nothing_else() {
     let left = fs::read_dir(work.path()).expect("lists").map(|entry| entry.expect("entry").file_name());
     assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with(".pulpcov-html")));
 }
+
+#[test]
+fn releases_stay_apart_until_they_are_asked_to_be_mapped() {
+    let work = made_run(&["--hosts", "3", "--processes", "1", "--sources", "5", "--other-release"]);
+    let said = ends(work.path(), 0, &["report", "run", "--json", "apart.json"]);
+    assert!(said.contains("differs between hosts"), "{said}");
+    let apart = json(&work.path().join("apart.json"));
+    let names: Vec<&String> =
+        apart["files"].as_object().expect("files").keys().filter(|name| name.contains('@')).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let said = ends(work.path(), 0, &["report", "run", "--map-releases", "--json", "mapped.json"]);
+    assert!(
+        said.contains("lines that ran are carried over to")
+            && said.contains("are not in it and count nowhere"),
+        "{said}"
+    );
+    let mapped = json(&work.path().join("mapped.json"));
+    let name = names[0].split('@').next().expect("a name");
+    let lines = |part: &Value| -> Vec<i64> {
+        part["executed_lines"].as_array().expect("lines").iter().filter_map(Value::as_i64).collect()
+    };
+    // The other release has one line more on top, and one more at its end.
+    let here = lines(&mapped["hosts"]["host002"]["files"][name]);
+    let there = names
+        .iter()
+        .map(|name| &apart["hosts"]["host002"]["files"][name.as_str()])
+        .find(|part| !part.is_null());
+    let shifted: Vec<i64> = lines(there.expect("it ran")).into_iter().map(|line| line - 1).collect();
+    assert!(
+        here.iter().all(|line| shifted.contains(line)) && here.len() + 2 > shifted.len(),
+        "{here:?} {shifted:?}"
+    );
+    let union: std::collections::BTreeSet<i64> = ["host000", "host001", "host002"]
+        .iter()
+        .flat_map(|host| lines(&mapped["hosts"][host]["files"][name]))
+        .collect();
+    assert_eq!(lines(&mapped["files"][name]), union.into_iter().collect::<Vec<_>>());
+}

@@ -11,7 +11,9 @@ use rayon::prelude::*;
 
 use crate::analysis::SourceAnalysis;
 use crate::data::{CombineError, CoverageData, Kind, Measured};
+use crate::lines::LineSet;
 use crate::origin::{Groups, Origin};
+use crate::releases::{self, Carried};
 use crate::report::{FileReport, Report, report_file};
 use crate::selection::{Selection, SelectionError};
 
@@ -56,6 +58,9 @@ pub enum ReportError {
 
 /// Finds an analysis by its key.
 pub type FindAnalysis<'a> = &'a (dyn Fn(&str) -> Option<Arc<SourceAnalysis>> + Sync);
+
+/// Finds which lines of one source, by digest, are which lines of another.
+pub type MapLines<'a> = &'a dyn Fn(&str, &str) -> Option<BTreeMap<u32, u32>>;
 
 impl FleetCoverage {
     pub fn add_host(&mut self, host: &str) {
@@ -102,17 +107,7 @@ impl FleetCoverage {
             };
             let measured = file.all(kind);
             let by_origin = &mut self.files.entry(id.clone()).or_default().by_origin;
-            match by_origin.get_mut(&place) {
-                Some(have) if have.kind() == kind => have.union_with(&measured)?,
-                // The report will be of lines, whichever kind came first.
-                Some(have) => {
-                    *have = have.to_lines();
-                    have.union_with(&measured.to_lines())?;
-                }
-                None => {
-                    by_origin.insert(place, measured);
-                }
-            }
+            add_to(by_origin, place, measured)?;
         }
         Ok(())
     }
@@ -190,6 +185,60 @@ impl FleetCoverage {
         Ok((report, missing))
     }
 
+    /// Makes one of files that hosts have in several releases: of each the one that most hosts have stays,
+    /// and what ran of the others is carried over, line by line, as far as `map` (from digest, to
+    /// digest) knows how.
+    pub fn map_releases(&mut self, map: MapLines<'_>) -> Result<Vec<Carried>, CombineError> {
+        let counts = self.variants();
+        let several: Vec<String> =
+            counts.into_iter().filter(|(_, count)| *count > 1).map(|(path, _)| path.to_owned()).collect();
+        let mut all = Vec::new();
+        for module_path in several {
+            let of_path = self.files.iter().filter(|(id, _)| id.module_path == module_path);
+            let by_hosts = of_path.map(|(id, file)| (file.on.len(), id.sha256.clone()));
+            let mut digests: Vec<(usize, String)> = by_hosts.collect();
+            digests.sort();
+            let Some((_, to)) = digests.pop() else { continue };
+            for (_, from) in digests {
+                let Some(lines) = map(&from, &to) else { continue };
+                all.push(self.carry(&module_path, &from, &to, &lines)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn carry(
+        &mut self,
+        module_path: &str,
+        from: &str,
+        to: &str,
+        lines: &BTreeMap<u32, u32>,
+    ) -> Result<Carried, CombineError> {
+        let id = |sha256: &str| SourceId { module_path: module_path.to_owned(), sha256: sha256.to_owned() };
+        let old = self.files.remove(&id(from)).unwrap_or_default();
+        let target = self.files.entry(id(to)).or_default();
+        let mut carried = Carried {
+            module_path: module_path.to_owned(),
+            from: from.to_owned(),
+            to: to.to_owned(),
+            hosts: old.on.clone(),
+            carried: 0,
+            lost: 0,
+        };
+        // A line that several origins ran is one line.
+        let mut ran = LineSet::default();
+        for (place, measured) in old.by_origin {
+            if let Measured::Lines(lines) = measured.to_lines() {
+                ran.union_with(lines.as_numbits());
+            }
+            let (measured, _, _) = releases::carry(&measured, lines);
+            add_to(&mut target.by_origin, place, measured)?;
+        }
+        (_, carried.carried, carried.lost) = releases::carry(&Measured::Lines(ran), lines);
+        target.on.extend(old.on);
+        Ok(carried)
+    }
+
     fn groups_of(&self, hosts: &BTreeSet<&str>) -> Groups {
         let narrowed = self.groups.iter().map(|(name, all)| {
             let of_report = all.iter().filter(|host| hosts.contains(host.as_str())).cloned();
@@ -249,6 +298,26 @@ impl FleetFile {
     }
 }
 
+/// Adds to what ran at an origin. Where lines meet arcs, the report will be of lines, whichever kind came
+/// first.
+fn add_to(
+    by_origin: &mut BTreeMap<usize, Measured>,
+    place: usize,
+    measured: Measured,
+) -> Result<(), CombineError> {
+    match by_origin.get_mut(&place) {
+        Some(have) if have.kind() == measured.kind() => have.union_with(&measured),
+        Some(have) => {
+            *have = have.to_lines();
+            have.union_with(&measured.to_lines())
+        }
+        None => {
+            by_origin.insert(place, measured);
+            Ok(())
+        }
+    }
+}
+
 /// A file's name in a report: with its digest where hosts have different bytes under one path.
 fn name_of(id: &SourceId, variants: &BTreeMap<&str, usize>) -> String {
     if variants.get(id.module_path.as_str()).is_some_and(|&count| count > 1) {
@@ -273,7 +342,6 @@ fn version_key(version: &str) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lines::LineSet;
     use crate::origin::Dimension;
     use crate::view::View;
 
@@ -368,6 +436,29 @@ mod tests {
         let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["x.py@aaaaaaaa", "x.py@bbbbbbbb"]);
         assert_eq!(fleet.variant_hosts()["x.py"].len(), 2);
+    }
+
+    #[test]
+    fn releases_are_made_one_and_what_is_lost_is_counted() {
+        let mut fleet = FleetCoverage::default();
+        for (host, sha, lines) in [("a", "aa", &[1u32, 2][..]), ("b", "bb", &[1, 3]), ("c", "bb", &[2])] {
+            fleet.add_host(host);
+            fleet.add_source(host, id("x.py", sha), "k");
+            let sources = BTreeMap::from([("/x.py".to_owned(), id("x.py", sha))]);
+            fleet.add_data(&origin(host, ""), ran("/x.py", lines), &sources).expect("lines");
+        }
+        let carried = fleet.map_releases(&|from, to| {
+            assert_eq!((from, to), ("aa", "bb"), "most hosts have bb");
+            Some(BTreeMap::from([(1, 4)]))
+        });
+        let carried = carried.expect("lines");
+        assert_eq!((carried[0].carried, carried[0].lost), (1, 1));
+        let (report, _) = fleet.report(&Selection::All, &|_| Some(source(&[1, 2, 3, 4, 5]))).expect("lines");
+        assert_eq!(report.files.len(), 1);
+        assert_eq!(report.files[0].name, "x.py");
+        assert_eq!(report.files[0].analysed.missing, BTreeSet::from([5]));
+        let hosts = View::new(&report, Dimension::Host).of_file(&report.files[0]);
+        assert_eq!(hosts[0].ran, [4].into_iter().collect::<LineSet>());
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub mod origin;
 mod page_writer;
 mod pages;
 pub mod patch;
+pub mod releases;
 pub mod render;
 pub mod report;
 pub mod selection;

@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// The run that selections are of [default: runs/latest]
     #[arg(short, long = "run", value_name = "RUN")]
     runs: Vec<PathBuf>,
+    /// Carry unchanged lines over between releases of a file, on each side
+    #[arg(long)]
+    map_releases: bool,
     /// Show files too that both ran alike
     #[arg(long)]
     all: bool,
@@ -101,6 +104,7 @@ fn side(word: &str, args: &Args) -> Result<FleetReport> {
         include: Globs::default(),
         omit: Globs::default(),
         sources: args.html.is_some(),
+        map_releases: args.map_releases,
         analyser: None,
     };
     let failed =

@@ -115,6 +115,7 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
         include: Globs::new(&settings.include, "").map_err(wrong)?,
         omit: Globs::new(&settings.omit, "").map_err(wrong)?,
         sources: output.wants_sources(),
+        map_releases: output.map_releases,
         analyser: analyser.as_ref(),
     };
     let made = fleet_report::make(inputs, &wanted).map_err(|error| match error {
@@ -142,9 +143,9 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
             "--require-complete wants a run: data files alone do not tell who is missing"
         )));
     }
-    if output.selection() != Selection::All || !output.table.by.is_empty() {
+    if output.selection() != Selection::All || !output.table.by.is_empty() || output.map_releases {
         return Err(usage(anyhow::anyhow!(
-            "--select, --label and --by want a run: data files alone do not tell where they come from"
+            "--select, --label, --by and --map-releases want a run: data files alone do not tell where they come from"
         )));
     }
     let config = rcfile::read(output.rcfile.as_deref(), true).map_err(wrong)?;

@@ -70,6 +70,9 @@ pub(crate) struct Output {
     /// Leave out files that fit one of these patterns (separated by commas)
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',', help_heading = "Files")]
     omit: Option<Vec<String>>,
+    /// Where hosts have several releases of a file, carry the lines that did not change over to one
+    #[arg(long, help_heading = "Files")]
+    pub(super) map_releases: bool,
     /// Exit with 3 where less is covered, of all or of a package: 80, pulpcore.app=75 (can be repeated)
     #[arg(long, value_name = "[PACKAGE=]PERCENT", value_parser = Threshold::parse, help_heading = "Gates")]
     fail_under: Vec<Threshold>,
