@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use pulpcov_coverage::combine::Combiner;
 use pulpcov_coverage::data::{CombineError, CoverageData, Kind};
 use pulpcov_coverage::data_file::{self, ReadError};
 use pulpcov_protocol::bundle::EntryPath;
@@ -42,22 +43,25 @@ pub(crate) struct Combined {
 /// Line data and branch data, apart until all is read, each with the inputs that it came from.
 #[derive(Default)]
 struct Both {
-    lines: CoverageData,
-    arcs: CoverageData,
+    lines: Combiner,
+    arcs: Combiner,
     of_lines: BTreeSet<String>,
     of_arcs: BTreeSet<String>,
 }
 
 impl Both {
-    fn add(&mut self, name: &str, data: CoverageData) -> Result<(), CombineError> {
-        let (all, names) = match data.kind() {
+    fn add(&mut self, name: &str, bytes: &[u8], in_context: Option<&str>) -> Result<(), ReadError> {
+        let opened = data_file::open(bytes)?;
+        let kind = opened.kind();
+        let (all, names) = match kind {
             Some(Kind::Arcs) => (&mut self.arcs, &mut self.of_arcs),
             Some(Kind::Lines) | None => (&mut self.lines, &mut self.of_lines),
         };
-        if data.kind().is_some() {
+        // Most inputs come in many files: a name is copied once.
+        if kind.is_some() && !names.contains(name) {
             names.insert(name.to_owned());
         }
-        all.merge(data)
+        opened.combine(all, in_context)
     }
 
     fn merge(&mut self, other: Self) -> Result<(), CombineError> {
@@ -69,22 +73,23 @@ impl Both {
     }
 
     /// All of it: as lines, where there are both.
-    fn finish(mut self) -> Result<(CoverageData, Option<String>), CombineError> {
+    fn finish(self) -> Result<(CoverageData, Option<String>), CombineError> {
+        let (mut lines, mut arcs) = (self.lines.into_data(), self.arcs.into_data());
         if self.of_lines.is_empty() {
-            self.arcs.merge(self.lines)?;
-            return Ok((self.arcs, None));
+            arcs.merge(lines)?;
+            return Ok((arcs, None));
         }
         if self.of_arcs.is_empty() {
-            self.lines.merge(self.arcs)?;
-            return Ok((self.lines, None));
+            lines.merge(arcs)?;
+            return Ok((lines, None));
         }
-        self.lines.merge(self.arcs.to_lines())?;
+        lines.merge(arcs.to_lines())?;
         let warning = format!(
             "line data of {} and branch data of {} are combined as lines",
             some(&self.of_lines),
             some(&self.of_arcs)
         );
-        Ok((self.lines, Some(warning)))
+        Ok((lines, Some(warning)))
     }
 }
 
@@ -105,11 +110,7 @@ pub(crate) fn combine(paths: &[PathBuf], host_as_context: bool) -> Result<Combin
     let both = inputs
         .par_iter()
         .try_fold(Both::default, |mut all, input| {
-            let path = input.path();
-            for (name, data) in read(input, host_as_context)? {
-                all.add(&name, data)
-                    .map_err(|source| InputError::Combine { path: path.to_owned(), source })?;
-            }
+            read(input, host_as_context, &mut all)?;
             Ok::<_, InputError>(all)
         })
         .try_reduce(Both::default, |mut a, b| {
@@ -120,14 +121,6 @@ pub(crate) fn combine(paths: &[PathBuf], host_as_context: bool) -> Result<Combin
     let path = paths.first().cloned().unwrap_or_default();
     let (data, warning) = both.finish().map_err(|source| InputError::Combine { path, source })?;
     Ok(Combined { data, inputs: inputs.len(), warnings: warning.into_iter().collect() })
-}
-
-impl Input {
-    fn path(&self) -> &Path {
-        match self {
-            Self::DataFile(path) | Self::Bundle(path) => path,
-        }
-    }
 }
 
 fn find(paths: &[PathBuf]) -> Result<Vec<Input>, InputError> {
@@ -166,38 +159,28 @@ fn data_files_in(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
     Ok(files)
 }
 
-/// The data of an input, each with the name of the host that it is of, or of its file.
-fn read(input: &Input, host_as_context: bool) -> Result<Vec<(String, CoverageData)>, InputError> {
+/// Adds the data of an input, under the name of the host that it is of, or of its file.
+fn read(input: &Input, host_as_context: bool, all: &mut Both) -> Result<(), InputError> {
     match input {
         Input::DataFile(path) => {
-            let data = data_file::read_path(path)
-                .map_err(|source| InputError::Read { path: path.clone(), source })?;
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            Ok(vec![match host_of_name(&file) {
-                Some(host) if host_as_context => (host.clone(), data.in_context(&host)),
-                Some(host) => (host, data),
-                None => (file, data),
-            }])
+            let failed = |source| InputError::Read { path: path.clone(), source };
+            let bytes = data_file::bytes_of(path).map_err(failed)?;
+            let file = path.file_name().unwrap_or_default().to_string_lossy();
+            let host = host_of_name(&file);
+            let context = host.as_deref().filter(|_| host_as_context);
+            all.add(host.as_deref().unwrap_or(&file), &bytes, context).map_err(failed)
         }
         Input::Bundle(path) => {
-            let mut found = Vec::new();
             let mut trouble = None;
             let result = read_bundle(path, |manifest, entry, bytes| {
-                if let EntryPath::Data(_) = entry {
-                    let host = manifest.host.clone();
-                    match data_file::read(&bytes) {
-                        Ok(data) if host_as_context => found.push((host.clone(), data.in_context(&host))),
-                        Ok(data) => found.push((host, data)),
-                        Err(source) => trouble = Some(source),
-                    }
+                if let (EntryPath::Data(_), None) = (entry, &trouble) {
+                    let host = manifest.host.as_str();
+                    trouble = all.add(host, &bytes, host_as_context.then_some(host)).err();
                 }
                 Ok(())
             });
             result.map_err(|source| InputError::Bundle { path: path.clone(), source })?;
-            match trouble {
-                Some(source) => Err(InputError::Read { path: path.clone(), source }),
-                None => Ok(found),
-            }
+            trouble.map_or(Ok(()), |source| Err(InputError::Read { path: path.clone(), source }))
         }
     }
 }

@@ -1,10 +1,12 @@
 //! coverage.py's data file, read and written. The crate's one I/O module.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use crate::combine::{Combiner, NumberHash};
 use crate::data::{CombineError, CoverageData, Kind, Measured};
-use crate::lines::{ArcSet, LineSet};
+use crate::lines::ArcSet;
 use crate::page_writer::{TooLarge, Value, Writer, record};
 use crate::pages::{self, Database, PageError};
 
@@ -51,17 +53,37 @@ pub enum WriteError {
 
 /// Reads a data file from disk.
 pub fn read_path(path: &Path) -> Result<CoverageData, ReadError> {
+    read(&bytes_of(path)?)
+}
+
+/// The bytes of a data file, if they are not too many.
+pub fn bytes_of(path: &Path) -> Result<Vec<u8>, ReadError> {
     let size = fs_err::metadata(path).map_err(ReadError::Io)?.len();
     if size > MAX_DATA_FILE {
         return Err(ReadError::TooLarge { size });
     }
-    read(&fs_err::read(path).map_err(ReadError::Io)?)
+    fs_err::read(path).map_err(ReadError::Io)
 }
 
 /// Reads a data file's bytes, wherever they come from.
 pub fn read(bytes: &[u8]) -> Result<CoverageData, ReadError> {
+    let mut combiner = Combiner::default();
+    open(bytes)?.combine(&mut combiner, None)?;
+    Ok(combiner.into_data())
+}
+
+/// A data file that is open: its kind is known before it is combined.
+pub struct Opened<'a>(Contents<'a>);
+
+enum Contents<'a> {
+    Sqlite { database: Database<'a>, tables: Tables, kind: Option<Kind> },
+    Old(CoverageData),
+}
+
+/// Opens a data file's bytes, wherever they come from.
+pub fn open(bytes: &[u8]) -> Result<Opened<'_>, ReadError> {
     if let Some(text) = bytes.strip_prefix(OLD_JSON) {
-        return read_old_json(text);
+        return Ok(Opened(Contents::Old(read_old_json(text)?)));
     }
     // Python 2's pickles of a dictionary: protocol 2 (`\x80\x02}`), or text.
     if bytes.starts_with(b"\x80\x02}") || bytes.starts_with(b"(dp") {
@@ -74,33 +96,81 @@ pub fn read(bytes: &[u8]) -> Result<CoverageData, ReadError> {
         schema = Some(row.next_value()?.integer()?);
         Ok(())
     })?;
-    match schema {
-        Some(SCHEMA_VERSION) => {}
-        other => return Err(ReadError::Schema(other.unwrap_or(0))),
+    if schema != Some(SCHEMA_VERSION) {
+        return Err(ReadError::Schema(schema.unwrap_or(0)));
     }
     let kind = kind(&database, tables.meta)?;
-    let names = Names { files: texts(&database, tables.file)?, contexts: texts(&database, tables.context)? };
-    let mut data = CoverageData::new(kind);
-    for name in names.files.values() {
-        data.files.entry(name.clone()).or_default();
-    }
-    match kind {
-        Some(Kind::Lines) => read_lines(&database, tables.line_bits, &names, &mut data)?,
-        Some(Kind::Arcs) => read_arcs(&database, tables.arc, &names, &mut data)?,
-        None => {}
-    }
-    let mut tracers = Vec::new();
-    database.rows(tables.tracer, |row| {
-        let (id, tracer) = (key(row)?, row.next_value()?.text()?.to_owned());
-        tracers.push((id, tracer));
-        Ok(())
-    })?;
-    for (id, tracer) in tracers {
-        if let Some(file) = data.files.get_mut(names.file(id)?) {
-            file.tracer = tracer;
+    Ok(Opened(Contents::Sqlite { database, tables, kind }))
+}
+
+impl Opened<'_> {
+    pub const fn kind(&self) -> Option<Kind> {
+        match &self.0 {
+            Contents::Sqlite { kind, .. } => *kind,
+            Contents::Old(data) => data.kind(),
         }
     }
-    Ok(data)
+
+    /// Adds what it holds to others; all in one context, if one is named.
+    pub fn combine(self, into: &mut Combiner, in_context: Option<&str>) -> Result<(), ReadError> {
+        let (database, tables, kind) = match self.0 {
+            Contents::Sqlite { database, tables, kind } => (database, tables, kind),
+            Contents::Old(data) => {
+                let data = if let Some(context) = in_context { data.in_context(context) } else { data };
+                return Ok(into.add(&data)?);
+            }
+        };
+        into.accept(kind)?;
+        let known = into.file_count();
+        let places = Places {
+            files: places(&database, tables.file, |path| into.file(path))?,
+            contexts: places(&database, tables.context, |context| {
+                into.context(in_context.unwrap_or(context))
+            })?,
+        };
+        match kind {
+            Some(Kind::Lines) => read_lines(&database, tables.line_bits, &places, into)?,
+            Some(Kind::Arcs) => read_arcs(&database, tables.arc, &places, into)?,
+            None => {}
+        }
+        read_tracers(&database, &tables, &places, known, into)
+    }
+}
+
+/// Each file's plugin, where it has one; a file without one must have none elsewhere either. `known`
+/// files are those of earlier data files.
+fn read_tracers(
+    database: &Database<'_>,
+    tables: &Tables,
+    places: &Places,
+    known: usize,
+    into: &mut Combiner,
+) -> Result<(), ReadError> {
+    let mut tracers = HashMap::new();
+    database.rows(tables.tracer, |row| {
+        let (id, tracer) = (key(row)?, row.next_value()?.text()?.to_owned());
+        tracers.insert(id, tracer);
+        Ok(())
+    })?;
+    for id in tracers.keys() {
+        places.file(*id)?;
+    }
+    if tracers.is_empty() && !into.has_tracers() {
+        return Ok(());
+    }
+    if !into.has_tracers() {
+        into.settle_tracers(known);
+    }
+    let mut conflict = None;
+    database.rows(tables.file, |row| {
+        let (id, path) = (key(row)?, row.next_value()?.text()?);
+        let tracer = tracers.get(&id).map_or("", String::as_str);
+        if let Some(place) = places.files.get(&id) {
+            conflict = conflict.take().or(into.tracer(*place, path, tracer).err());
+        }
+        Ok(())
+    })?;
+    conflict.map_or(Ok(()), |conflict| Err(conflict.into()))
 }
 
 /// How data of coverage 4.x begins.
@@ -151,6 +221,12 @@ struct Tables {
     tracer: u32,
 }
 
+thread_local! {
+    /// The last CREATE TABLE of each table whose columns were right: reading these words takes longer
+    /// than reading a small table.
+    static KNOWN: RefCell<HashMap<&'static str, String>> = RefCell::default();
+}
+
 impl Tables {
     fn find(database: &Database<'_>) -> Result<Self, ReadError> {
         let all = database.tables()?;
@@ -158,8 +234,16 @@ impl Tables {
             let Some(found) = all.iter().find(|t| t.name == table) else {
                 return Err(ReadError::Columns { table, found: Vec::new() });
             };
-            let columns = pages::columns(&found.sql);
-            if columns == wanted { Ok(found.root) } else { Err(ReadError::Columns { table, found: columns }) }
+            // The same words as in the data file before, nearly always.
+            let is_known = KNOWN.with_borrow(|known| known.get(table) == Some(&found.sql));
+            if !is_known {
+                let columns = pages::columns(&found.sql);
+                if columns != wanted {
+                    return Err(ReadError::Columns { table, found: columns });
+                }
+                KNOWN.with_borrow_mut(|known| known.insert(table, found.sql.clone()));
+            }
+            Ok(found.root)
         };
         Ok(Self {
             schema: root("coverage_schema", &["version"])?,
@@ -173,18 +257,19 @@ impl Tables {
     }
 }
 
-struct Names {
-    files: HashMap<i64, String>,
-    contexts: HashMap<i64, String>,
+/// Where the files and contexts of a data file are in what it is combined into, by their ids.
+struct Places {
+    files: HashMap<i64, usize, NumberHash>,
+    contexts: HashMap<i64, usize, NumberHash>,
 }
 
-impl Names {
-    fn file(&self, id: i64) -> Result<&str, ReadError> {
-        self.files.get(&id).map(String::as_str).ok_or(ReadError::Dangling { what: "file", id })
+impl Places {
+    fn file(&self, id: i64) -> Result<usize, ReadError> {
+        self.files.get(&id).copied().ok_or(ReadError::Dangling { what: "file", id })
     }
 
-    fn context(&self, id: i64) -> Result<&str, ReadError> {
-        self.contexts.get(&id).map(String::as_str).ok_or(ReadError::Dangling { what: "context", id })
+    fn context(&self, id: i64) -> Result<usize, ReadError> {
+        self.contexts.get(&id).copied().ok_or(ReadError::Dangling { what: "context", id })
     }
 }
 
@@ -196,14 +281,19 @@ fn key(row: &mut pages::Record<'_>) -> Result<i64, PageError> {
     }
 }
 
-fn texts(database: &Database<'_>, root: u32) -> Result<HashMap<i64, String>, PageError> {
-    let mut texts = HashMap::new();
+/// Ids of a table of names, each with the place that `place` gives its name.
+fn places(
+    database: &Database<'_>,
+    root: u32,
+    mut place: impl FnMut(&str) -> usize,
+) -> Result<HashMap<i64, usize, NumberHash>, PageError> {
+    let mut places = HashMap::default();
     database.rows(root, |row| {
         let id = key(row)?;
-        texts.insert(id, row.next_value()?.text()?.to_owned());
+        places.insert(id, place(row.next_value()?.text()?));
         Ok(())
     })?;
-    Ok(texts)
+    Ok(places)
 }
 
 fn kind(database: &Database<'_>, meta: u32) -> Result<Option<Kind>, PageError> {
@@ -220,71 +310,56 @@ fn kind(database: &Database<'_>, meta: u32) -> Result<Option<Kind>, PageError> {
 fn read_lines(
     database: &Database<'_>,
     root: u32,
-    names: &Names,
-    data: &mut CoverageData,
+    places: &Places,
+    into: &mut Combiner,
 ) -> Result<(), ReadError> {
-    let mut rows = Vec::new();
+    let mut bad = None;
     database.rows(root, |row| {
         let (file, context) = (row.next_value()?.integer()?, row.next_value()?.integer()?);
         let pages::Value::Blob(numbits) = row.next_value()? else {
             return Err(PageError::Damaged("numbits are no blob"));
         };
-        rows.push((file, context, numbits.to_vec()));
+        let most = i64::try_from(numbits.len()).map_or(i64::MAX, |len| len.saturating_mul(8));
+        match (places.file(file), places.context(context)) {
+            (Ok(file), Ok(context)) if most <= MAX_LINE => into.add_lines(file, context, numbits),
+            (Ok(_), Ok(_)) => bad = Some(ReadError::LineNumber(most)),
+            (Err(error), _) | (_, Err(error)) => bad = Some(error),
+        }
         Ok(())
     })?;
-    for (file, context, numbits) in rows {
-        let most = i64::try_from(numbits.len()).map_or(i64::MAX, |len| len.saturating_mul(8));
-        if most > MAX_LINE {
-            return Err(ReadError::LineNumber(most));
-        }
-        data.add(
-            names.file(file)?,
-            names.context(context)?,
-            Measured::Lines(LineSet::from_numbits(numbits)),
-        )?;
-    }
-    Ok(())
+    bad.map_or(Ok(()), Err)
 }
 
 fn read_arcs(
     database: &Database<'_>,
     root: u32,
-    names: &Names,
-    data: &mut CoverageData,
+    places: &Places,
+    into: &mut Combiner,
 ) -> Result<(), ReadError> {
-    let mut by_place: HashMap<(i64, i64), Vec<(i32, i32)>> = HashMap::new();
     let mut bad = None;
-    let mut last = ((0, 0), Vec::new());
+    // Rows of one file come together: one lookup a run, not one a row.
+    let mut run = ((0, 0), Vec::new());
+    let mut add = |((file, context), arcs): &((i64, i64), Vec<(i32, i32)>)| {
+        if !arcs.is_empty() {
+            into.add_arcs(places.file(*file)?, places.context(*context)?, arcs);
+        }
+        Ok::<(), ReadError>(())
+    };
     database.rows(root, |row| {
-        let place = (row.next_value()?.integer()?, row.next_value()?.integer()?);
-        let (from, to) = (row.next_value()?.integer()?, row.next_value()?.integer()?);
+        let [file, context, from, to] = row.integers()?;
+        if run.0 != (file, context) {
+            bad = bad.take().or(add(&run).err());
+            run.0 = (file, context);
+            run.1.clear();
+        }
         match (line_number(from), line_number(to)) {
-            (Some(from), Some(to)) => {
-                // Rows of one file come together: one lookup a run, not one a row.
-                if last.0 != place {
-                    let (old, arcs) = std::mem::replace(&mut last, (place, Vec::new()));
-                    by_place.entry(old).or_default().extend(arcs);
-                }
-                last.1.push((from, to));
-            }
-            (from_ok, _) => bad = Some(if from_ok.is_none() { from } else { to }),
+            (Some(from), Some(to)) => run.1.push((from, to)),
+            (from_ok, _) => bad = Some(ReadError::LineNumber(if from_ok.is_none() { from } else { to })),
         }
         Ok(())
     })?;
-    if let Some(number) = bad {
-        return Err(ReadError::LineNumber(number));
-    }
-    by_place.entry(last.0).or_default().extend(last.1);
-    for ((file, context), arcs) in by_place {
-        if !arcs.is_empty() {
-            data.add(
-                names.file(file)?,
-                names.context(context)?,
-                Measured::Arcs(arcs.into_iter().collect::<ArcSet>()),
-            )?;
-        }
-    }
-    Ok(())
+    bad = bad.take().or(add(&run).err());
+    bad.map_or(Ok(()), Err)
 }
 
 fn line_number(n: i64) -> Option<i32> {

@@ -5,6 +5,7 @@
 
 pub mod aliases;
 pub mod analysis;
+pub mod combine;
 pub mod config;
 pub mod data;
 pub mod data_file;

@@ -59,16 +59,21 @@ pub(crate) struct Table {
 }
 
 fn be16(bytes: &[u8], at: usize) -> Result<usize, PageError> {
-    let two = bytes.get(at..at + 2).ok_or(Damaged("a page ends early"))?;
-    Ok(two.iter().fold(0, |n, &byte| n << 8 | usize::from(byte)))
+    let two = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(Damaged("a page ends early"))?;
+    Ok(u16::from_be_bytes(*two).into())
 }
 
 fn be32(bytes: &[u8], at: usize) -> Result<u32, PageError> {
-    let four = bytes.get(at..at + 4).ok_or(Damaged("a page ends early"))?;
-    Ok(four.iter().fold(0, |n, &byte| n << 8 | u32::from(byte)))
+    let four = bytes.get(at..).and_then(<[u8]>::first_chunk).ok_or(Damaged("a page ends early"))?;
+    Ok(u32::from_be_bytes(*four))
 }
 
 fn varint(bytes: &[u8], at: &mut usize) -> Result<u64, PageError> {
+    // Nearly all are of one byte.
+    if let Some(&byte) = bytes.get(*at).filter(|byte| **byte < 0x80) {
+        *at += 1;
+        return Ok(byte.into());
+    }
     let mut n = 0u64;
     for i in 0..9 {
         let byte = *bytes.get(*at).ok_or(Damaged("a number ends early"))?;
@@ -101,6 +106,39 @@ impl<'a> Record<'a> {
         let header = payload.get(..header_len).ok_or(Damaged("a record's header"))?;
         let body = payload.get(header_len..).ok_or(Damaged("a record's header"))?;
         Ok(Self { header, at, body, row_id })
+    }
+
+    /// The next columns, all of them integers: what nearly every row of branch data is.
+    pub(crate) fn integers<const N: usize>(&mut self) -> Result<[i64; N], PageError> {
+        let mut values = [0; N];
+        for value in &mut values {
+            let serial = self.header.get(self.at).copied();
+            let len = match serial {
+                Some(8) => {
+                    self.at += 1;
+                    continue;
+                }
+                Some(serial @ 1..=4) => usize::from(serial),
+                Some(9) => {
+                    self.at += 1;
+                    *value = 1;
+                    continue;
+                }
+                _ => {
+                    *value = self.next_value()?.integer()?;
+                    continue;
+                }
+            };
+            self.at += 1;
+            let (bytes, rest) = self.body.split_at_checked(len).ok_or(Damaged("a column ends early"))?;
+            self.body = rest;
+            *value = match bytes {
+                [a] => a.cast_signed().into(),
+                [a, b] => i16::from_be_bytes([*a, *b]).into(),
+                bytes => signed(bytes),
+            };
+        }
+        Ok(values)
     }
 
     pub(crate) fn next_value(&mut self) -> Result<Value<'a>, PageError> {
@@ -313,6 +351,22 @@ mod tests {
         assert_eq!(columns(sql), ["file_id", "context_id", "fromno", "tono"]);
         assert_eq!(columns("CREATE TABLE meta (key text, value text, unique (key))"), ["key", "value"]);
         assert!(columns("nonsense").is_empty());
+    }
+
+    #[test]
+    fn columns_of_integers_are_read_as_one_by_one() {
+        // Widths of 1, 2, 3, 4, 6 and 8 bytes, and the two constants.
+        let header = [9, 1, 2, 3, 4, 5, 6, 8, 9];
+        let body: Vec<u8> = (0..24).map(|i| if i % 5 == 0 { 0xF0 } else { i }).collect();
+        let payload = [&header[..], &body].concat();
+        let one_by_one: Vec<i64> = {
+            let mut record = Record::new(&payload, 1).expect("a record");
+            (0..8).map(|_| record.next_value().and_then(Value::integer).expect("a number")).collect()
+        };
+        let together = Record::new(&payload, 1).expect("a record").integers::<8>().expect("numbers");
+        assert_eq!(together.to_vec(), one_by_one);
+        assert!(Record::new(&payload[..12], 1).expect("a record").integers::<8>().is_err());
+        assert!(Record::new(&payload, 1).expect("a record").integers::<9>().is_err());
     }
 
     #[test]
