@@ -139,12 +139,13 @@ def configured(options):
     for name, replaced, added in (("exclude_lines", "exclude", "exclude_also"), ("partial_branches", "partial", "partial_also"),
                                   ("partial_branches_always", "partial_always", None)):
         given = options.get(replaced)
-        patterns = list(cov.get_option("report:" + name) if given is None else given) + list(options.get(added) or ())
-        for pattern in patterns:
+        more = list(options.get(added) or ())
+        patterns = list(cov.get_option("report:" + name) if given is None else given) + more
+        for i, pattern in enumerate(patterns):
             try:
-                re.compile(pattern)
+                re.compile("(?:%s)" % pattern)  # as coverage.py joins them
             except re.error as e:
-                sys.exit("%s: invalid regular expression %r: %s" % (name, pattern, e))
+                sys.exit("[report] %s: invalid regular expression %r: %s" % (added if i >= len(patterns) - len(more) else name, pattern, e))
         cov.set_option("report:" + name, patterns)
     return cov
 

@@ -37,6 +37,8 @@ pub(crate) enum BundleError {
     Entry(#[from] UnsafeEntry),
     #[error("the bundle's entry {path} is no regular file")]
     NotAFile { path: String },
+    #[error("it says that it is of host {says:?}, and lies in the folder of {place:?}")]
+    Host { says: String, place: String },
     #[error("the bundle's entry {path} is not the one its manifest tells of")]
     Surprise { path: String },
     #[error("the bundle's manifest tells of {path}, which is not there")]

@@ -33,6 +33,27 @@ enum Input {
     Bundle(PathBuf),
 }
 
+/// What becomes of the contexts of data files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Contexts {
+    Keep,
+    /// All that a host ran is in a context of the host's name.
+    Hosts,
+    /// Nobody asks for them, and there may be a million.
+    Drop,
+}
+
+impl Contexts {
+    /// The one context that what `host` ran goes into; nothing where it keeps its own.
+    fn of(self, host: Option<&str>) -> Option<&str> {
+        match self {
+            Self::Keep => None,
+            Self::Hosts => host,
+            Self::Drop => Some(""),
+        }
+    }
+}
+
 /// What many inputs come to.
 pub(crate) struct Combined {
     pub(crate) data: CoverageData,
@@ -104,13 +125,13 @@ fn some(names: &BTreeSet<String>) -> String {
 
 /// Combines everything that `paths` name: data files, folders of them, bundles, run directories.
 /// All of it or nothing; the inputs stay as they are.
-pub(crate) fn combine(paths: &[PathBuf], host_as_context: bool) -> Result<Combined, InputError> {
+pub(crate) fn combine(paths: &[PathBuf], contexts: Contexts) -> Result<Combined, InputError> {
     let inputs = find(paths)?;
     // Parallel over inputs, each worker folding into one set: memory follows the union, not the files.
     let both = inputs
         .par_iter()
         .try_fold(Both::default, |mut all, input| {
-            read(input, host_as_context, &mut all)?;
+            read(input, contexts, &mut all)?;
             Ok::<_, InputError>(all)
         })
         .try_reduce(Both::default, |mut a, b| {
@@ -160,22 +181,21 @@ fn data_files_in(folder: &Path) -> Result<Vec<PathBuf>, InputError> {
 }
 
 /// Adds the data of an input, under the name of the host that it is of, or of its file.
-fn read(input: &Input, host_as_context: bool, all: &mut Both) -> Result<(), InputError> {
+fn read(input: &Input, contexts: Contexts, all: &mut Both) -> Result<(), InputError> {
     match input {
         Input::DataFile(path) => {
             let failed = |source| InputError::Read { path: path.clone(), source };
             let bytes = data_file::bytes_of(path).map_err(failed)?;
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             let host = host_of_name(&file);
-            let context = host.as_deref().filter(|_| host_as_context);
-            all.add(host.as_deref().unwrap_or(&file), &bytes, context).map_err(failed)
+            all.add(host.as_deref().unwrap_or(&file), &bytes, contexts.of(host.as_deref())).map_err(failed)
         }
         Input::Bundle(path) => {
             let mut trouble = None;
             let result = read_bundle(path, |manifest, entry, bytes| {
                 if let (EntryPath::Data(_), None) = (entry, &trouble) {
                     let host = manifest.host.as_str();
-                    trouble = all.add(host, &bytes, host_as_context.then_some(host)).err();
+                    trouble = all.add(host, &bytes, contexts.of(Some(host))).err();
                 }
                 Ok(())
             });

@@ -8,7 +8,7 @@ use pulpcov_protocol::text::error_chain;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     Ok,
-    /// `--fail-under` or `--require-complete` is not met.
+    /// `--fail-under`, `--fail-under-diff` or `--require-complete` is not met.
     GateNotMet,
     /// Some hosts failed or were unreachable.
     HostsFailed,

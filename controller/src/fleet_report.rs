@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pulpcov_coverage::analysis::SourceAnalysis;
+use pulpcov_coverage::combine::Combiner;
 use pulpcov_coverage::data_file;
 use pulpcov_coverage::fleet::{FleetCoverage, ReportError, SourceId};
 use pulpcov_coverage::glob::Globs;
@@ -34,6 +35,10 @@ pub(crate) enum FleetReportError {
     Scratch(#[source] std::io::Error),
     #[error(transparent)]
     Analyser(#[from] AnalyserError),
+    #[error("what is selected takes nothing of the run")]
+    NothingSelected,
+    #[error("no source of the report has an analysis: the bundle that had them is missing or damaged")]
+    NoAnalysis,
     #[error("--include and --omit leave nothing to report")]
     AllLeftOut,
     #[error("no bundles in {0}")]
@@ -132,58 +137,114 @@ struct Gathered {
     warnings: BTreeSet<String>,
 }
 
-impl Gathered {
-    fn add(&mut self, path: &Path) -> Result<(), BundleError> {
-        let mut context: Option<(BTreeMap<String, SourceId>, BTreeMap<String, Origin>)> = None;
-        let Self { fleet, analyses, with_sources, sources: texts, warnings, .. } = self;
-        let result = read_bundle(path, |manifest, entry, bytes| {
-            let (sources, origins) =
-                context.get_or_insert_with(|| (begin(manifest, fleet), origins_of(manifest)));
-            let host = &manifest.host;
-            match entry {
-                EntryPath::Data(name) => match data_file::read(&bytes) {
-                    Ok(data) => {
-                        let unknown = || Origin { host: host.clone(), ..Origin::default() };
-                        let origin = origins.get(name).cloned().unwrap_or_else(unknown);
-                        if let Err(error) = fleet.add_data(&origin, data, sources) {
-                            warnings.insert(format!("host {host}: data file {name} is left out: {error}"));
-                        }
+/// What one bundle holds, until all of it was read: a damaged one adds nothing.
+#[derive(Default)]
+struct Staged {
+    /// What ran, by where and when, and by kind.
+    data: Vec<(Origin, Combiner)>,
+    analyses: BTreeMap<String, Arc<SourceAnalysis>>,
+    texts: BTreeMap<String, Vec<u8>>,
+    warnings: BTreeSet<String>,
+}
+
+impl Staged {
+    fn take(
+        &mut self,
+        manifest: &Manifest,
+        entry: &EntryPath,
+        bytes: Vec<u8>,
+        origins: &BTreeMap<String, Origin>,
+    ) {
+        let host = &manifest.host;
+        match entry {
+            EntryPath::Data(name) => {
+                let unknown = || Origin { host: host.clone(), ..Origin::default() };
+                let origin = origins.get(name).cloned().unwrap_or_else(unknown);
+                let added = data_file::read_in_context(&bytes, "").and_then(|data| {
+                    let fits = |all: &Combiner| {
+                        all.kind().is_none() || data.kind().is_none() || all.kind() == data.kind()
+                    };
+                    let found = self.data.iter_mut().find(|(have, all)| *have == origin && fits(all));
+                    if let Some((_, all)) = found {
+                        return Ok(all.add(&data)?);
                     }
-                    Err(error) => {
-                        warnings.insert(format!(
-                            "host {host}: data file {name} is left out: {}",
-                            error_chain(&error)
-                        ));
-                    }
-                },
-                EntryPath::Analysis(key) => match SourceAnalysis::from_json(&bytes) {
-                    Ok(analysis) => {
-                        analyses.insert(key.clone(), Arc::new(analysis));
-                    }
-                    Err(error) => {
-                        let of = manifest.sources.iter().find(|source| source.analysis == *key);
-                        let name = of.map_or(key.as_str(), |source| source.module_path.as_str());
-                        warnings.insert(format!("host {host}: {name}: {}", error_chain(&error)));
-                    }
-                },
-                EntryPath::Source(sha256) => {
-                    if *with_sources {
-                        texts.insert(sha256.clone(), bytes);
-                    }
+                    let mut all = Combiner::default();
+                    all.add(&data)?;
+                    self.data.push((origin, all));
+                    Ok(())
+                });
+                if let Err(error) = added {
+                    self.warnings.insert(format!(
+                        "host {host}: data file {name} is left out: {}",
+                        error_chain(&error)
+                    ));
                 }
             }
+            EntryPath::Analysis(key) => match SourceAnalysis::from_json(&bytes) {
+                Ok(analysis) => {
+                    self.analyses.insert(key.clone(), Arc::new(analysis));
+                }
+                Err(error) => {
+                    let of = manifest.sources.iter().find(|source| source.analysis == *key);
+                    let name = of.map_or(key.as_str(), |source| source.module_path.as_str());
+                    self.warnings.insert(format!("host {host}: {name}: {}", error_chain(&error)));
+                }
+            },
+            EntryPath::Source(sha256) => {
+                self.texts.insert(sha256.clone(), bytes);
+            }
+        }
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, path: &Path) -> Result<(), BundleError> {
+        let mut staged = Staged::default();
+        let mut origins = None;
+        let with_sources = self.with_sources;
+        let manifest = read_bundle(path, |manifest, entry, bytes| {
+            let origins = origins.get_or_insert_with(|| origins_of(manifest));
+            if with_sources || !matches!(entry, EntryPath::Source(_)) {
+                staged.take(manifest, entry, bytes, origins);
+            }
             Ok(())
-        });
-        let manifest = result?;
-        for source in manifest.sources.iter().filter(|_| *with_sources) {
+        })?;
+        check_host(path, &manifest)?;
+        let sources = self.begin(&manifest);
+        for (origin, data) in staged.data {
+            if let Err(error) = self.fleet.add_data(&origin, data.into_data(), &sources) {
+                self.warnings.insert(format!("host {}: data is left out: {error}", manifest.host));
+            }
+        }
+        self.analyses.extend(staged.analyses);
+        self.sources.extend(staged.texts);
+        self.warnings.extend(staged.warnings);
+        for source in manifest.sources.iter().filter(|_| with_sources) {
             self.source_of.insert(source.analysis.clone(), source.sha256.clone());
             self.names.entry(source.sha256.clone()).or_default().insert(source.module_path.clone());
         }
-        if context.is_none() {
-            begin(&manifest, fleet);
-        }
         self.ledger.add(&manifest);
         Ok(())
+    }
+
+    /// Tells the fleet of a host and its sources; returns which source each path of the host is.
+    fn begin(&mut self, manifest: &Manifest) -> BTreeMap<String, SourceId> {
+        let host = &manifest.host;
+        self.fleet.add_host(host);
+        let mut sources = BTreeMap::new();
+        for source in &manifest.sources {
+            if !is_module_path(&source.module_path) {
+                self.warnings.insert(format!(
+                    "host {host}: {:?} is no module's path, and is left out",
+                    source.module_path
+                ));
+                continue;
+            }
+            let id = SourceId { module_path: source.module_path.clone(), sha256: source.sha256.clone() };
+            self.fleet.add_source(host, id.clone(), &source.analysis);
+            sources.insert(source.path.clone(), id);
+        }
+        sources
     }
 
     /// Puts analyses of this machine in the place of the hosts'.
@@ -240,8 +301,14 @@ impl Gathered {
     }
 
     fn finish(self, wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
-        let Self { fleet, analyses, sources, ledger, mut warnings, .. } = self;
+        let Self { fleet, analyses, sources, mut ledger, mut warnings, .. } = self;
         let (mut report, missing) = fleet.report(wanted.selection, &|key| analyses.get(key).cloned())?;
+        if report.origins.is_empty() && *wanted.selection != Selection::All {
+            return Err(FleetReportError::NothingSelected);
+        }
+        if report.files.is_empty() && !missing.is_empty() {
+            return Err(FleetReportError::NoAnalysis);
+        }
         let had = report.files.len();
         report.files.retain(|file| {
             let path = format!("/{}", file.module_path());
@@ -250,6 +317,7 @@ impl Gathered {
         if report.files.is_empty() && had > 0 {
             return Err(FleetReportError::AllLeftOut);
         }
+        ledger.note_unanalysed(missing.len());
         if !missing.is_empty() {
             warnings.insert(format!("not in the report, for want of an analysis: {}", missing.join(", ")));
         }
@@ -288,13 +356,15 @@ impl Gathered {
 
 /// The host that a bundle belongs to by its place: `hosts/NAME/bundle-0001.tar.gz`, or its own name.
 fn host_of(bundle: &Path) -> String {
-    let folder = bundle.parent().filter(|folder| folder.parent().is_some_and(|up| up.ends_with("hosts")));
-    folder
-        .and_then(Path::file_name)
-        .or_else(|| bundle.file_name())
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    host_folder(bundle)
+        .unwrap_or_else(|| bundle.file_name().unwrap_or_default().to_string_lossy().into_owned())
+}
+
+/// The host whose folder of a run directory a bundle lies in.
+fn host_folder(bundle: &Path) -> Option<String> {
+    let folder = bundle.parent()?;
+    folder.parent().filter(|up| up.ends_with("hosts"))?;
+    Some(folder.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Data file to where and when it was written, by what the processes say of themselves.
@@ -308,16 +378,18 @@ fn origins_of(manifest: &Manifest) -> BTreeMap<String, Origin> {
     one.chain(many).filter_map(origin).collect()
 }
 
-/// Tells the fleet of a host and its sources; returns which source each path of the host is.
-fn begin(manifest: &Manifest, fleet: &mut FleetCoverage) -> BTreeMap<String, SourceId> {
-    fleet.add_host(&manifest.host);
-    manifest
-        .sources
-        .iter()
-        .map(|source| {
-            let id = SourceId { module_path: source.module_path.clone(), sha256: source.sha256.clone() };
-            fleet.add_source(&manifest.host, id.clone(), &source.analysis);
-            (source.path.clone(), id)
-        })
-        .collect()
+/// A bundle counts for the host in whose folder it lies; a host's word for another one does not.
+fn check_host(bundle: &Path, manifest: &Manifest) -> Result<(), BundleError> {
+    let says = &manifest.host;
+    let is_plain = !says.is_empty() && !says.contains('/') && !says.contains(char::is_control);
+    let place = host_folder(bundle);
+    if !is_plain || place.as_ref().is_some_and(|place| place != says) {
+        return Err(BundleError::Host { says: says.clone(), place: place.unwrap_or_default() });
+    }
+    Ok(())
+}
+
+/// What tools look for below a checkout: a path that leads nowhere else.
+fn is_module_path(path: &str) -> bool {
+    path.split('/').all(|part| !["", ".", ".."].contains(&part)) && !path.contains(char::is_control)
 }

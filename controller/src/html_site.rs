@@ -21,6 +21,7 @@ pub(crate) enum SiteError {
 /// Refuses a place where a report would replace what is no report: asked before the work is done.
 pub(crate) fn check(folder: &Path) -> Result<(), SiteError> {
     match std::fs::metadata(folder) {
+        Err(_) if folder.is_symlink() => return Err(SiteError::NoFolder(folder.to_owned())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(source) => return Err(SiteError::Write { path: folder.to_owned(), source }),
         Ok(found) if !found.is_dir() => return Err(SiteError::NoFolder(folder.to_owned())),

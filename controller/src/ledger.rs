@@ -71,6 +71,8 @@ pub(crate) struct Ledger {
     missing: BTreeMap<String, String>,
     /// Hosts with a bundle that cannot be read.
     damaged: BTreeMap<String, String>,
+    /// Sources that nobody analysed, so that their numbers are missing.
+    unanalysed: usize,
 }
 
 /// What the headline counts.
@@ -102,6 +104,10 @@ impl Ledger {
     /// A bundle that cannot be read: what it held is missing.
     pub(crate) fn note_damaged(&mut self, host: &str, reason: String) {
         self.damaged.insert(host.to_owned(), reason);
+    }
+
+    pub(crate) fn note_unanalysed(&mut self, sources: usize) {
+        self.unanalysed = sources;
     }
 
     /// What a bundle says of its host's processes: the newer word counts, unless the older one was
@@ -173,7 +179,7 @@ impl Ledger {
     /// Whether every process of every host gave all that it had.
     pub(crate) fn is_complete(&self) -> bool {
         let counts = self.counts();
-        counts.died == 0 && counts.unrecorded == 0 && counts.missing_hosts == 0
+        counts.died == 0 && counts.unrecorded == 0 && counts.missing_hosts == 0 && self.unanalysed == 0
     }
 
     /// One line for the top of every report.
@@ -182,7 +188,9 @@ impl Ledger {
         let whole = counts.processes.saturating_sub(counts.died + counts.unrecorded);
         let hosts = self.hosts.len();
         let mut text = format!(
-            "based on {whole} of {} process{} on {hosts} host{}",
+            "based on {whole} of {}{} process{} on {hosts} host{}",
+            // Nobody knows how many a damaged bundle tells of.
+            if self.damaged.is_empty() { "" } else { "at least " },
             counts.processes,
             if counts.processes == 1 { "" } else { "es" },
             if hosts == 1 { "" } else { "s" }
@@ -201,6 +209,9 @@ impl Ledger {
         if !self.damaged.is_empty() {
             let names: Vec<&str> = self.damaged.keys().map(String::as_str).collect();
             let _ = write!(text, "; a damaged bundle of {}", names.join(", "));
+        }
+        if self.unanalysed > 0 {
+            let _ = write!(text, "; {} sources without an analysis", self.unanalysed);
         }
         text
     }

@@ -152,6 +152,32 @@ pub(crate) fn bundles_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(bundles)
 }
 
+/// Writes what the user named: a file whole or not at all, with the mode that it had; a link's target, and
+/// not the link; a pipe or device as it is.
+pub(crate) fn write_output(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let place = output_place(path)?;
+    match std::fs::metadata(&place) {
+        Ok(found) if !found.is_file() => {
+            std::fs::OpenOptions::new().write(true).open(&place)?.write_all(bytes)
+        }
+        Ok(found) => {
+            write_whole(&place, bytes)?;
+            std::fs::set_permissions(&place, found.permissions())
+        }
+        Err(_) => write_whole(&place, bytes),
+    }
+}
+
+/// Where an output goes: the end of its links, where it is one.
+pub(crate) fn output_place(path: &Path) -> std::io::Result<PathBuf> {
+    match std::fs::canonicalize(path) {
+        Ok(place) => Ok(place),
+        Err(_) if path.is_symlink() => Err(std::io::Error::other("it is a link that leads nowhere")),
+        Err(_) => Ok(path.to_owned()),
+    }
+}
+
 /// Writes a file whole or not at all: temporary file beside it, fsync, rename.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;

@@ -150,14 +150,20 @@ fn changed_lines_are_judged_where_they_are_those_that_ran() {
     let patch =
         Command::new("git").args(["diff", "HEAD~1..HEAD"]).current_dir(work.path()).output().expect("git");
     fs::write(work.path().join("change.diff"), patch.stdout).expect("written");
-    ends(
-        work.path(),
-        0,
-        &["report", "run", "--diff-file", "change.diff", "--json", "f.json", "--fail-under-diff", "0"],
-    );
+    ends(work.path(), 0, &["report", "run", "--diff-file", "change.diff", "--json", "f.json"]);
     assert_eq!(json(&work.path().join("f.json"))["diff"], report["diff"]);
     let said =
-        ends(work.path(), 3, &["report", "run", "--diff-file", "change.diff", "--fail-under-diff", "100"]);
+        ends(work.path(), 3, &["report", "run", "--diff-file", "change.diff", "--fail-under-diff", "0"]);
+    assert!(said.contains("cannot be judged") && said.contains("models/base.py"), "{said}");
+    let patch = Command::new("git")
+        .args(["diff", "HEAD~1..HEAD", "--", "src/django/db/models/query.py"])
+        .current_dir(work.path())
+        .output()
+        .expect("git");
+    fs::write(work.path().join("query.diff"), patch.stdout).expect("written");
+    ends(work.path(), 0, &["report", "run", "--diff-file", "query.diff", "--fail-under-diff", "0"]);
+    let said =
+        ends(work.path(), 3, &["report", "run", "--diff-file", "query.diff", "--fail-under-diff", "100"]);
     assert!(said.contains("of the changed statements is covered"), "{said}");
     for (words, wanted) in [
         (&["--diff-range", "nosuch..HEAD"][..], "--diff-range nosuch..HEAD: fatal"),
@@ -248,4 +254,73 @@ fn releases_stay_apart_until_they_are_asked_to_be_mapped() {
         .flat_map(|host| lines(&mapped["hosts"][host]["files"][name]))
         .collect();
     assert_eq!(lines(&mapped["files"][name]), union.into_iter().collect::<Vec<_>>());
+}
+
+/// A damaged bundle counts for nothing at all, and is said; the rest of the fleet still counts.
+#[test]
+fn a_damaged_bundle_adds_nothing_and_a_hosts_word_for_another_does_not_count() {
+    let work = made_run(&SMALL);
+    let all = ends(work.path(), 0, &["report", "run", "--json", "-"]);
+    let all: Value = serde_json::from_str(all.trim()).expect("JSON");
+    // host000 has the sources and analyses; the last host's bundle is cut.
+    let bundle = work.path().join("run/hosts/host002/bundle-0001.tar.gz");
+    let whole = fs::read(&bundle).expect("a bundle");
+    for part in [whole.len() - 10, whole.len() / 2, 20] {
+        fs::write(&bundle, &whole[..part]).expect("written");
+        ends(work.path(), 0, &["report", "run", "--json", "cut.json"]);
+        let cut = json(&work.path().join("cut.json"));
+        assert!(cut["hosts"]["host002"]["files"].as_object().is_none_or(serde_json::Map::is_empty), "{part}");
+        assert_eq!(cut["hosts"]["host001"]["covered_lines"], all["hosts"]["host001"]["covered_lines"]);
+        let headline = cut["meta"]["headline"].as_str().expect("a headline");
+        assert!(
+            headline.contains("4 of at least 4 processes on 2 hosts; a damaged bundle of host002"),
+            "{headline}"
+        );
+        ends(work.path(), 3, &["report", "run", "--require-complete"]);
+    }
+    fs::copy(work.path().join("run/hosts/host001/bundle-0001.tar.gz"), &bundle).expect("copied");
+    let said = ends(work.path(), 0, &["report", "run"]);
+    assert!(
+        said.contains("it says that it is of host \"host001\", and lies in the folder of \"host002\""),
+        "{said}"
+    );
+    // Without the bundle that has the analyses there is no number to tell, and none is told.
+    fs::write(work.path().join("run/hosts/host000/bundle-0001.tar.gz"), "x").expect("written");
+    let said = ends(work.path(), 2, &["report", "run", "--badge", "b.svg"]);
+    assert!(
+        said.contains("no source of the report has an analysis") && !work.path().join("b.svg").exists(),
+        "{said}"
+    );
+}
+
+#[test]
+fn outputs_go_where_they_are_named_and_never_over_each_other() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let work = made_run(&SMALL);
+    let path = |name: &str| work.path().join(name);
+    fs::write(path("target"), "old").expect("written");
+    fs::set_permissions(path("target"), fs::Permissions::from_mode(0o600)).expect("set");
+    symlink("target", path("link")).expect("a link");
+    ends(work.path(), 0, &["report", "run", "--json", "link"]);
+    assert!(path("link").is_symlink() && json(&path("target"))["totals"].is_object());
+    assert_eq!(fs::metadata(path("target")).expect("there").permissions().mode() & 0o777, 0o600);
+    symlink("nowhere", path("dangling")).expect("a link");
+    assert!(ends(work.path(), 2, &["report", "run", "--json", "dangling"]).contains("leads nowhere"));
+    assert!(ends(work.path(), 2, &["report", "run", "--html", "dangling"]).contains("is no folder"));
+    assert!(ends(work.path(), 2, &["report", "run", "--json", "/dev/full"]).contains("No space left"));
+    let said = ends(work.path(), 2, &["report", "run", "--json", "same", "--xml", "./same"]);
+    assert!(said.contains("cannot both go to") && !path("same").exists(), "{said}");
+    assert!(
+        ends(work.path(), 2, &["report", "run", "--select", "host:host000 - host:host000"])
+            .contains("takes nothing")
+    );
+    let said = ends(work.path(), 0, &["report", "run", "--select", "host:host000"]);
+    assert!(said.starts_with("only host:host000, of a fleet based on"), "{said}");
+    // A reader that leaves does not make a gate pass.
+    let script = format!(
+        "{{ {} report run -m --fail-under 99.99; echo $? > code; }} | true",
+        programs::pulpcov().display()
+    );
+    Command::new("sh").args(["-c", &script]).current_dir(work.path()).output().expect("runs");
+    assert_eq!(fs::read_to_string(path("code")).expect("a code").trim(), "3");
 }

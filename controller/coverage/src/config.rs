@@ -30,6 +30,8 @@ pub struct Config {
     pub show_contexts: Option<bool>,
     /// `[paths]`: where the sources are, then patterns of where they are elsewhere.
     pub paths: Vec<Vec<String>>,
+    /// What of the file does nothing here: options that coverage.py does not know, or pulpcov does not.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +91,7 @@ pub fn parse(text: &str, form: Form, variable: FindVariable<'_>) -> Result<Optio
         package_depth: read.number("xml", "package_depth", "number")?,
         show_contexts: read.boolean("json", "show_contexts")?,
         paths: read.paths()?,
+        notes: notes(&sections),
     }))
 }
 
@@ -103,7 +106,44 @@ enum Value {
 /// Section to its options, in the file's order.
 type Sections = BTreeMap<String, Vec<(String, Value)>>;
 
-const SECTIONS: [&str; 6] = ["run", "report", "html", "xml", "json", "paths"];
+const SECTIONS: [&str; 7] = ["run", "report", "html", "xml", "json", "lcov", "paths"];
+
+/// Every option of coverage.py 7.17, by section.
+const OPTIONS: [(&str, &str); 6] = [
+    (
+        "run",
+        "branch command_line concurrency context core cover_pylib data_file debug debug_file disable_warnings \
+         dynamic_context include omit parallel patch plugins relative_files sigterm source source_dirs source_pkgs timid",
+    ),
+    (
+        "report",
+        "contexts exclude_also exclude_lines fail_under format ignore_errors include include_namespace_packages omit \
+         partial_also partial_branches partial_branches_always precision show_missing skip_covered skip_empty sort",
+    ),
+    ("html", "directory extra_css show_contexts skip_covered skip_empty title"),
+    ("xml", "output package_depth"),
+    ("json", "output pretty_print show_contexts"),
+    ("lcov", "line_checksums output"),
+];
+
+/// Options of reports that pulpcov does not have.
+const WITHOUT: [(&str, &str); 3] =
+    [("html", "extra_css"), ("json", "pretty_print"), ("lcov", "line_checksums")];
+
+fn notes(sections: &Sections) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (section, known) in OPTIONS {
+        for (option, _) in sections.get(section).into_iter().flatten() {
+            if !known.split_whitespace().any(|name| name == option) {
+                notes
+                    .push(format!("unrecognized option [{section}] {option} in coverage.py's configuration"));
+            } else if WITHOUT.contains(&(section, option)) {
+                notes.push(format!("[{section}] {option} of coverage.py's configuration is not followed"));
+            }
+        }
+    }
+    notes
+}
 
 fn ini_sections(text: &str, own: bool) -> Result<Sections, ConfigError> {
     let mut all = ini::parse(text)?;
@@ -337,6 +377,18 @@ mod tests {
         let found = parse("[coverage:report]\nomit = x\n", other, &variable).expect("parses").expect("used");
         assert_eq!(found.omit, Some(vec!["x".to_owned()]));
         assert_eq!(parse("[tool.other]\nx = 1\n", Form::Toml { own: false }, &variable), Ok(None));
+    }
+
+    #[test]
+    fn options_that_do_nothing_are_told() {
+        let config = ini("[report]\nfail_undr = 90\nsort = miss\n[lcov]\nline_checksums = 1\n").expect("INI");
+        assert_eq!(
+            config.notes,
+            [
+                "unrecognized option [report] fail_undr in coverage.py's configuration",
+                "[lcov] line_checksums of coverage.py's configuration is not followed"
+            ]
+        );
     }
 
     #[test]

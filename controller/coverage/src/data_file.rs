@@ -29,6 +29,8 @@ pub enum ReadError {
     Page(#[from] PageError),
     #[error("data of coverage 4.x that is no JSON of its shape")]
     OldJson(#[source] serde_json::Error),
+    #[error("data of coverage 4.x without lines and without arcs")]
+    OldEmpty,
     #[error("data of coverage 3.x: a pickle, which could run code when it is read, so it is not")]
     Pickle,
     #[error("schema version {0}, coverage 5.0 to 7.x write {SCHEMA_VERSION}")]
@@ -54,6 +56,13 @@ pub enum WriteError {
 /// Reads a data file from disk.
 pub fn read_path(path: &Path) -> Result<CoverageData, ReadError> {
     read(&bytes_of(path)?)
+}
+
+/// Reads a data file's bytes with all that ran in one context.
+pub fn read_in_context(bytes: &[u8], context: &str) -> Result<CoverageData, ReadError> {
+    let mut combiner = Combiner::default();
+    open(bytes)?.combine(&mut combiner, Some(context))?;
+    Ok(combiner.into_data())
 }
 
 /// The bytes of a data file, if they are not too many.
@@ -179,26 +188,27 @@ const OLD_JSON: &[u8] = b"!coverage.py: This is a private format, don't read it 
 /// A measured file's lines or arcs, and the plugin that measured it.
 #[derive(serde::Deserialize)]
 struct OldJson {
-    #[serde(default)]
-    lines: BTreeMap<String, Vec<i64>>,
-    #[serde(default)]
-    arcs: BTreeMap<String, Vec<(i64, i64)>>,
+    lines: Option<BTreeMap<String, Vec<i64>>>,
+    arcs: Option<BTreeMap<String, Vec<(i64, i64)>>>,
     #[serde(default)]
     file_tracers: BTreeMap<String, String>,
 }
 
 fn read_old_json(text: &[u8]) -> Result<CoverageData, ReadError> {
     let old: OldJson = serde_json::from_slice(text).map_err(ReadError::OldJson)?;
+    if old.lines.is_none() && old.arcs.is_none() {
+        return Err(ReadError::OldEmpty);
+    }
     let mut data = CoverageData::default();
     let number = |n: i64| line_number(n).ok_or(ReadError::LineNumber(n));
-    for (path, lines) in old.lines {
+    for (path, lines) in old.lines.into_iter().flatten() {
         let lines = lines.into_iter().map(|n| {
             let line = number(n)?;
             u32::try_from(line).map_err(|_| ReadError::LineNumber(n))
         });
         data.add(&path, "", Measured::Lines(lines.collect::<Result<_, _>>()?))?;
     }
-    for (path, arcs) in old.arcs {
+    for (path, arcs) in old.arcs.into_iter().flatten() {
         let arcs = arcs.into_iter().map(|(from, to)| Ok::<_, ReadError>((number(from)?, number(to)?)));
         data.add(&path, "", Measured::Arcs(arcs.collect::<Result<_, _>>()?))?;
     }
@@ -622,6 +632,9 @@ mod tests {
     fn other_formats_are_named() {
         assert!(matches!(read(b""), Err(ReadError::Page(PageError::NotSqlite))));
         assert!(matches!(read(&[OLD_JSON, br#"{"lines":3}"#].concat()), Err(ReadError::OldJson(_))));
+        for empty in [&b"[]"[..], b"{}"] {
+            assert!(matches!(read(&[OLD_JSON, empty].concat()), Err(ReadError::OldEmpty)));
+        }
         assert!(matches!(read(b"\x80\x02}q\x01"), Err(ReadError::Pickle)));
         let mut wal = bytes_of(&sample(Kind::Lines, 3));
         wal[18] = 2;

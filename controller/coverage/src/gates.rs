@@ -76,6 +76,13 @@ pub fn judge_patch(patch: &PatchCoverage, wanted: f64, precision: usize) -> Gate
     let (ran, all) = patch.totals();
     let covered = percent(ran, all);
     let name = format!("--fail-under-diff {wanted}");
+    if let Some(one) = patch.differing.first() {
+        let failure = format!(
+            "{name} cannot be judged: other releases than the diff's were measured, such as of {one} ({} in all)",
+            patch.differing.len()
+        );
+        return Gate { name, failure: Some(failure) };
+    }
     let failure = (!is_enough(covered, wanted, precision)).then(|| {
         let shown = display_percent(covered, precision.max(2));
         format!("{shown}% of the changed statements is covered ({ran} of {all}), {name} wants {wanted}%")

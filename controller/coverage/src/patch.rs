@@ -21,6 +21,10 @@ pub fn parse(text: &str) -> Result<Added, PatchError> {
     let mut file: Option<String> = None;
     // Next line of the new file, and how many lines of the old and the new one the hunk still has.
     let (mut next, mut old_left, mut new_left) = (0u32, 0u32, 0u32);
+    let is_mark = |line: &str| ["diff ", "--- ", "+++ ", "@@ "].iter().any(|mark| line.starts_with(mark));
+    if !text.trim().is_empty() && !text.lines().any(is_mark) {
+        return Err(PatchError { line: 1, reason: "it is no unified diff".to_owned() });
+    }
     for (number, line) in (1..).zip(text.split('\n')) {
         let line = line.strip_suffix('\r').unwrap_or(line);
         if old_left > 0 || new_left > 0 {
@@ -206,6 +210,7 @@ mod tests {
         assert_eq!(added["néw.py"], BTreeMap::from([(1, "x".to_owned())]));
         assert_eq!(added.len(), 2);
         assert!(parse("+++ b/x.py\n@@ what @@\n").is_err());
+        assert!(parse("garbage\n").is_err() && parse("\n").is_ok_and(|added| added.is_empty()));
     }
 
     fn report() -> Report {

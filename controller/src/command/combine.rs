@@ -7,8 +7,9 @@ use anyhow::Result;
 use pulpcov_coverage::data_file;
 use pulpcov_protocol::text::error_chain;
 
+use crate::data_inputs::Contexts;
 use crate::exit::{Exit, usage};
-use crate::{data_inputs, rcfile};
+use crate::{data_inputs, rcfile, run_dir};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -34,16 +35,23 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let config = rcfile::read(args.rcfile.as_deref(), true).map_err(|error| wrong(&error))?;
     let cwd = std::env::current_dir()?;
     let mut aliases = rcfile::aliases(&config, &cwd).map_err(|error| wrong(&error))?;
-    let combined = data_inputs::combine(&args.inputs, args.host_contexts).map_err(|error| wrong(&error))?;
+    let contexts = if args.host_contexts { Contexts::Hosts } else { Contexts::Keep };
+    let combined = data_inputs::combine(&args.inputs, contexts).map_err(|error| wrong(&error))?;
     let mut data = combined.data;
     if !aliases.is_idle() {
         data = data.map_paths(&mut |path| aliases.map(path)).map_err(|error| wrong(&error))?;
     }
     let mut say = std::io::stderr().lock();
-    for warning in &combined.warnings {
+    for warning in combined.warnings.iter().chain(&config.notes) {
         writeln!(say, "warning: {}", crate::fleet::printable(warning))?;
     }
-    data_file::write(&data, &args.output).map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
+    let place = run_dir::output_place(&args.output)
+        .and_then(|place| match std::fs::metadata(&place) {
+            Ok(found) if !found.is_file() => Err(std::io::Error::other("it is no file")),
+            _ => Ok(place),
+        })
+        .map_err(|error| usage(anyhow::anyhow!("cannot write {}: {error}", args.output.display())))?;
+    data_file::write(&data, &place).map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
     writeln!(say, "combined {} inputs, {} measured files", combined.inputs, data.files.len())?;
     Ok(Exit::Ok)
 }

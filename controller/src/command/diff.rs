@@ -60,7 +60,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     }
     let names = [format!("A {}", args.a), format!("B {}", args.b)];
     let made = diff([&names[0], &names[1]], &a.report, &b.report);
-    let headlines = [&a, &b].map(|side| side.ledger.headline());
+    let headline = |word: &str, side: &FleetReport| {
+        let whole = side.ledger.headline();
+        if Path::new(word).exists() { whole } else { format!("of a fleet {whole}") }
+    };
+    let headlines = [headline(&args.a, &a), headline(&args.b, &b)];
     let headline = format!("A: {}; B: {}", headlines[0], headlines[1]);
     if let Some(path) = &args.json {
         let about = About {

@@ -66,10 +66,8 @@ fn word(text: &str) -> String {
 
 fn patch_part(report: &Report, patch: &PatchCoverage, shown: &dyn Fn(f64) -> String, text: &mut String) {
     let (ran, all) = patch.totals();
-    text.push_str(&format!(
-        "\n### Changed lines: {ran} of {all} statements ran ({})\n\n",
-        shown(percent(ran, all))
-    ));
+    let share = if all == 0 { String::new() } else { format!(" ({})", shown(percent(ran, all))) };
+    text.push_str(&format!("\n### Changed lines: {ran} of {all} statements ran{share}\n\n"));
     for file in patch.files.iter().filter(|file| !file.missing.is_empty()).take(MAX_NAMES) {
         let of_file = report.files.iter().find(|found| found.name == file.name);
         let statements = of_file.map(|found| found.analysed.statements()).unwrap_or_default();

@@ -280,6 +280,9 @@ pub fn render_patch(
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
     let (ran, all) = patch.totals();
+    if all == 0 {
+        return writeln!(out, "\nChanged: no statement that was measured");
+    }
     let shown = display_percent(percent(ran, all), options.precision);
     writeln!(out, "\nChanged: {ran} of {all} statements ran ({shown}%)")?;
     for file in patch.files.iter().filter(|file| !file.missing.is_empty()) {

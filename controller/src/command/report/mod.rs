@@ -21,6 +21,7 @@ pub(crate) use self::output::Output;
 use self::output::Settings;
 pub(crate) use self::write::write_to;
 use crate::analyser::{Analyser, Options};
+use crate::data_inputs::Contexts;
 use crate::exit::{Exit, usage, usage_hint};
 use crate::ledger::Ledger;
 use crate::{data_inputs, fleet_report, html_site, local_report, rcfile};
@@ -88,6 +89,15 @@ pub(crate) fn check(output: &Output) -> Result<()> {
     if to_stdout.len() > 1 {
         return Err(usage(anyhow::anyhow!("{} cannot all go to stdout", to_stdout.join(" and "))));
     }
+    let mut places = std::collections::BTreeMap::new();
+    let html = output.html.as_deref().map(|folder| ("--html", folder));
+    for (option, path) in output.files().chain(html) {
+        let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let is_regular = std::fs::metadata(&place).map_or(true, |found| found.is_file() || found.is_dir());
+        if let Some(other) = places.insert(place, option).filter(|_| is_regular) {
+            return Err(usage(anyhow::anyhow!("{other} and {option} cannot both go to {}", path.display())));
+        }
+    }
     if let Some(folder) = &output.html {
         html_site::check(folder).map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
     }
@@ -128,7 +138,7 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
     let reported = Reported {
         report: made.report,
         ledger: Some(made.ledger),
-        warnings: made.warnings,
+        warnings: made.warnings.into_iter().chain(config.notes).collect(),
         selection: (selection != Selection::All).then(|| selection.to_string()),
         folder: None,
         source: Box::new(move |file| sources.get(&file.sha256).cloned()),
@@ -152,7 +162,9 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
     let settings = Settings::new(output, &config).map_err(wrong)?;
     let cwd = std::env::current_dir().context("there is no working directory")?;
     let contexts = if args.contexts.is_empty() { &config.contexts } else { &args.contexts };
-    let combined = data_inputs::combine(&args.inputs, false).map_err(wrong)?;
+    let show_contexts = args.show_contexts || config.show_contexts.unwrap_or(false);
+    let keep = if show_contexts || !contexts.is_empty() { Contexts::Keep } else { Contexts::Drop };
+    let combined = data_inputs::combine(&args.inputs, keep).map_err(wrong)?;
     let mut data = in_contexts(combined.data, contexts)?;
     let mut aliases = rcfile::aliases(&config, &cwd).map_err(wrong)?;
     if !aliases.is_idle() {
@@ -163,7 +175,7 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
         include: Globs::new(&settings.include, &folder).map_err(wrong)?,
         omit: Globs::new(&settings.omit, &folder).map_err(wrong)?,
         ignore_errors: args.ignore_errors || config.ignore_errors.unwrap_or(false),
-        contexts: args.show_contexts || config.show_contexts.unwrap_or(false),
+        contexts: show_contexts,
     };
     let analyser = Analyser::new(python, Options::of(&config)).map_err(wrong)?;
     let (report, mut warnings) =
@@ -174,6 +186,7 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
             error => wrong(error),
         })?;
     warnings.extend(combined.warnings);
+    warnings.extend(config.notes);
     let source = Box::new(move |file: &FileReport| std::fs::read(cwd.join(&file.name)).ok());
     let reported = Reported { report, ledger: None, warnings, selection: None, folder: Some(folder), source };
     finish(&reported, output, &settings)
@@ -229,8 +242,13 @@ struct Written<'a> {
 }
 
 impl Reported<'_> {
+    /// How complete it is; and that it is a part, where it is one.
     fn headline(&self) -> String {
-        self.ledger.as_ref().map(Ledger::headline).unwrap_or_default()
+        let whole = self.ledger.as_ref().map(Ledger::headline).unwrap_or_default();
+        match &self.selection {
+            Some(selection) => format!("only {selection}, of a fleet {whole}"),
+            None => whole,
+        }
     }
 
     fn is_complete(&self) -> bool {

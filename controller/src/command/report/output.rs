@@ -51,10 +51,10 @@ pub(crate) struct Output {
     #[arg(long, value_name = "FILE", help_heading = "For CI")]
     pub(super) badge: Option<PathBuf>,
     /// Tell how much ran of what git changed in this range: A..B, of the repository here
-    #[arg(long, value_name = "RANGE", conflicts_with = "diff_file", help_heading = "For CI")]
+    #[arg(long, value_name = "RANGE", group = "diff", help_heading = "For CI")]
     pub(super) diff_range: Option<String>,
     /// Tell how much ran of what this unified diff adds; - is stdin
-    #[arg(long, value_name = "FILE", help_heading = "For CI")]
+    #[arg(long, value_name = "FILE", group = "diff", help_heading = "For CI")]
     pub(super) diff_file: Option<PathBuf>,
     /// With --html, draw how coverage went over these earlier runs (can be repeated)
     #[arg(long, value_name = "RUN", requires = "html", num_args = 1.., help_heading = "Report")]
@@ -64,7 +64,7 @@ pub(crate) struct Output {
     /// coverage.py's configuration; for data files the one of this folder, for runs none, unless named
     #[arg(long, value_name = "FILE", help_heading = "Files")]
     pub(super) rcfile: Option<PathBuf>,
-    /// Report files only that fit one of these patterns (separated by commas)
+    /// Report files only that fit one of these patterns (separated by commas); of runs, module paths do
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',', help_heading = "Files")]
     include: Option<Vec<String>>,
     /// Leave out files that fit one of these patterns (separated by commas)
@@ -77,7 +77,7 @@ pub(crate) struct Output {
     #[arg(long, value_name = "[PACKAGE=]PERCENT", value_parser = Threshold::parse, help_heading = "Gates")]
     fail_under: Vec<Threshold>,
     /// Exit with 3 where less is covered of what --diff-range or --diff-file adds
-    #[arg(long, value_name = "PERCENT", value_parser = Threshold::parse, help_heading = "Gates")]
+    #[arg(long, value_name = "PERCENT", requires = "diff", value_parser = Threshold::parse, help_heading = "Gates")]
     fail_under_diff: Option<Threshold>,
     /// Exit with 3 where the report lacks a process or a host
     #[arg(long, help_heading = "Gates")]

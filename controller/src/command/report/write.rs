@@ -137,10 +137,14 @@ pub(crate) fn write_to(
 ) -> Result<()> {
     if path == Path::new("-") {
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        return Ok(render(&mut out).and_then(|()| out.flush())?);
+        return match render(&mut out).and_then(|()| out.flush()) {
+            // A reader that has left has what it wanted; the gates are judged all the same.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            result => Ok(result?),
+        };
     }
     let mut bytes = Vec::new();
     render(&mut bytes)?;
-    run_dir::write_whole(path, &bytes)
+    run_dir::write_output(path, &bytes)
         .map_err(|error| usage(anyhow::anyhow!("cannot write {}: {error}", path.display())))
 }
