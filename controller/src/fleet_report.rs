@@ -318,6 +318,7 @@ impl Gathered {
             return Err(FleetReportError::AllLeftOut);
         }
         ledger.note_unanalysed(missing.len());
+        warnings.extend(report.inexact_branches());
         if !missing.is_empty() {
             warnings.insert(format!("not in the report, for want of an analysis: {}", missing.join(", ")));
         }

@@ -84,6 +84,7 @@ pub(crate) fn make(
         }
     }
     report.files.sort_by(|a, b| a.name.cmp(&b.name));
+    warnings.extend(report.inexact_branches());
     Ok((report, warnings))
 }
 

@@ -198,3 +198,53 @@ fn data_of_coverage_4_is_combined_and_of_3_is_refused() {
     );
     assert!(!work.path().join("out").exists());
 }
+
+/// Jumps out of `with` and back, which coverage.py has told in three ways over time.
+const WITHS: &str = "import contextlib as c\n\n\ndef f(x):\n    with c.suppress(Exception):\n        if x:\n            return 1\n    \
+    for i in range(3):\n        with c.nullcontext(), c.suppress(ValueError):\n            with c.nullcontext():\n                if i == x:\n                    \
+    continue\n                if i == 2:\n                    break\n    while x:\n        with c.nullcontext():\n            x -= 1\n            \
+    try:\n                y = 1 // x\n            except ZeroDivisionError:\n                return 3\n            finally:\n                y = 2\n    return 2\n\n\nf(0)\nf(1)\nf(2)\n";
+
+/// Analyses of older coverage.py on older Pythons: what that coverage.py itself reports.
+#[test]
+fn older_coverage_on_older_pythons() {
+    for (version, coverage) in [("3.10", "7.16.2"), ("3.9", "7.10.7"), ("3.8", "7.6.1")] {
+        let Some(old) = python::with_coverage(version, coverage) else {
+            writeln!(
+                std::io::stderr(),
+                "skipped: coverage {coverage} on Python {version}, which this machine has not"
+            )
+            .expect("written");
+            continue;
+        };
+        for branch in [false, true] {
+            let work = tempfile::tempdir().expect("a folder");
+            fs::write(work.path().join("m.py"), WITHS).expect("written");
+            let mut words = vec!["-m", "coverage", "run"];
+            words.extend(branch.then_some("--branch"));
+            words.push("m.py");
+            run(Command::new(&old).args(&words).current_dir(work.path()));
+            run(Command::new(&old)
+                .args(["-m", "coverage", "json", "-q", "-o", "theirs.json"])
+                .current_dir(work.path()));
+            let old = old.to_string_lossy().into_owned();
+            let said =
+                pulpcov(work.path(), &["report", "--python", &old, "--json", "ours.json", ".coverage"]);
+            assert_eq!(said.contains("not comparable"), branch && version == "3.8", "{version}: {said}");
+            let of = |name: &str| json(work.path().join(name))["files"]["m.py"].clone();
+            let (ours, theirs) = (of("ours.json"), of("theirs.json"));
+            // Before 7.13.1 docstrings were listed as executed, though they are no statements.
+            assert_eq!(ours["missing_lines"], theirs["missing_lines"], "{version}");
+            assert_eq!(ours["summary"]["num_statements"], theirs["summary"]["num_statements"], "{version}");
+            assert_eq!(ours["summary"]["covered_lines"], theirs["summary"]["covered_lines"], "{version}");
+            if branch && version != "3.8" {
+                for key in ["executed_branches", "missing_branches"] {
+                    assert_eq!(sorted(ours[key].clone()), sorted(theirs[key].clone()), "{version} {key}");
+                }
+                for key in ["num_branches", "covered_branches", "num_partial_branches"] {
+                    assert_eq!(ours["summary"][key], theirs["summary"][key], "{version} {key}");
+                }
+            }
+        }
+    }
+}

@@ -57,6 +57,8 @@ pub struct SourceAnalysis {
     pub exit_counts: BTreeMap<i32, i64>,
     /// Arcs of `with` statements to what they stand for; to nothing where they stand for nothing.
     pub with_fixers: BTreeMap<Arc, Option<Arc>>,
+    /// The same in coverage.py 7.6.2 to 7.16: from the start of a `with` on, and from its end on.
+    pub with_chains: BTreeMap<Arc, (Arc, Arc)>,
     pub regions: Vec<Region>,
     /// coverage.py's words for a branch that was taken.
     pub descriptions: BTreeMap<Arc, String>,
@@ -66,6 +68,15 @@ pub struct SourceAnalysis {
 
 /// Kind, name, first line, ranges.
 type RawRegion = (RegionKind, String, i32, Vec<(i32, i32)>);
+
+/// What an arc of a `with` stands for: nothing, another arc, or (before 7.17) a step of a chain.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Fixer {
+    Chain(Arc, Arc),
+    Arc(i32, i32),
+    Nothing(()),
+}
 
 #[derive(Deserialize)]
 struct Raw {
@@ -87,7 +98,7 @@ struct Raw {
     #[serde(default)]
     exit_counts: Vec<(i32, i64)>,
     #[serde(default)]
-    with_fixers: Vec<(Arc, Option<Arc>)>,
+    with_fixers: Vec<(Arc, Fixer)>,
     #[serde(default)]
     regions: Vec<RawRegion>,
     /// From, to, the words for one not taken, and for one taken: older coverage.py has no such.
@@ -108,6 +119,14 @@ impl SourceAnalysis {
             return Err(AnalysisError::Failed(error));
         }
         check_lines(&raw)?;
+        let (mut fixers, mut chains) = (BTreeMap::new(), BTreeMap::new());
+        for (arc, fixer) in raw.with_fixers {
+            match fixer {
+                Fixer::Nothing(()) => drop(fixers.insert(arc, None)),
+                Fixer::Arc(from, to) => drop(fixers.insert(arc, Some((from, to)))),
+                Fixer::Chain(start, end) => drop(chains.insert(arc, (start, end))),
+            }
+        }
         let (mut taken, mut missing) = (BTreeMap::new(), BTreeMap::new());
         for (from, to, missing_text, taken_text) in raw.descriptions {
             taken.extend(taken_text.map(|text| ((from, to), text)));
@@ -123,7 +142,8 @@ impl SourceAnalysis {
             no_branch: raw.no_branch,
             arcs: raw.arcs,
             exit_counts: raw.exit_counts.into_iter().collect(),
-            with_fixers: raw.with_fixers.into_iter().collect(),
+            with_fixers: fixers,
+            with_chains: chains,
             regions: raw
                 .regions
                 .into_iter()
@@ -140,8 +160,38 @@ impl SourceAnalysis {
         if line >= 0 { first(line) } else { -first(-line) }
     }
 
+    /// Replaces the jumps back to a `with` by what they lead to, through all that are nested.
+    fn follow_chains(&self, arcs: &mut BTreeSet<Arc>) {
+        let (mut gone, mut new) = (BTreeSet::new(), BTreeSet::new());
+        for arc in &*arcs {
+            let Some(&(mut start_next, mut end_next)) = self.with_chains.get(arc) else { continue };
+            gone.insert(*arc);
+            // A host's word may go in circles.
+            for _ in 0..self.with_chains.len() {
+                let Some(&(start, end)) = self.with_chains.get(&start_next) else { break };
+                gone.insert(start_next);
+                (start_next, end_next) = (start, end);
+                gone.insert(end_next);
+            }
+            new.insert((arc.0, end_next.1));
+            gone.insert(start_next);
+        }
+        arcs.extend(new);
+        arcs.retain(|arc| !gone.contains(arc));
+    }
+
+    /// Whether branch numbers are exactly those that this coverage.py would tell: shown for 7.10 and later.
+    pub fn branches_are_exact(&self) -> bool {
+        let mut parts = self.coverage.split('.').map(|part| part.parse().unwrap_or(0u32));
+        (parts.next(), parts.next()) >= (Some(7), Some(10))
+    }
+
     /// Arcs as coverage.py reports them: `with` fixed, continuation lines gone.
     pub fn translate_arcs(&self, arcs: impl IntoIterator<Item = Arc>) -> BTreeSet<Arc> {
+        let mut arcs: BTreeSet<Arc> = arcs.into_iter().collect();
+        if !self.with_chains.is_empty() {
+            self.follow_chains(&mut arcs);
+        }
         arcs.into_iter()
             .filter_map(|arc| self.with_fixers.get(&arc).copied().unwrap_or(Some(arc)))
             .map(|(from, to)| (self.first_line(from), self.first_line(to)))

@@ -88,6 +88,17 @@ impl Report {
         self.files.iter().map(|file| file.analysed.numbers).sum()
     }
 
+    /// What must be said of branches that an old coverage.py analysed.
+    pub fn inexact_branches(&self) -> Option<String> {
+        let inexact = self.files.iter().filter(|file| self.branches && !file.source.branches_are_exact());
+        let versions: BTreeSet<&str> = inexact.map(|file| file.source.coverage.as_str()).collect();
+        let versions: Vec<&str> = versions.into_iter().collect();
+        (!versions.is_empty()).then(|| {
+            let versions = versions.join(", ");
+            format!("branch numbers of files that coverage {versions} analysed are not comparable with its own; lines are")
+        })
+    }
+
     /// Whether this is a fleet's report, and not one of data files alone.
     pub fn has_hosts(&self) -> bool {
         !self.hosts.is_empty()
