@@ -632,9 +632,8 @@ mod tests {
     fn other_formats_are_named() {
         assert!(matches!(read(b""), Err(ReadError::Page(PageError::NotSqlite))));
         assert!(matches!(read(&[OLD_JSON, br#"{"lines":3}"#].concat()), Err(ReadError::OldJson(_))));
-        for empty in [&b"[]"[..], b"{}"] {
-            assert!(matches!(read(&[OLD_JSON, empty].concat()), Err(ReadError::OldEmpty)));
-        }
+        assert!(matches!(read(&[OLD_JSON, b"[]"].concat()), Err(ReadError::OldJson(_))));
+        assert!(matches!(read(&[OLD_JSON, b"{}"].concat()), Err(ReadError::OldEmpty)));
         assert!(matches!(read(b"\x80\x02}q\x01"), Err(ReadError::Pickle)));
         let mut wal = bytes_of(&sample(Kind::Lines, 3));
         wal[18] = 2;
