@@ -189,7 +189,7 @@ fn rcfile() -> impl Strategy<Value = String> {
 fn case() -> impl Strategy<Value = Case> {
     let index = || any::<prop::sample::Index>();
     let ran = prop::collection::vec((index(), index(), any::<u8>()), 0..40);
-    let programs = prop::collection::vec((program(), ran), 1..=PROGRAMS);
+    let programs = prop::collection::vec((program(), ran), PROGRAMS);
     let words = prop::sample::subsequence(vec!["--show-missing", "--skip-empty", "--format=markdown"], 0..=3);
     (any::<bool>(), programs, rcfile(), words).prop_map(|(branch, programs, rcfile, words)| Case {
         branch,
