@@ -19,9 +19,10 @@ import sys
 import time
 
 from _pulpcov_system import boot_id, read_small, remove, start_ticks, sync_folder, temporary, unit, write_file
+from _pulpcov_tracer import make_coverage
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
-_allocate, _start_thread, _ident = _thread.allocate_lock, _thread.start_new_thread, _thread.get_ident
+_allocate, _allocate_owned, _start_thread = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
 _now = time.monotonic
 _getpid, _os_exit, _signal = os.getpid, os._exit, signal.signal
 
@@ -43,7 +44,7 @@ class State(object):
         self.root = config["data_root"]
         self.ledger = os.path.join(self.root, LEDGER)
         self.trigger = os.path.join(self.ledger, "flush")
-        self.dying = False          # SIGTERM came in the middle of a flush of its own thread
+        self.newborn = False        # forked, and not yet itself
         self.host = (config["host"] or os.uname()[1]).replace("/", "_")
         self.argv = argv[:MAX_ARGV]
         self.collector = self.shim = self.data_class = None
@@ -54,8 +55,9 @@ class State(object):
     def became(self, parent):
         """Names, locks and counters of a process that has just begun."""
         self.pid, self.parent = _getpid(), parent
-        self.lock, self.owner = _allocate(), None
-        self.fork_lock, self.forks = _allocate(), 0
+        # These know their thread, which may take them twice: a signal handler may raise, fork or end the
+        # process while they are held.
+        self.lock, self.fork_lock, self.forks = _allocate_owned(), _allocate_owned(), set()
         self.stop = self.done = None
         self.started_at = time.time()
         self.start_ticks, self.unit = start_ticks(), unit()
@@ -157,14 +159,16 @@ def close_data(data):
 def flush(ack=None, ended=None):
     """Writes what there is to write. Never raises; what went wrong stands in the record."""
     s = _state
-    if s.owner == _ident():         # a signal handler came in the middle of this thread's own flush
+    if s.lock._is_owned() and not ended:    # a signal handler came in the middle of this thread's own flush
         return
     if not os.path.isdir(s.ledger):     # uninstalled meanwhile: nobody would ever fetch it
         return
-    if not s.lock.acquire(True, PATIENCE):
-        return
-    s.owner = _ident()
     try:
+        if s.pid != _getpid():      # a fork that Python knew nothing of: the old name is the parent's
+            s.role = s.children.get(s.role, s.role)
+            s.became(s.pid)
+        if not s.lock.acquire(True, PATIENCE):
+            return
         if s.user != os.geteuid():
             s.became_other_user()
         wrote, failed, live = False, None, {}
@@ -190,10 +194,10 @@ def flush(ack=None, ended=None):
     except Exception:
         pass                        # a full disk, most likely: the next flush tries again
     finally:
-        s.owner = None
-        s.lock.release()
-        if s.dying:
-            die()
+        try:
+            s.lock.release()
+        except RuntimeError:
+            pass                    # not taken in time
 
 
 def next_generation(live):
@@ -235,7 +239,7 @@ def run_flusher(stop, done, interval):
     s = _state
     try:
         due = _now() + interval
-        while not stop.acquire(True, min(POLL, interval)):
+        while not stop.acquire(True, min(POLL, interval)) and s.stop is stop:
             now, current = _now(), trigger_seen()
             # What was seen is remembered over a fork, which stops and starts this thread: a request
             # that comes meanwhile is still answered, by the parent and by the child.
@@ -262,74 +266,84 @@ def trim_tracers():
 
 def start_flusher():
     s = _state
-    s.stop, s.done = _allocate(), _allocate()
-    s.stop.acquire()
-    s.done.acquire()
-    _start_thread(run_flusher, (s.stop, s.done, s.config["interval"]))
+    stop, done = _allocate(), _allocate()
+    stop.acquire()
+    done.acquire()
+    s.stop, s.done = stop, done
+    try:
+        _start_thread(run_flusher, (stop, done, s.config["interval"]))
+    except Exception:               # no more threads here: the next fork tries again
+        s.stop = None
+    except BaseException:           # a signal handler raised: a thread that did start sees that it is not the one
+        s.stop = None
+        raise
 
 
-def before_fork(counted):
+def before_fork(token):
     """No flusher thread, and no flush under way, at the moment of the fork.
 
     Threads may fork at the same time: the first stops the flusher, the last starts a new one.
-    `counted` says whether this fork is among them.
     """
     s = _state
-    if not s.fork_lock.acquire(True, PATIENCE):
-        return
     try:
-        s.forks += 1
-        counted.append(True)
-        if s.forks == 1:
-            s.stop.release()
+        s.fork_lock.acquire(True, PATIENCE)
+        s.forks.add(token)
+        if s.stop is not None:
+            stop, s.stop = s.stop, None
+            stop.release()
             s.done.acquire(True, PATIENCE)
+    except Exception:
+        pass
     finally:
-        s.fork_lock.release()
+        try:
+            s.fork_lock.release()
+        except RuntimeError:
+            pass
 
 
-def after_in_parent(counted):
+def after_fork(token):
+    """In parent and child, and where there was no fork after all. May be interrupted, and called again."""
     s = _state
-    if not counted or not s.fork_lock.acquire(True, PATIENCE):
-        return
     try:
-        if counted:
-            counted.pop()
-            s.forks -= 1
-        if s.forks == 0:
+        if s.pid != _getpid() or s.newborn:
+            after_in_child()
+        elif token in s.forks:
+            after_in_parent(token)
+    except Exception:
+        s.newborn = False
+
+
+def after_in_parent(token):
+    s = _state
+    try:
+        s.fork_lock.acquire(True, PATIENCE)
+        if len(s.forks) == 1 and s.stop is None:
             start_flusher()
+        s.forks.discard(token)
     finally:
-        s.fork_lock.release()
+        try:
+            s.fork_lock.release()
+        except RuntimeError:
+            pass
 
 
 def after_in_child():
     """A forked child is a process of its own: own name, own record, and only its own lines."""
     s = _state
-    s.role = s.children.get(s.role, s.role)
-    s.became(s.pid if s.pid != _getpid() else s.parent)
-    for lines in list(s.collector.data.values()):
-        lines.clear()           # what ran before the fork is the parent's to write
-    os.environ["PULPCOV_ROLE"] = s.role
-    try:
-        write_record()
-    except Exception:
-        pass                        # the first flush tries again
-    start_flusher()
-
-
-def surely(act, *args):
-    """Does it to its end although a signal handler of the service's raises in the middle; what that
-    raised is then raised as if it had come a moment later."""
-    raised = None
-    for _ in range(3):
+    if not s.newborn:
+        s.newborn, s.stop = True, None
+        s.role = s.children.get(s.role, s.role)
+    if s.stop is None:
+        s.became(s.pid if s.pid != _getpid() else s.parent)
+        for lines in list(s.collector.data.values()):
+            lines.clear()           # what ran before the fork is the parent's to write
+        os.environ["PULPCOV_ROLE"] = s.role
         try:
-            act(*args)
-            break
+            write_record()
         except Exception:
-            break
-        except BaseException as e:      # SystemExit, most likely: the service is being cancelled
-            raised = e
-    if raised is not None:
-        raise raised
+            pass                    # the first flush tries again
+        start_flusher()
+    s.newborn = False
 
 
 def hook_forks():
@@ -338,30 +352,22 @@ def hook_forks():
     Wrapped, not registered with `os.register_at_fork`: that would swallow what a signal handler raises
     meanwhile, and it runs for `subprocess` too, whose children become another program at once.
     """
-    def wrap(real, pid_of):
+    def wrap(real):
         def fork():
-            counted = []
+            token = object()
             try:
-                before_fork(counted)
-            except Exception:
-                pass
-            except BaseException:       # the service is being cancelled: there will be no fork
-                surely(after_in_parent, counted)
-                raise
-            try:
-                result = real()
-            except BaseException:
-                surely(after_in_parent, counted)
-                raise
-            if pid_of(result):
-                surely(after_in_parent, counted)
-            else:
-                surely(after_in_child)
-            return result
+                before_fork(token)
+                return real()
+            finally:                # also where a handler raises: the service is being cancelled
+                try:
+                    after_fork(token)
+                except BaseException:
+                    after_fork(token)
+                    raise
         fork.__name__, fork.__doc__ = real.__name__, real.__doc__
         return fork
 
-    os.fork, os.forkpty = wrap(os.fork, int), wrap(os.forkpty, lambda result: result[0])
+    os.fork, os.forkpty = wrap(os.fork), wrap(os.forkpty)
 
 
 def at_exit():
@@ -379,7 +385,9 @@ def wrap_exits():
     def _exit(status):
         try:
             flush(ended="_exit")
-        finally:                    # a signal handler may raise in the middle: the exit stands
+        except BaseException:       # a signal handler raised in the middle: once more, and the exit stands
+            flush(ended="_exit")
+        finally:
             _os_exit(status)
 
     def wrap(real):
@@ -408,11 +416,11 @@ def hook_sigterm():
     getsignal = signal.getsignal
 
     def on_sigterm(_number, _frame):
-        if _state.owner == _ident():    # in the middle of this thread's own flush: when it is done
-            _state.dying = True
-        else:
+        try:
             flush(ended="SIGTERM")
-            die()
+        finally:
+            _signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(_getpid(), signal.SIGTERM)
 
     def shown(handler):
         return signal.SIG_DFL if handler is on_sigterm else handler
@@ -433,11 +441,6 @@ def hook_sigterm():
     for ours, theirs in ((set_handler, _signal), (get_handler, getsignal)):
         ours.__name__, ours.__doc__ = theirs.__name__, theirs.__doc__
     signal.signal, signal.getsignal = set_handler, get_handler
-
-
-def die():
-    _signal(signal.SIGTERM, signal.SIG_DFL)
-    os.kill(_getpid(), signal.SIGTERM)
 
 
 def trace_this_thread():
@@ -475,52 +478,6 @@ def is_apache():
     try:
         return os.path.basename(os.readlink("/proc/self/exe")) in APACHE
     except OSError:
-        return False
-
-
-def make_coverage(config, coverage_dir):
-    """A started Coverage from the private directory, which does not stay on sys.path."""
-    sys.path.insert(0, coverage_dir)
-    try:
-        import coverage
-        import coverage.collector
-        import coverage.numbits     # noqa: F401  (all that a flush needs, before anything is patched)
-        import coverage.sqldata
-    finally:
-        sys.path.remove(coverage_dir)
-    words = {"data_file": None, "config_file": False, "source_pkgs": config["packages"],
-             "omit": config["omit"], "branch": config["branch"], "messages": False}
-    if has_module("greenlet"):      # one call stack a greenlet, else gevent gives false lines
-        words["concurrency"] = ["thread", "greenlet"]
-    # The tracer calls these two at each call of measured code. As Python methods they cost a tenth of it and
-    # more, and swallow signal handlers' lines. There is nothing to lock: the sets are copied, and what is
-    # written is taken out of them, by single operations under the GIL.
-    coverage.collector.Collector.lock_data = coverage.collector.Collector.unlock_data = int
-    try:
-        cov = started(coverage, words, "ctrace")
-    except AttributeError:          # a subinterpreter has no C tracer
-        cov = started(coverage, words, "pytrace")
-    return coverage, cov
-
-
-def started(coverage, words, core):
-    cov = coverage.Coverage(**words)
-    cov._warn_no_data = cov._warn_unimported_source = cov._warn_preimported_source = False
-    cov._auto_save = False
-    try:
-        cov.set_option("run:core", core)
-    except Exception:
-        pass                        # before 7.9 there was nothing to choose
-    cov.start()
-    atexit.unregister(cov._atexit)
-    return cov
-
-
-def has_module(name):
-    from importlib.util import find_spec
-    try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError):
         return False
 
 

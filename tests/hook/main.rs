@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 mod compaction;
+mod greenlets;
 mod loss;
 mod others;
 mod state;

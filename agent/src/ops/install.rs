@@ -140,8 +140,9 @@ fn put_in_place(
         }
     }
     for (name, text) in [
-        ("_pulpcov_recorder.py", hook::RECORDER),
         ("_pulpcov_system.py", hook::SYSTEM),
+        ("_pulpcov_tracer.py", hook::TRACER),
+        ("_pulpcov_recorder.py", hook::RECORDER),
         ("_pulpcov_canary.py", hook::CANARY),
         ("analysis.py", hook::ANALYSIS),
         ("pulpcov-selftest", hook::SELFTEST),
@@ -167,7 +168,7 @@ fn put_in_place(
     for python in interpreters {
         let purelib = Path::new(&python.purelib);
         changes.folder(purelib, 0o755)?;
-        for part in ["_pulpcov_recorder.py", "_pulpcov_system.py"] {
+        for part in ["_pulpcov_system.py", "_pulpcov_tracer.py", "_pulpcov_recorder.py"] {
             byte_compiled(changes, python, &hook_dir.join(part))?;
         }
         changes.file(&purelib.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;
