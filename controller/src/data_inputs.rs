@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pulpcov_coverage::combine::Combiner;
 use pulpcov_coverage::data::{CombineError, CoverageData, Kind};
@@ -127,11 +128,17 @@ fn some(names: &BTreeSet<String>) -> String {
 /// All of it or nothing; the inputs stay as they are.
 pub(crate) fn combine(paths: &[PathBuf], contexts: Contexts) -> Result<Combined, InputError> {
     let inputs = find(paths)?;
-    // Parallel over inputs, each worker folding into one set: memory follows the union, not the files.
-    let both = inputs
-        .par_iter()
-        .try_fold(Both::default, |mut all, input| {
-            read(input, contexts, &mut all)?;
+    // As many sums as there are workers, each taking the next input: memory follows the union and not the
+    // number of files.
+    let next = AtomicUsize::new(0);
+    let both = (0..rayon::current_num_threads())
+        .into_par_iter()
+        .with_max_len(1)
+        .map(|_| {
+            let mut all = Both::default();
+            while let Some(input) = inputs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                read(input, contexts, &mut all)?;
+            }
             Ok::<_, InputError>(all)
         })
         .try_reduce(Both::default, |mut a, b| {

@@ -130,10 +130,10 @@ mod tests {
             self.0.contains(path)
         }
         fn canonical(&self, path: &str) -> String {
-            if path.starts_with('/') { path.to_owned() } else { format!("/work/{path}") }
+            if path.starts_with('/') { path.to_owned() } else { format!("/srv/checkout/{path}") }
         }
         fn relative(&self, path: &str) -> String {
-            path.strip_prefix("/work/").unwrap_or(path).to_owned()
+            path.strip_prefix("/srv/checkout/").unwrap_or(path).to_owned()
         }
     }
 
@@ -149,15 +149,15 @@ mod tests {
     fn the_first_rule_that_leads_to_a_source_wins() {
         let mut all = aliases(
             false,
-            &["/work/src/a.py"],
+            &["/srv/checkout/src/a.py"],
             &[("/ci/*/lib", "/nowhere"), ("/ci/*/lib", "src"), ("*/site-packages", "src")],
         );
-        assert_eq!(all.map("/ci/7/lib/a.py"), "/work/src/a.py");
-        assert_eq!(all.map("/CI/7/LIB/a.py"), "/work/src/a.py", "case does not count");
-        assert_eq!(all.map("/x/site-packages/a.py"), "/work/src/a.py");
+        assert_eq!(all.map("/ci/7/lib/a.py"), "/srv/checkout/src/a.py");
+        assert_eq!(all.map("/CI/7/LIB/a.py"), "/srv/checkout/src/a.py", "case does not count");
+        assert_eq!(all.map("/x/site-packages/a.py"), "/srv/checkout/src/a.py");
         assert_eq!(all.map("/ci/7/lib/gone.py"), "/ci/7/lib/gone.py");
-        let mut windows = aliases(false, &["/work/src/p/a.py"], &[(r"c:\ci\", "src")]);
-        assert_eq!(windows.map(r"c:\ci\p\a.py"), "/work/src/p/a.py");
+        let mut windows = aliases(false, &["/srv/checkout/src/p/a.py"], &[(r"c:\ci\", "src")]);
+        assert_eq!(windows.map(r"c:\ci\p\a.py"), "/srv/checkout/src/p/a.py");
         assert!(matches!(windows.add("/x/*", "src"), Err(AliasError::EndsWithWildcard(_))));
     }
 

@@ -1,14 +1,17 @@
-//! coverage.py's data file, read and written. The crate's one I/O module.
+//! coverage.py's data file, read and written. With its modules, the crate's one place of I/O.
+
+mod old_json;
+mod write;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::Path;
 
 use crate::combine::{Combiner, NumberHash};
-use crate::data::{CombineError, CoverageData, Kind, Measured};
-use crate::lines::ArcSet;
-use crate::page_writer::{TooLarge, Value, Writer, record};
+use crate::data::{CombineError, CoverageData, Kind};
 use crate::pages::{self, Database, PageError};
+
+pub use write::{WriteError, write};
 
 /// coverage.py's own number for the tables of 5.0 and later.
 const SCHEMA_VERSION: i64 = 7;
@@ -43,14 +46,6 @@ pub enum ReadError {
     Dangling { what: &'static str, id: i64 },
     #[error(transparent)]
     Combine(#[from] CombineError),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    #[error("cannot write {path}")]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("cannot write {path}")]
-    TooLarge { path: PathBuf, source: TooLarge },
 }
 
 /// Reads a data file from disk.
@@ -91,8 +86,8 @@ enum Contents<'a> {
 
 /// Opens a data file's bytes, wherever they come from.
 pub fn open(bytes: &[u8]) -> Result<Opened<'_>, ReadError> {
-    if let Some(text) = bytes.strip_prefix(OLD_JSON) {
-        return Ok(Opened(Contents::Old(read_old_json(text)?)));
+    if let Some(text) = bytes.strip_prefix(old_json::HEAD) {
+        return Ok(Opened(Contents::Old(old_json::read(text)?)));
     }
     // Python 2's pickles of a dictionary: protocol 2 (`\x80\x02}`), or text.
     if bytes.starts_with(b"\x80\x02}") || bytes.starts_with(b"(dp") {
@@ -180,44 +175,6 @@ fn read_tracers(
         Ok(())
     })?;
     conflict.map_or(Ok(()), |conflict| Err(conflict.into()))
-}
-
-/// How data of coverage 4.x begins.
-const OLD_JSON: &[u8] = b"!coverage.py: This is a private format, don't read it directly!";
-
-/// A measured file's lines or arcs, and the plugin that measured it.
-#[derive(serde::Deserialize)]
-struct OldJson {
-    lines: Option<BTreeMap<String, Vec<i64>>>,
-    arcs: Option<BTreeMap<String, Vec<(i64, i64)>>>,
-    #[serde(default)]
-    file_tracers: BTreeMap<String, String>,
-}
-
-fn read_old_json(text: &[u8]) -> Result<CoverageData, ReadError> {
-    let old: OldJson = serde_json::from_slice(text).map_err(ReadError::OldJson)?;
-    if old.lines.is_none() && old.arcs.is_none() {
-        return Err(ReadError::OldEmpty);
-    }
-    let mut data = CoverageData::default();
-    let number = |n: i64| line_number(n).ok_or(ReadError::LineNumber(n));
-    for (path, lines) in old.lines.into_iter().flatten() {
-        let lines = lines.into_iter().map(|n| {
-            let line = number(n)?;
-            u32::try_from(line).map_err(|_| ReadError::LineNumber(n))
-        });
-        data.add(&path, "", Measured::Lines(lines.collect::<Result<_, _>>()?))?;
-    }
-    for (path, arcs) in old.arcs.into_iter().flatten() {
-        let arcs = arcs.into_iter().map(|(from, to)| Ok::<_, ReadError>((number(from)?, number(to)?)));
-        data.add(&path, "", Measured::Arcs(arcs.collect::<Result<_, _>>()?))?;
-    }
-    for (path, tracer) in old.file_tracers {
-        if let Some(file) = data.files.get_mut(&path) {
-            file.tracer = tracer;
-        }
-    }
-    Ok(data)
 }
 
 /// Root pages of the seven tables.
@@ -376,264 +333,19 @@ fn line_number(n: i64) -> Option<i32> {
     i32::try_from(n).ok().filter(|_| n.abs() <= MAX_LINE)
 }
 
-/// Tables as coverage.py makes them (schema version 7), in the order of their names in a file.
-const TABLES: [(&str, &str); 7] = [
-    ("coverage_schema", "(version integer)"),
-    ("meta", "(key text, value text, unique (key))"),
-    ("file", "(id integer primary key, path text, unique (path))"),
-    ("context", "(id integer primary key, context text, unique (context))"),
-    (
-        "line_bits",
-        "(file_id integer, context_id integer, numbits blob, foreign key (file_id) references file (id), \
-         foreign key (context_id) references context (id), unique (file_id, context_id))",
-    ),
-    (
-        "arc",
-        "(file_id integer, context_id integer, fromno integer, tono integer, \
-         foreign key (file_id) references file (id), foreign key (context_id) references context (id), \
-         unique (file_id, context_id, fromno, tono))",
-    ),
-    ("tracer", "(file_id integer primary key, tracer text, foreign key (file_id) references file (id))"),
-];
-
-/// Writes a data file that coverage.py reads: whole or not at all.
-pub fn write(data: &CoverageData, path: &Path) -> Result<(), WriteError> {
-    let bytes = to_bytes(data).map_err(|source| WriteError::TooLarge { path: path.to_owned(), source })?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let tmp = path.with_file_name(format!(".{name}.{}.tmp", std::process::id()));
-    let io = |source| WriteError::Io { path: path.to_owned(), source };
-    match fs_err::remove_file(&tmp) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
-    let result = fs_err::write(&tmp, bytes)
-        .and_then(|()| fs_err::File::open(&tmp)?.sync_all())
-        .and_then(|()| fs_err::rename(&tmp, path))
-        .map_err(io);
-    if result.is_err() {
-        let _ = fs_err::remove_file(&tmp);
-    }
-    result
-}
-
-/// The bytes of a data file that coverage.py reads.
-pub fn to_bytes(data: &CoverageData) -> Result<Vec<u8>, TooLarge> {
-    let mut writer = Writer::new();
-    let mut roots = Roots::default();
-    roots.rows("coverage_schema", writer.table([(1, record(&[Value::Integer(SCHEMA_VERSION)]))]));
-    let mut meta = Vec::new();
-    if let Some(kind) = data.kind() {
-        meta.push(("has_arcs", if kind == Kind::Arcs { "1" } else { "0" }));
-    }
-    meta.push(("version", concat!("pulpcov ", env!("CARGO_PKG_VERSION"))));
-    let meta_rows = meta.iter().map(|(key, value)| record(&[Value::Text(key), Value::Text(value)]));
-    roots.rows("meta", writer.table((1..).zip(meta_rows)));
-    roots.keys("meta", named(&mut writer, meta.iter().map(|&(key, _)| key)));
-
-    // Ids are given in the order of the names, so tables and their indexes are in one order.
-    let contexts: BTreeSet<&str> =
-        data.files.values().flat_map(|file| file.contexts.keys()).map(String::as_str).collect();
-    for (table, names) in [
-        ("file", data.files.keys().map(String::as_str).collect::<Vec<_>>()),
-        ("context", contexts.iter().copied().collect()),
-    ] {
-        let rows = names.iter().map(|name| record(&[Value::Null, Value::Text(name)]));
-        roots.rows(table, writer.table((1..).zip(rows)));
-        roots.keys(table, named(&mut writer, names.iter().copied()));
-    }
-    let context_ids: BTreeMap<&str, i64> = contexts.into_iter().zip(1..).collect();
-    write_measured(data, &context_ids, &mut writer, &mut roots);
-    let tracers = data.files.values().zip(1i64..).filter(|(file, _)| !file.tracer.is_empty());
-    roots.rows(
-        "tracer",
-        writer.table(tracers.map(|(file, id)| (id, record(&[Value::Null, Value::Text(&file.tracer)])))),
-    );
-    writer.finish(&roots.schema())
-}
-
-/// Lines and arcs: tables, and the indexes that make their rows unique.
-fn write_measured(
-    data: &CoverageData,
-    context_ids: &BTreeMap<&str, i64>,
-    writer: &mut Writer,
-    roots: &mut Roots,
-) {
-    let places = || {
-        data.files.values().zip(1i64..).flat_map(|(file, id)| {
-            file.contexts.iter().map(move |(context, measured)| {
-                (id, context_ids.get(context.as_str()).copied().unwrap_or_default(), measured)
-            })
-        })
-    };
-    let lines = || {
-        places().filter_map(|(file, context, measured)| match measured {
-            Measured::Lines(lines) => {
-                Some([Value::Integer(file), Value::Integer(context), Value::Blob(lines.as_numbits())])
-            }
-            Measured::Arcs(_) => None,
-        })
-    };
-    roots.rows("line_bits", writer.table((1..).zip(lines().map(|row| record(&row)))));
-    let keys = lines().zip(1..).map(|([file, context, _], id)| record(&[file, context, Value::Integer(id)]));
-    roots.keys("line_bits", writer.index(keys));
-    let arcs = || {
-        places().flat_map(|(file, context, measured)| {
-            let arcs = match measured {
-                Measured::Arcs(arcs) => Some(arcs),
-                Measured::Lines(_) => None,
-            };
-            arcs.into_iter()
-                .flat_map(ArcSet::iter)
-                .map(move |(from, to)| [file, context, from.into(), to.into()].map(Value::Integer))
-        })
-    };
-    roots.rows("arc", writer.table((1..).zip(arcs().map(|row| record(&row)))));
-    let keys = arcs()
-        .zip(1..)
-        .map(|([file, context, from, to], id)| record(&[file, context, from, to, Value::Integer(id)]));
-    roots.keys("arc", writer.index(keys));
-}
-
-/// The index of a unique text column; the names come in ascending order.
-fn named<'a>(writer: &mut Writer, names: impl Iterator<Item = &'a str>) -> u32 {
-    writer.index(names.zip(1..).map(|(name, id)| record(&[Value::Text(name), Value::Integer(id)])))
-}
-
-/// Root pages by table: of its rows, and of the index that SQLite keeps for its unique columns.
-#[derive(Default)]
-struct Roots {
-    rows: HashMap<&'static str, u32>,
-    keys: HashMap<&'static str, u32>,
-}
-
-impl Roots {
-    fn rows(&mut self, table: &'static str, root: u32) {
-        self.rows.insert(table, root);
-    }
-
-    fn keys(&mut self, table: &'static str, root: u32) {
-        self.keys.insert(table, root);
-    }
-
-    /// The rows of `sqlite_schema`.
-    fn schema(&self) -> Vec<Vec<u8>> {
-        let mut rows = Vec::new();
-        for (table, columns) in TABLES {
-            let root = |roots: &HashMap<&str, u32>| roots.get(table).copied().map(i64::from);
-            let sql = format!("CREATE TABLE {table} {columns}");
-            if let Some(root) = root(&self.rows) {
-                rows.push(record(&[
-                    Value::Text("table"),
-                    Value::Text(table),
-                    Value::Text(table),
-                    Value::Integer(root),
-                    Value::Text(&sql),
-                ]));
-            }
-            if let Some(root) = root(&self.keys) {
-                let name = format!("sqlite_autoindex_{table}_1");
-                rows.push(record(&[
-                    Value::Text("index"),
-                    Value::Text(&name),
-                    Value::Text(table),
-                    Value::Integer(root),
-                    Value::Null,
-                ]));
-            }
-        }
-        rows
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::old_json::HEAD;
+    use super::write::tests::{bytes_of, sample};
     use super::*;
     use proptest::prelude::*;
-
-    fn sample(kind: Kind, files: usize) -> CoverageData {
-        let mut data = CoverageData::new(Some(kind));
-        for i in 0..files {
-            let i32_i = i32::try_from(i).expect("small");
-            let measured = match kind {
-                Kind::Lines => Measured::Lines(
-                    (1..200).filter(|n| n % u32::try_from(i + 2).expect("small") != 0).collect(),
-                ),
-                Kind::Arcs => Measured::Arcs((1..400).map(|n| (-n, n + i32_i)).collect()),
-            };
-            data.add(
-                &format!("/srv/app/{}/f{i}.py", "d".repeat(i % 90)),
-                if i % 3 == 0 { "" } else { "h1" },
-                measured,
-            )
-            .expect("one kind");
-        }
-        data
-    }
-
-    fn bytes_of(data: &CoverageData) -> Vec<u8> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join(".coverage");
-        write(data, &path).expect("writes");
-        fs_err::read(path).expect("reads")
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        for kind in [Kind::Lines, Kind::Arcs] {
-            for files in [0, 1, 7, 300] {
-                let data = sample(kind, files);
-                assert_eq!(read(&bytes_of(&data)).expect("reads"), data);
-            }
-        }
-    }
-
-    #[test]
-    fn sqlite_finds_nothing_wrong_with_it() {
-        for kind in [Kind::Lines, Kind::Arcs] {
-            for files in [0, 1, 7, 300] {
-                let data = sample(kind, files);
-                let folder = tempfile::tempdir().expect("a folder");
-                let path = folder.path().join(".coverage");
-                write(&data, &path).expect("writes");
-                let connection = rusqlite::Connection::open(&path).expect("opens");
-                for check in ["integrity_check", "foreign_key_check"] {
-                    let mut statement = connection.prepare(&format!("pragma {check}")).expect("prepares");
-                    let mut rows = statement.query([]).expect("runs");
-                    while let Some(row) = rows.next().expect("a row") {
-                        assert_eq!(row.get::<_, String>(0).expect("a word"), "ok", "{check} {kind} {files}");
-                    }
-                }
-                // Each unique index is used, and holds every row.
-                let names: i64 = connection
-                    .query_row(
-                        "select count(*) from file indexed by sqlite_autoindex_file_1 where path >= ''",
-                        [],
-                        |row| row.get(0),
-                    )
-                    .expect("counts");
-                assert_eq!(usize::try_from(names).expect("small"), files);
-                connection.execute("insert into file (path) values ('/srv/app//f0.py')", []).map_or_else(
-                    |error| assert!(error.to_string().contains("UNIQUE"), "{error}"),
-                    |_| assert_eq!(files, 0),
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_long_name_and_a_long_bitmap_go_over_pages() {
-        let mut data = CoverageData::default();
-        let name = "x".repeat(20_000);
-        data.add(&name, "", Measured::Lines((1..60_000).collect())).expect("first");
-        assert_eq!(read(&bytes_of(&data)).expect("reads"), data);
-    }
 
     #[test]
     fn other_formats_are_named() {
         assert!(matches!(read(b""), Err(ReadError::Page(PageError::NotSqlite))));
-        assert!(matches!(read(&[OLD_JSON, br#"{"lines":3}"#].concat()), Err(ReadError::OldJson(_))));
-        assert!(matches!(read(&[OLD_JSON, b"[]"].concat()), Err(ReadError::OldJson(_))));
-        assert!(matches!(read(&[OLD_JSON, b"{}"].concat()), Err(ReadError::OldEmpty)));
+        assert!(matches!(read(&[HEAD, br#"{"lines":3}"#].concat()), Err(ReadError::OldJson(_))));
+        assert!(matches!(read(&[HEAD, b"[]"].concat()), Err(ReadError::OldJson(_))));
+        assert!(matches!(read(&[HEAD, b"{}"].concat()), Err(ReadError::OldEmpty)));
         assert!(matches!(read(b"\x80\x02}q\x01"), Err(ReadError::Pickle)));
         let mut wal = bytes_of(&sample(Kind::Lines, 3));
         wal[18] = 2;
@@ -641,23 +353,6 @@ mod tests {
         let mut cut = bytes_of(&sample(Kind::Arcs, 30));
         cut.truncate(cut.len() - 4096);
         assert!(read(&cut).is_err());
-    }
-
-    #[test]
-    fn data_of_coverage_4_is_read() {
-        let old = |text: &str| read(&[OLD_JSON, text.as_bytes()].concat());
-        let lines = old(r#"{"lines":{"/a.py":[3,1]},"file_tracers":{"/a.py":"p.Plugin"}}"#).expect("lines");
-        assert_eq!(lines.files["/a.py"].all(Kind::Lines), Measured::Lines([1, 3].into_iter().collect()));
-        assert_eq!(lines.files["/a.py"].tracer, "p.Plugin");
-        let arcs = old(r#"{"arcs":{"/a.py":[[-1,3],[3,-1]]}}"#).expect("arcs");
-        assert_eq!(
-            arcs.files["/a.py"].all(Kind::Arcs),
-            Measured::Arcs([(-1, 3), (3, -1)].into_iter().collect())
-        );
-        for bad in [r#"{"lines":{"/a.py":[-1]}}"#, r#"{"lines":{"/a.py":[99999999999]}}"#] {
-            assert!(matches!(old(bad), Err(ReadError::LineNumber(_))), "{bad}");
-        }
-        assert!(matches!(old(r#"{"lines":{"a":[1]},"arcs":{"b":[[1,2]]}}"#), Err(ReadError::Combine(_))));
     }
 
     proptest! {

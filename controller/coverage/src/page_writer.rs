@@ -1,7 +1,11 @@
 //! A SQLite file written page by page, in one go: tables and indexes are built bottom up from rows
 //! that come in order, so nothing is searched, split or journalled.
 //!
+//! Pages go out as they are full; the first one, which says where all begins, is written last.
+//!
 //! File format: <https://www.sqlite.org/fileformat2.html>. The oracle of the tests is SQLite itself.
+
+use std::io::{Seek, Write};
 
 /// SQLite's own default, and so coverage.py's.
 const PAGE: usize = 4096;
@@ -14,9 +18,13 @@ const SQLITE_VERSION: u32 = 3_045_000;
 
 const DATABASE_HEADER: usize = 100;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it would have more than 1 GiB")]
-pub struct TooLarge;
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PageWriteError {
+    #[error("it would have more than 1 GiB")]
+    TooLarge,
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
 
 /// A value of a row.
 #[derive(Debug, Clone, Copy)]
@@ -142,14 +150,29 @@ struct Child {
     divider: Vec<u8>,
 }
 
-pub(crate) struct Writer {
-    pages: Vec<u8>,
+pub(crate) struct Writer<W> {
+    out: W,
+    pages: usize,
+    /// What went wrong first; nothing is written after it, and `finish` returns it.
+    failed: Option<PageWriteError>,
 }
 
-impl Writer {
-    pub(crate) fn new() -> Self {
-        // Page 1 is the schema's; it is filled in last.
-        Self { pages: vec![0; PAGE] }
+impl<W: Write + Seek> Writer<W> {
+    pub(crate) fn new(out: W) -> Self {
+        let mut writer = Self { out, pages: 0, failed: None };
+        writer.append(&[0; PAGE]);
+        writer
+    }
+
+    fn append(&mut self, page: &[u8]) {
+        self.pages += 1;
+        if self.failed.is_none() {
+            self.failed = if self.pages >= MAX_PAGES {
+                Some(PageWriteError::TooLarge)
+            } else {
+                self.out.write_all(page).err().map(PageWriteError::Io)
+            };
+        }
     }
 
     /// A table of rows with ascending row ids; its root page.
@@ -244,29 +267,25 @@ impl Writer {
             let (part, behind) = rest.split_at(rest.len().min(PAGE - 4));
             rest = behind;
             next += 1;
-            self.pages.extend(if rest.is_empty() { 0 } else { next }.to_be_bytes());
-            self.pages.extend_from_slice(part);
-            self.fill_page();
+            let mut page = if rest.is_empty() { 0 } else { next }.to_be_bytes().to_vec();
+            page.extend_from_slice(part);
+            page.resize(PAGE, 0);
+            self.append(&page);
         }
     }
 
     fn next_page(&self) -> u32 {
-        u32::try_from(self.pages.len() / PAGE + 1).unwrap_or(u32::MAX)
-    }
-
-    fn fill_page(&mut self) {
-        self.pages.resize(self.pages.len().next_multiple_of(PAGE), 0);
+        u32::try_from(self.pages + 1).unwrap_or(u32::MAX)
     }
 
     fn page(&mut self, tree: Tree, node: &Node, right: Option<u32>) -> u32 {
         let number = self.next_page();
-        let page = tree_page(tree, node, right, 0);
-        self.pages.extend(page);
+        self.append(&tree_page(tree, node, right, 0));
         number
     }
 
-    /// The whole file. `schema` has a row of `sqlite_schema` for each table and index.
-    pub(crate) fn finish(mut self, schema: &[Vec<u8>]) -> Result<Vec<u8>, TooLarge> {
+    /// Makes it whole. `schema` has a row of `sqlite_schema` for each table and index.
+    pub(crate) fn finish(mut self, schema: &[Vec<u8>]) -> Result<W, PageWriteError> {
         let mut leaf = Node::new(8 + DATABASE_HEADER);
         for (payload, row_id) in schema.iter().zip(1u64..) {
             let mut cell = Vec::new();
@@ -276,15 +295,16 @@ impl Writer {
             debug_assert!(leaf.fits(&cell), "the schema has a page");
             leaf.push(cell);
         }
-        let count = self.pages.len() / PAGE;
-        if count >= MAX_PAGES {
-            return Err(TooLarge);
+        if let Some(failed) = self.failed {
+            return Err(failed);
         }
         let mut first = tree_page(Tree::Table, &leaf, None, DATABASE_HEADER);
-        let header = database_header(u32::try_from(count).unwrap_or(u32::MAX));
+        let header = database_header(u32::try_from(self.pages).unwrap_or(u32::MAX));
         first.splice(..DATABASE_HEADER, header);
-        self.pages.splice(..PAGE, first);
-        Ok(self.pages)
+        self.out.rewind()?;
+        self.out.write_all(&first)?;
+        self.out.flush()?;
+        Ok(self.out)
     }
 }
 
@@ -353,7 +373,7 @@ mod tests {
 
     /// A file of one table and one index over it, opened by SQLite.
     fn opened(rows: &[(i64, String)]) -> (tempfile::TempDir, Connection) {
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(std::io::Cursor::new(Vec::new()));
         let table = writer.table(rows.iter().map(|(n, text)| {
             (*n, record(&[Value::Null, Value::Text(text), Value::Blob(text.as_bytes()), Value::Integer(*n)]))
         }));
@@ -380,7 +400,8 @@ mod tests {
                 ),
                 row("index", "i", index, "CREATE INDEX i on t (name)"),
             ])
-            .expect("small");
+            .expect("small")
+            .into_inner();
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("db");
         fs_err::write(&path, bytes).expect("written");
