@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 
 use crate::data::{CombineError, CoverageData, Kind, Measured, MeasuredFile};
-use crate::lines::{Arc, ArcSet, LineSet};
+use crate::lines::{self, ArcSet, LineSet};
 
 /// Numbers hash by two multiplications: there are millions of arcs, and names are few. The seed differs
 /// in each process, so that no data file can be made to collide.
@@ -59,17 +60,20 @@ enum Sum {
     Arcs(HashSet<u64, NumberHash>),
 }
 
-fn packed((from, to): Arc) -> u64 {
+fn packed((from, to): lines::Arc) -> u64 {
     u64::from(from.cast_unsigned()) << 32 | u64::from(to.cast_unsigned())
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "each half is a whole number of its own")]
-fn unpacked(packed: u64) -> Arc {
+fn unpacked(packed: u64) -> lines::Arc {
     (((packed >> 32) as u32).cast_signed(), (packed as u32).cast_signed())
 }
 
 #[derive(Debug, Default)]
 struct FileSum {
+    path: Arc<str>,
+    /// The file that came after this one the last time.
+    next: usize,
     tracer: Option<String>,
     /// Context, as its place, to what ran; most files have one.
     contexts: Vec<(usize, Sum)>,
@@ -79,8 +83,9 @@ struct FileSum {
 #[derive(Debug, Default)]
 pub struct Combiner {
     kind: Option<Kind>,
-    paths: HashMap<String, usize>,
+    paths: HashMap<Arc<str>, usize>,
     files: Vec<FileSum>,
+    last: usize,
     contexts: HashMap<String, usize>,
     hash: NumberHash,
     has_tracers: bool,
@@ -102,14 +107,27 @@ impl Combiner {
         }
     }
 
-    /// The place of a file, which is known from now on.
+    /// The place of a file, which is known from now on. Data files have them in much the same order.
     pub(crate) fn file(&mut self, path: &str) -> usize {
+        let expected = self.files.get(self.last).map_or(0, |file| file.next);
+        let place = match self.files.get(expected) {
+            Some(file) if *file.path == *path => expected,
+            _ => self.find(path),
+        };
+        if let Some(last) = self.files.get_mut(self.last) {
+            last.next = place;
+        }
+        self.last = place;
+        place
+    }
+
+    fn find(&mut self, path: &str) -> usize {
         if let Some(place) = self.paths.get(path) {
             return *place;
         }
-        let place = self.files.len();
-        self.files.push(FileSum::default());
-        self.paths.insert(path.to_owned(), place);
+        let (place, path) = (self.files.len(), Arc::<str>::from(path));
+        self.files.push(FileSum { path: path.clone(), ..FileSum::default() });
+        self.paths.insert(path, place);
         place
     }
 
@@ -177,7 +195,7 @@ impl Combiner {
         }
     }
 
-    pub(crate) fn add_arcs(&mut self, file: usize, context: usize, arcs: &[Arc]) {
+    pub(crate) fn add_arcs(&mut self, file: usize, context: usize, arcs: &[lines::Arc]) {
         if let Some(Sum::Arcs(set)) = self.sum(file, context, Kind::Arcs) {
             set.extend(arcs.iter().copied().map(packed));
         }
@@ -210,12 +228,11 @@ impl Combiner {
         let mut names: Vec<(String, usize)> = other.contexts.into_iter().collect();
         names.sort_unstable_by_key(|(_, place)| *place);
         let contexts: Vec<usize> = names.iter().map(|(name, _)| self.context(name)).collect();
-        let mut files: Vec<Option<FileSum>> = other.files.into_iter().map(Some).collect();
-        for (path, place) in other.paths {
-            let Some(theirs) = files.get_mut(place).and_then(Option::take) else { continue };
-            let file = self.file(&path);
+        for theirs in other.files {
+            let path = &theirs.path;
+            let file = self.file(path);
             if let Some(tracer) = &theirs.tracer {
-                self.tracer(file, &path, tracer)?;
+                self.tracer(file, path, tracer)?;
             }
             for (context, sum) in theirs.contexts {
                 let context = contexts.get(context).copied().unwrap_or_default();
@@ -241,9 +258,7 @@ impl Combiner {
         let mut data = CoverageData::new(self.kind);
         let mut contexts: Vec<(String, usize)> = self.contexts.into_iter().collect();
         contexts.sort_unstable_by_key(|(_, place)| *place);
-        let mut files: Vec<Option<FileSum>> = self.files.into_iter().map(Some).collect();
-        for (path, place) in self.paths {
-            let Some(file) = files.get_mut(place).and_then(Option::take) else { continue };
+        for file in self.files {
             let measured = file.contexts.into_iter().filter_map(|(context, sum)| {
                 let measured = match sum {
                     Sum::Lines(lines) => Measured::Lines(lines),
@@ -252,7 +267,10 @@ impl Combiner {
                 Some((contexts.get(context)?.0.clone(), measured))
             });
             let contexts: BTreeMap<String, Measured> = measured.collect();
-            data.files.insert(path, MeasuredFile { tracer: file.tracer.unwrap_or_default(), contexts });
+            data.files.insert(
+                file.path.as_ref().to_owned(),
+                MeasuredFile { tracer: file.tracer.unwrap_or_default(), contexts },
+            );
         }
         data
     }

@@ -169,8 +169,8 @@ fn read_tracers(
     database.rows(tables.file, |row| {
         let (id, path) = (key(row)?, row.next_value()?.text()?);
         let tracer = tracers.get(&id).map_or("", String::as_str);
-        if let Some(place) = places.files.get(&id) {
-            conflict = conflict.take().or(into.tracer(*place, path, tracer).err());
+        if let Some(place) = places.files.get(id) {
+            conflict = conflict.take().or(into.tracer(place, path, tracer).err());
         }
         Ok(())
     })?;
@@ -224,19 +224,42 @@ impl Tables {
     }
 }
 
-/// Where the files and contexts of a data file are in what it is combined into, by their ids.
+/// Where the names of a table are in what they are combined into, by their ids. coverage.py counts these
+/// from 1; any other id is looked up.
+#[derive(Default)]
+struct PlacesById {
+    from_one: Vec<usize>,
+    others: HashMap<i64, usize, NumberHash>,
+}
+
+impl PlacesById {
+    fn insert(&mut self, id: i64, place: usize) {
+        if usize::try_from(id) == Ok(self.from_one.len() + 1) {
+            self.from_one.push(place);
+        } else {
+            self.others.insert(id, place);
+        }
+    }
+
+    fn get(&self, id: i64) -> Option<usize> {
+        let counted = usize::try_from(id).ok().and_then(|id| self.from_one.get(id.checked_sub(1)?));
+        counted.or_else(|| self.others.get(&id)).copied()
+    }
+}
+
+/// Where the files and contexts of a data file are in what it is combined into.
 struct Places {
-    files: HashMap<i64, usize, NumberHash>,
-    contexts: HashMap<i64, usize, NumberHash>,
+    files: PlacesById,
+    contexts: PlacesById,
 }
 
 impl Places {
     fn file(&self, id: i64) -> Result<usize, ReadError> {
-        self.files.get(&id).copied().ok_or(ReadError::Dangling { what: "file", id })
+        self.files.get(id).ok_or(ReadError::Dangling { what: "file", id })
     }
 
     fn context(&self, id: i64) -> Result<usize, ReadError> {
-        self.contexts.get(&id).copied().ok_or(ReadError::Dangling { what: "context", id })
+        self.contexts.get(id).ok_or(ReadError::Dangling { what: "context", id })
     }
 }
 
@@ -253,8 +276,8 @@ fn places(
     database: &Database<'_>,
     root: u32,
     mut place: impl FnMut(&str) -> usize,
-) -> Result<HashMap<i64, usize, NumberHash>, PageError> {
-    let mut places = HashMap::default();
+) -> Result<PlacesById, PageError> {
+    let mut places = PlacesById::default();
     database.rows(root, |row| {
         let id = key(row)?;
         places.insert(id, place(row.next_value()?.text()?));
@@ -282,7 +305,7 @@ fn read_lines(
 ) -> Result<(), ReadError> {
     let mut bad = None;
     database.rows(root, |row| {
-        let (file, context) = (row.next_value()?.integer()?, row.next_value()?.integer()?);
+        let [file, context] = row.integers()?;
         let pages::Value::Blob(numbits) = row.next_value()? else {
             return Err(PageError::Damaged("numbits are no blob"));
         };

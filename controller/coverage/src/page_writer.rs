@@ -35,31 +35,42 @@ pub(crate) enum Value<'a> {
     Blob(&'a [u8]),
 }
 
-/// Row or index key in SQLite's record format.
-pub(crate) fn record(values: &[Value<'_>]) -> Vec<u8> {
-    let (mut types, mut body) = (Vec::with_capacity(values.len() + 2), Vec::new());
-    for value in values {
-        let serial_type = match *value {
-            Value::Null => 0,
-            Value::Integer(n) => integer(n, &mut body),
-            Value::Text(text) => {
-                body.extend_from_slice(text.as_bytes());
-                13 + 2 * text.len() as u64
-            }
-            Value::Blob(bytes) => {
-                body.extend_from_slice(bytes);
-                12 + 2 * bytes.len() as u64
-            }
-        };
-        varint(serial_type, &mut types);
+/// Rows and index keys in SQLite's record format. There are hundreds of thousands: one buffer serves all.
+#[derive(Default)]
+struct Record {
+    types: Vec<u8>,
+    body: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl Record {
+    fn of(&mut self, values: &[Value<'_>]) -> &[u8] {
+        self.types.clear();
+        self.body.clear();
+        for value in values {
+            let serial_type = match *value {
+                Value::Null => 0,
+                Value::Integer(n) => integer(n, &mut self.body),
+                Value::Text(text) => {
+                    self.body.extend_from_slice(text.as_bytes());
+                    13 + 2 * text.len() as u64
+                }
+                Value::Blob(bytes) => {
+                    self.body.extend_from_slice(bytes);
+                    12 + 2 * bytes.len() as u64
+                }
+            };
+            varint(serial_type, &mut self.types);
+        }
+        // The header's length counts itself; it needs a second byte from 128 on.
+        let types = self.types.len();
+        let length = if types + 1 < 128 { types + 1 } else { types + 2 };
+        self.bytes.clear();
+        varint(length as u64, &mut self.bytes);
+        self.bytes.extend_from_slice(&self.types);
+        self.bytes.extend_from_slice(&self.body);
+        &self.bytes
     }
-    // The header's length counts itself; it needs a second byte from 128 on.
-    let length = if types.len() + 1 < 128 { types.len() + 1 } else { types.len() + 2 };
-    let mut record = Vec::with_capacity(length + body.len());
-    varint(length as u64, &mut record);
-    record.append(&mut types);
-    record.append(&mut body);
-    record
 }
 
 /// Appends an integer in as few bytes as it takes; returns its serial type.
@@ -74,12 +85,17 @@ fn integer(n: i64, body: &mut Vec<u8>) -> u64 {
         -0x8000_0000_0000..=0x7fff_ffff_ffff => (5, 6),
         _ => (6, 8),
     };
-    body.extend(n.to_be_bytes().into_iter().skip(8 - width));
+    body.extend_from_slice(n.to_be_bytes().get(8 - width..).unwrap_or_default());
     serial_type
 }
 
 /// Big-endian groups of seven bits; a ninth byte has all its eight.
 fn varint(n: u64, out: &mut Vec<u8>) {
+    // Nearly all are of one byte.
+    if n < 0x80 {
+        out.push((n & 0x7f) as u8);
+        return;
+    }
     if n >> 56 != 0 {
         out.extend((0..8).map(|i| 0x80 | (n >> (57 - 7 * i) & 0x7f) as u8));
         out.push((n & 0xff) as u8);
@@ -121,26 +137,36 @@ impl Tree {
     }
 }
 
-/// A page in the making: cells, and for inner pages the child behind the last cell.
+/// A page in the making: its cells, one behind the other.
 struct Node {
-    cells: Vec<Vec<u8>>,
-    used: usize,
+    cells: Vec<u8>,
+    /// Where in `cells` each of them begins.
+    starts: Vec<usize>,
     room: usize,
 }
 
 impl Node {
-    const fn new(header: usize) -> Self {
-        Self { cells: Vec::new(), used: 0, room: PAGE - header }
+    fn new(header: usize) -> Self {
+        Self { cells: Vec::with_capacity(PAGE), starts: Vec::new(), room: PAGE - header }
     }
 
     /// Each cell has a pointer of two bytes besides itself.
     const fn fits(&self, cell: &[u8]) -> bool {
-        self.used + cell.len() + 2 <= self.room
+        self.cells.len() + cell.len() + 2 * (self.starts.len() + 1) <= self.room
     }
 
-    fn push(&mut self, cell: Vec<u8>) {
-        self.used += cell.len() + 2;
-        self.cells.push(cell);
+    fn push(&mut self, cell: &[u8]) {
+        self.starts.push(self.cells.len());
+        self.cells.extend_from_slice(cell);
+    }
+
+    fn pop(&mut self) -> Vec<u8> {
+        self.starts.pop().map(|start| self.cells.split_off(start)).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.cells.clear();
+        self.starts.clear();
     }
 }
 
@@ -176,19 +202,24 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// A table of rows with ascending row ids; its root page.
-    pub(crate) fn table(&mut self, rows: impl IntoIterator<Item = (i64, Vec<u8>)>) -> u32 {
+    pub(crate) fn table<'v, V: AsRef<[Value<'v>]>>(
+        &mut self,
+        rows: impl IntoIterator<Item = (i64, V)>,
+    ) -> u32 {
         let (mut children, mut leaf, mut last) = (Vec::new(), Node::new(8), 0);
-        for (row_id, payload) in rows {
-            let mut cell = Vec::with_capacity(payload.len() + 12);
+        let (mut record, mut cell) = (Record::default(), Vec::new());
+        for (row_id, values) in rows {
+            let payload = record.of(values.as_ref());
+            cell.clear();
             varint(payload.len() as u64, &mut cell);
             varint(row_id.cast_unsigned(), &mut cell);
-            self.payload(Tree::Table, &payload, &mut cell);
+            self.payload(Tree::Table, payload, &mut cell);
             if !leaf.fits(&cell) {
-                let full = std::mem::replace(&mut leaf, Node::new(8));
-                let page = self.page(Tree::Table, &full, None);
+                let page = self.page(Tree::Table, &leaf, None);
                 children.push(Child { page, divider: row_id_cell(last) });
+                leaf.clear();
             }
-            leaf.push(cell);
+            leaf.push(&cell);
             last = row_id;
         }
         let page = self.page(Tree::Table, &leaf, None);
@@ -197,20 +228,22 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// An index of keys in ascending order; its root page.
-    pub(crate) fn index(&mut self, keys: impl IntoIterator<Item = Vec<u8>>) -> u32 {
+    pub(crate) fn index<'v, V: AsRef<[Value<'v>]>>(&mut self, keys: impl IntoIterator<Item = V>) -> u32 {
         let (mut children, mut leaf) = (Vec::new(), Node::new(8));
-        for key in keys {
-            let mut cell = Vec::with_capacity(key.len() + 8);
+        let (mut record, mut cell) = (Record::default(), Vec::new());
+        for values in keys {
+            let key = record.of(values.as_ref());
+            cell.clear();
             varint(key.len() as u64, &mut cell);
-            self.payload(Tree::Index, &key, &mut cell);
+            self.payload(Tree::Index, key, &mut cell);
             if !leaf.fits(&cell) {
-                let mut full = std::mem::replace(&mut leaf, Node::new(8));
                 // Keys stand once in the tree: the last one of the leaf goes up and parts it from the next.
-                let divider = full.cells.pop().unwrap_or_default();
-                let page = self.page(Tree::Index, &full, None);
+                let divider = leaf.pop();
+                let page = self.page(Tree::Index, &leaf, None);
                 children.push(Child { page, divider });
+                leaf.clear();
             }
-            leaf.push(cell);
+            leaf.push(&cell);
         }
         let page = self.page(Tree::Index, &leaf, None);
         children.push(Child { page, divider: Vec::new() });
@@ -248,7 +281,7 @@ impl<W: Write + Seek> Writer<W> {
         for child in group {
             let mut cell = child.page.to_be_bytes().to_vec();
             cell.extend(child.divider);
-            node.push(cell);
+            node.push(&cell);
         }
         Child { page: self.page(tree, &node, Some(right.page)), divider: right.divider }
     }
@@ -285,15 +318,15 @@ impl<W: Write + Seek> Writer<W> {
     }
 
     /// Makes it whole. `schema` has a row of `sqlite_schema` for each table and index.
-    pub(crate) fn finish(mut self, schema: &[Vec<u8>]) -> Result<W, PageWriteError> {
-        let mut leaf = Node::new(8 + DATABASE_HEADER);
-        for (payload, row_id) in schema.iter().zip(1u64..) {
-            let mut cell = Vec::new();
+    pub(crate) fn finish(mut self, schema: &[[Value<'_>; 5]]) -> Result<W, PageWriteError> {
+        let (mut leaf, mut record) = (Node::new(8 + DATABASE_HEADER), Record::default());
+        for (values, row_id) in schema.iter().zip(1u64..) {
+            let (payload, mut cell) = (record.of(values), Vec::new());
             varint(payload.len() as u64, &mut cell);
             varint(row_id, &mut cell);
             self.payload(Tree::Table, payload, &mut cell);
             debug_assert!(leaf.fits(&cell), "the schema has a page");
-            leaf.push(cell);
+            leaf.push(&cell);
         }
         if let Some(failed) = self.failed {
             return Err(failed);
@@ -324,25 +357,22 @@ fn row_id_cell(row_id: i64) -> Vec<u8> {
     cell
 }
 
-/// Lays a page out: header, pointers from the front, cells from the back.
+/// Lays a page out: header, pointers from the front, cells at the end.
 fn tree_page(tree: Tree, node: &Node, right: Option<u32>, offset: usize) -> Vec<u8> {
-    let mut page = vec![0; offset];
-    let content = PAGE - node.cells.iter().map(Vec::len).sum::<usize>();
+    let mut page = Vec::with_capacity(PAGE);
+    page.resize(offset, 0);
+    let content = PAGE - node.cells.len();
     page.push(tree.page_type(right.is_none()));
     page.extend([0, 0]);
-    page.extend(two_bytes(node.cells.len()));
+    page.extend(two_bytes(node.starts.len()));
     page.extend(two_bytes(content));
     page.push(0);
     page.extend(right.into_iter().flat_map(u32::to_be_bytes));
-    let mut at = PAGE;
-    for cell in &node.cells {
-        at -= cell.len();
-        page.extend(two_bytes(at));
+    for start in &node.starts {
+        page.extend(two_bytes(content + start));
     }
     page.resize(content, 0);
-    for cell in node.cells.iter().rev() {
-        page.extend_from_slice(cell);
-    }
+    page.extend_from_slice(&node.cells);
     page
 }
 
@@ -375,20 +405,19 @@ mod tests {
     fn opened(rows: &[(i64, String)]) -> (tempfile::TempDir, Connection) {
         let mut writer = Writer::new(std::io::Cursor::new(Vec::new()));
         let table = writer.table(rows.iter().map(|(n, text)| {
-            (*n, record(&[Value::Null, Value::Text(text), Value::Blob(text.as_bytes()), Value::Integer(*n)]))
+            (*n, [Value::Null, Value::Text(text), Value::Blob(text.as_bytes()), Value::Integer(*n)])
         }));
         let mut keys: Vec<(&String, i64)> = rows.iter().map(|(n, text)| (text, *n)).collect();
         keys.sort();
-        let index =
-            writer.index(keys.iter().map(|(text, n)| record(&[Value::Text(text), Value::Integer(*n)])));
+        let index = writer.index(keys.iter().map(|(text, n)| [Value::Text(text), Value::Integer(*n)]));
         let row = |kind, name, root: u32, sql| {
-            record(&[
+            [
                 Value::Text(kind),
                 Value::Text(name),
                 Value::Text("t"),
                 Value::Integer(root.into()),
                 Value::Text(sql),
-            ])
+            ]
         };
         let bytes = writer
             .finish(&[

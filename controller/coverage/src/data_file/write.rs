@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::SCHEMA_VERSION;
 use crate::data::{CoverageData, Kind, Measured};
 use crate::lines::ArcSet;
-use crate::page_writer::{PageWriteError, Value, Writer, record};
+use crate::page_writer::{PageWriteError, Value, Writer};
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {path}")]
@@ -61,13 +61,13 @@ fn write_to(data: &CoverageData, path: &Path) -> Result<(), PageWriteError> {
 fn write_pages<W: Write + Seek>(data: &CoverageData, out: W) -> Result<W, PageWriteError> {
     let mut writer = Writer::new(out);
     let mut roots = Roots::default();
-    roots.rows("coverage_schema", writer.table([(1, record(&[Value::Integer(SCHEMA_VERSION)]))]));
+    roots.rows("coverage_schema", writer.table([(1, [Value::Integer(SCHEMA_VERSION)])]));
     let mut meta = Vec::new();
     if let Some(kind) = data.kind() {
         meta.push(("has_arcs", if kind == Kind::Arcs { "1" } else { "0" }));
     }
     meta.push(("version", concat!("pulpcov ", env!("CARGO_PKG_VERSION"))));
-    let meta_rows = meta.iter().map(|(key, value)| record(&[Value::Text(key), Value::Text(value)]));
+    let meta_rows = meta.iter().map(|(key, value)| [Value::Text(key), Value::Text(value)]);
     roots.rows("meta", writer.table((1..).zip(meta_rows)));
     roots.keys("meta", named(&mut writer, meta.iter().map(|&(key, _)| key)));
 
@@ -78,7 +78,7 @@ fn write_pages<W: Write + Seek>(data: &CoverageData, out: W) -> Result<W, PageWr
         ("file", data.files.keys().map(String::as_str).collect::<Vec<_>>()),
         ("context", contexts.iter().copied().collect()),
     ] {
-        let rows = names.iter().map(|name| record(&[Value::Null, Value::Text(name)]));
+        let rows = names.iter().map(|name| [Value::Null, Value::Text(name)]);
         roots.rows(table, writer.table((1..).zip(rows)));
         roots.keys(table, named(&mut writer, names.iter().copied()));
     }
@@ -87,9 +87,10 @@ fn write_pages<W: Write + Seek>(data: &CoverageData, out: W) -> Result<W, PageWr
     let tracers = data.files.values().zip(1i64..).filter(|(file, _)| !file.tracer.is_empty());
     roots.rows(
         "tracer",
-        writer.table(tracers.map(|(file, id)| (id, record(&[Value::Null, Value::Text(&file.tracer)])))),
+        writer.table(tracers.map(|(file, id)| (id, [Value::Null, Value::Text(&file.tracer)]))),
     );
-    writer.finish(&roots.schema())
+    let schema = roots.schema();
+    writer.finish(&schema.iter().map(Made::row).collect::<Vec<_>>())
 }
 
 /// Lines and arcs: tables, and the indexes that make their rows unique.
@@ -114,8 +115,8 @@ fn write_measured<W: Write + Seek>(
             Measured::Arcs(_) => None,
         })
     };
-    roots.rows("line_bits", writer.table((1..).zip(lines().map(|row| record(&row)))));
-    let keys = lines().zip(1..).map(|([file, context, _], id)| record(&[file, context, Value::Integer(id)]));
+    roots.rows("line_bits", writer.table((1..).zip(lines())));
+    let keys = lines().zip(1..).map(|([file, context, _], id)| [file, context, Value::Integer(id)]);
     roots.keys("line_bits", writer.index(keys));
     let arcs = || {
         places().flat_map(|(file, context, measured)| {
@@ -128,16 +129,15 @@ fn write_measured<W: Write + Seek>(
                 .map(move |(from, to)| [file, context, from.into(), to.into()].map(Value::Integer))
         })
     };
-    roots.rows("arc", writer.table((1..).zip(arcs().map(|row| record(&row)))));
-    let keys = arcs()
-        .zip(1..)
-        .map(|([file, context, from, to], id)| record(&[file, context, from, to, Value::Integer(id)]));
+    roots.rows("arc", writer.table((1..).zip(arcs())));
+    let keys =
+        arcs().zip(1..).map(|([file, context, from, to], id)| [file, context, from, to, Value::Integer(id)]);
     roots.keys("arc", writer.index(keys));
 }
 
 /// The index of a unique text column; the names come in ascending order.
 fn named<'a, W: Write + Seek>(writer: &mut Writer<W>, names: impl Iterator<Item = &'a str>) -> u32 {
-    writer.index(names.zip(1..).map(|(name, id)| record(&[Value::Text(name), Value::Integer(id)])))
+    writer.index(names.zip(1..).map(|(name, id)| [Value::Text(name), Value::Integer(id)]))
 }
 
 /// Root pages by table: of its rows, and of the index that SQLite keeps for its unique columns.
@@ -156,33 +156,41 @@ impl Roots {
         self.keys.insert(table, root);
     }
 
-    /// The rows of `sqlite_schema`.
-    fn schema(&self) -> Vec<Vec<u8>> {
-        let mut rows = Vec::new();
+    /// The tables and indexes that were made, with their root pages and what makes them.
+    fn schema(&self) -> Vec<Made> {
+        let mut made = Vec::new();
         for (table, columns) in TABLES {
-            let root = |roots: &HashMap<&str, u32>| roots.get(table).copied().map(i64::from);
-            let sql = format!("CREATE TABLE {table} {columns}");
-            if let Some(root) = root(&self.rows) {
-                rows.push(record(&[
-                    Value::Text("table"),
-                    Value::Text(table),
-                    Value::Text(table),
-                    Value::Integer(root),
-                    Value::Text(&sql),
-                ]));
+            if let Some(root) = self.rows.get(table) {
+                let sql = Some(format!("CREATE TABLE {table} {columns}"));
+                made.push(Made { kind: "table", name: table.to_owned(), table, root: *root, sql });
             }
-            if let Some(root) = root(&self.keys) {
+            if let Some(root) = self.keys.get(table) {
                 let name = format!("sqlite_autoindex_{table}_1");
-                rows.push(record(&[
-                    Value::Text("index"),
-                    Value::Text(&name),
-                    Value::Text(table),
-                    Value::Integer(root),
-                    Value::Null,
-                ]));
+                made.push(Made { kind: "index", name, table, root: *root, sql: None });
             }
         }
-        rows
+        made
+    }
+}
+
+/// A row of `sqlite_schema`.
+struct Made {
+    kind: &'static str,
+    name: String,
+    table: &'static str,
+    root: u32,
+    sql: Option<String>,
+}
+
+impl Made {
+    fn row(&self) -> [Value<'_>; 5] {
+        [
+            Value::Text(self.kind),
+            Value::Text(&self.name),
+            Value::Text(self.table),
+            Value::Integer(self.root.into()),
+            self.sql.as_deref().map_or(Value::Null, Value::Text),
+        ]
     }
 }
 
