@@ -248,3 +248,43 @@ fn older_coverage_on_older_pythons() {
         }
     }
 }
+
+/// Names of the files that an HTML index lists, and what it says of those that it does not.
+fn listed(index: &Path) -> (Vec<String>, bool, bool) {
+    let text = fs::read_to_string(index).expect("an index");
+    let links = text.split("</a>").filter_map(|before| before.rsplit_once('>'));
+    let names = links.map(|(_, name)| name.to_owned()).filter(|name| name.ends_with(".py")).collect();
+    let says = |words: &str| text.contains(words);
+    (names, says("1 file skipped due to complete coverage."), says("1 empty file skipped."))
+}
+
+#[test]
+fn html_leaves_out_what_the_configuration_says() {
+    let work = recorded(
+        &[("whole.py", "import part, empty\n"), ("part.py", "if 0:\n    x = 1\ny = 2\n"), ("empty.py", "")],
+        &[&["whole.py"]],
+        false,
+    );
+    let python = python();
+    coverage(work.path(), &["combine", "--keep", "-q"]);
+    for (rc, words) in [
+        ("[html]\nskip_covered = true\n", &[][..]),
+        ("[html]\nskip_empty = true\n", &[]),
+        ("[report]\nskip_covered = true\nskip_empty = true\n", &[]),
+        ("[report]\nskip_covered = true\n[html]\nskip_covered = false\n", &[]),
+        ("[html]\nskip_covered = false\n", &["--skip-covered"]),
+    ] {
+        fs::write(work.path().join(".coveragerc"), rc).expect("written");
+        coverage(work.path(), &[&["html", "-q", "-d", "theirs"], words].concat());
+        pulpcov(
+            work.path(),
+            &[&["report", "--python", &python, "--html", "ours", ".coverage"], words].concat(),
+        );
+        let theirs = listed(&work.path().join("theirs/index.html"));
+        assert_eq!(listed(&work.path().join("ours/index.html")), theirs, "{rc} {words:?}");
+        let pages = fs::read_dir(work.path().join("ours")).expect("lists").flatten();
+        let pages = pages.filter(|page| page.file_name().to_string_lossy().contains(".py.")).count();
+        assert_eq!(pages, theirs.0.len(), "{rc} {words:?}");
+        fs::remove_dir_all(work.path().join("theirs")).expect("removed");
+    }
+}

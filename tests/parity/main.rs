@@ -146,6 +146,53 @@ fn torture_in_lines_and_branches() {
     }
 }
 
+/// Requests of many kinds to a server of its own.
+const REQUESTS: &str = r#"
+import http.server, sys, threading
+import requests
+from requests.auth import HTTPDigestAuth
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/away":
+            self.send_response(302)
+            self.send_header("Location", "/here")
+        elif self.path == "/secret" and "Authorization" not in self.headers:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Digest realm="r", nonce="n", qop="auth"')
+        else:
+            self.send_response(500 if self.path == "/broken" else 200)
+            self.send_header("Set-Cookie", "a=b; Path=/")
+        self.send_header("Content-Length", "13")
+        self.end_headers()
+        self.wfile.write(b'{"say":"\xc3\xa4y"}'.ljust(13)[:13])
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+
+    def log_message(self, *words):
+        pass
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+url = "http://127.0.0.1:%d" % server.server_port
+with requests.Session() as session:
+    session.trust_env = False
+    session.get(url + "/away").json()
+    session.post(url, json={"a": [1]}, params={"q": "1"})
+    session.post(url, files={"f": ("n.txt", b"text")}, data={"x": "y"})
+    if len(sys.argv) > 1:
+        list(session.get(url, stream=True).iter_lines())
+        session.get(url + "/secret", auth=HTTPDigestAuth("u", "p"))
+        for bad in ("/broken", None):
+            try:
+                session.get(url + bad if bad else "nonsense://x").raise_for_status()
+            except requests.RequestException:
+                pass
+server.shutdown()
+"#;
+
 /// Django starts, renders, serves a request and fails one: 400 files of real code.
 const DJANGO: &str = r#"
 import sys, django
@@ -173,14 +220,23 @@ if len(sys.argv) > 1:
 
 #[test]
 fn django_in_lines_and_branches() {
-    let site = run(Command::new(python::reference())
-        .args(["-c", "import django, os; print(os.path.dirname(os.path.dirname(django.__file__)))"]));
+    assert_equal_library("django", DJANGO, 500);
+}
+
+#[test]
+fn requests_in_lines_and_branches() {
+    assert_equal_library("requests", REQUESTS, 15);
+}
+
+/// A library that a script uses, twice, the second time with one word more.
+fn assert_equal_library(package: &str, script: &str, at_least: usize) {
+    let find = format!("import {package}, os; print(os.path.dirname({package}.__file__))");
+    let folder = run(Command::new(python::reference()).args(["-c", &find]));
     for branch in [false, true] {
         let work = tempfile::tempdir().expect("a folder");
-        fs::write(work.path().join("site.py"), DJANGO).expect("written");
-        fs::rename(work.path().join("site.py"), work.path().join("run_site.py")).expect("renamed");
-        for words in [&["run_site.py"][..], &["run_site.py", "more"]] {
-            let source = format!("--source={}/django", site.trim());
+        fs::write(work.path().join("use_it.py"), script).expect("written");
+        for words in [&["use_it.py"][..], &["use_it.py", "more"]] {
+            let source = format!("--source={}", folder.trim());
             let mut all = vec!["run", "--parallel-mode", &source];
             if branch {
                 all.push("--branch");
@@ -190,7 +246,7 @@ fn django_in_lines_and_branches() {
         }
         assert_equal(work.path());
         let files = json(work.path().join("ours.json"))["files"].as_object().expect("files").len();
-        assert!(files > 500, "{files} files");
+        assert!(files >= at_least, "{files} files");
     }
 }
 

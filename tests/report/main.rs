@@ -1,5 +1,7 @@
 //! Reports of runs: what CI servers read, gates, diffs and trends.
 
+mod hostile;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

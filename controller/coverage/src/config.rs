@@ -26,6 +26,8 @@ pub struct Config {
     pub sort: Option<String>,
     pub format: Option<String>,
     pub title: Option<String>,
+    pub html_skip_covered: Option<bool>,
+    pub html_skip_empty: Option<bool>,
     pub package_depth: Option<usize>,
     pub show_contexts: Option<bool>,
     /// `[paths]`: where the sources are, then patterns of where they are elsewhere.
@@ -88,6 +90,8 @@ pub fn parse(text: &str, form: Form, variable: FindVariable<'_>) -> Result<Optio
         sort: read.text("report", "sort")?,
         format: read.text("report", "format")?,
         title: read.text("html", "title")?,
+        html_skip_covered: read.boolean("html", "skip_covered")?,
+        html_skip_empty: read.boolean("html", "skip_empty")?,
         package_depth: read.number("xml", "package_depth", "number")?,
         show_contexts: read.boolean("json", "show_contexts")?,
         paths: read.paths()?,
@@ -127,8 +131,8 @@ const OPTIONS: [(&str, &str); 6] = [
 ];
 
 /// Options of reports that pulpcov does not have.
-const WITHOUT: [(&str, &str); 3] =
-    [("html", "extra_css"), ("json", "pretty_print"), ("lcov", "line_checksums")];
+const WITHOUT: [(&str, &str); 4] =
+    [("html", "extra_css"), ("html", "show_contexts"), ("json", "pretty_print"), ("lcov", "line_checksums")];
 
 fn notes(sections: &Sections) -> Vec<String> {
     let mut notes = Vec::new();

@@ -11,7 +11,8 @@ use crate::combine::{Combiner, NumberHash};
 use crate::data::{CombineError, CoverageData, Kind};
 use crate::pages::{self, Database, PageError};
 
-pub use write::{WriteError, write};
+pub use crate::page_writer::PageWriteError;
+pub use write::{WriteError, to_bytes, write};
 
 /// coverage.py's own number for the tables of 5.0 and later.
 const SCHEMA_VERSION: i64 = 7;

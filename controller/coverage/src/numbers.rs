@@ -56,6 +56,32 @@ impl Numbers {
     }
 }
 
+/// Which files a list leaves out: coverage.py's `skip_covered` and `skip_empty`. Totals have them all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Skip {
+    pub covered: bool,
+    pub empty: bool,
+}
+
+/// Why a file is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skipped {
+    Covered,
+    Empty,
+}
+
+impl Skip {
+    pub const fn why(self, numbers: &Numbers) -> Option<Skipped> {
+        if self.covered && numbers.missing == 0 && numbers.partial_branches == 0 {
+            Some(Skipped::Covered)
+        } else if self.empty && numbers.statements == 0 {
+            Some(Skipped::Empty)
+        } else {
+            None
+        }
+    }
+}
+
 /// A part as a percentage; of nothing, all is covered.
 #[expect(clippy::cast_precision_loss, reason = "counts of lines are far below 2^52")]
 pub fn percent(part: u64, whole: u64) -> f64 {

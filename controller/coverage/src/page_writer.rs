@@ -19,7 +19,7 @@ const SQLITE_VERSION: u32 = 3_045_000;
 const DATABASE_HEADER: usize = 100;
 
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PageWriteError {
+pub enum PageWriteError {
     #[error("it would have more than 1 GiB")]
     TooLarge,
     #[error(transparent)]

@@ -1,7 +1,7 @@
 //! Writes data files that coverage.py reads.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{BufWriter, Seek, Write};
+use std::io::{BufWriter, Cursor, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::SCHEMA_VERSION;
@@ -56,6 +56,11 @@ fn write_to(data: &CoverageData, path: &Path) -> Result<(), PageWriteError> {
     let file = BufWriter::with_capacity(256 * 1024, fs_err::File::create_new(path)?);
     let file = write_pages(data, file)?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
     Ok(file.sync_all()?)
+}
+
+/// The bytes of a data file that coverage.py reads.
+pub fn to_bytes(data: &CoverageData) -> Result<Vec<u8>, PageWriteError> {
+    Ok(write_pages(data, Cursor::new(Vec::new()))?.into_inner())
 }
 
 fn write_pages<W: Write + Seek>(data: &CoverageData, out: W) -> Result<W, PageWriteError> {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::names::printable;
-use super::text::{TextOptions, chosen, counted, header, missing_text};
+use super::text::{TextOptions, chosen, header, missing_text, skipped};
 use crate::numbers::{Numbers, display_percent};
 use crate::report::Report;
 
@@ -59,11 +59,8 @@ pub fn render_table(report: &Report, options: &TextOptions, out: &mut dyn io::Wr
         row.push_str(&format!("{value:>width$} |", width = width(column)));
     }
     writeln!(out, "{row}")?;
-    if covered > 0 {
-        writeln!(out, "\n{} skipped due to complete coverage.", counted(covered, "file"))?;
-    }
-    if empty > 0 {
-        writeln!(out, "\n{} skipped.", counted(empty, "empty file"))?;
+    for words in skipped(covered, empty) {
+        writeln!(out, "\n{words}")?;
     }
     Ok(())
 }

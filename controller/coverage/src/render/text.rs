@@ -6,7 +6,7 @@ use std::io;
 use super::names::{human_key, printable};
 use crate::diff::{Changed, Diff};
 use crate::lines::LineSet;
-use crate::numbers::{Numbers, display_percent, percent};
+use crate::numbers::{Numbers, Skip, Skipped, display_percent, percent};
 use crate::origin::Dimension;
 use crate::patch::PatchCoverage;
 use crate::report::{Analysed, FileReport, Report};
@@ -26,11 +26,9 @@ pub enum SortBy {
 
 /// What of the table is shown, and how: coverage.py's options of the same names.
 #[derive(Debug, Clone, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct TextOptions {
     pub show_missing: bool,
-    pub skip_covered: bool,
-    pub skip_empty: bool,
+    pub skip: Skip,
     pub sort: SortBy,
     pub descending: bool,
     /// Digits behind the point of a percentage.
@@ -74,11 +72,8 @@ pub fn render_text(report: &Report, options: &TextOptions, out: &mut dyn io::Wri
         writeln!(out, "{rule}")?;
     }
     write_row(&total, &widths, options, out)?;
-    if covered > 0 {
-        writeln!(out, "\n{} skipped due to complete coverage.", counted(covered, "file"))?;
-    }
-    if empty > 0 {
-        writeln!(out, "\n{} skipped.", counted(empty, "empty file"))?;
+    for words in skipped(covered, empty) {
+        writeln!(out, "\n{words}")?;
     }
     for dimension in &options.by {
         write_view(report, *dimension, options, out)?;
@@ -93,16 +88,10 @@ pub(super) fn chosen<'r>(report: &'r Report, options: &TextOptions) -> (Vec<&'r 
         .files
         .iter()
         .filter(|file| {
-            let numbers = &file.analysed.numbers;
-            if options.skip_covered && numbers.missing == 0 && numbers.partial_branches == 0 {
-                covered += 1;
-                return false;
-            }
-            if options.skip_empty && numbers.statements == 0 {
-                empty += 1;
-                return false;
-            }
-            true
+            let why = options.skip.why(&file.analysed.numbers);
+            covered += usize::from(why == Some(Skipped::Covered));
+            empty += usize::from(why == Some(Skipped::Empty));
+            why.is_none()
         })
         .collect();
     let number = |file: &FileReport| {
@@ -131,6 +120,14 @@ pub(super) fn chosen<'r>(report: &'r Report, options: &TextOptions) -> (Vec<&'r 
 
 pub(super) fn counted(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// What a list says of the files that it leaves out, in coverage.py's words.
+pub(super) fn skipped(covered: usize, empty: usize) -> Vec<String> {
+    let covered =
+        (covered > 0).then(|| format!("{} skipped due to complete coverage.", counted(covered, "file")));
+    let empty = (empty > 0).then(|| format!("{} skipped.", counted(empty, "empty file")));
+    covered.into_iter().chain(empty).collect()
 }
 
 /// What each host, group, role or label covered, and what it alone did: what merely starting covers,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pulpcov_coverage::config::Config;
 use pulpcov_coverage::gates::Threshold;
+use pulpcov_coverage::numbers::Skip;
 use pulpcov_coverage::origin::Dimension;
 use pulpcov_coverage::render::text::{SortBy, TextOptions};
 use pulpcov_coverage::report::Report;
@@ -90,10 +91,10 @@ pub(super) struct Table {
     /// Show the lines that did not run
     #[arg(short = 'm', long, help_heading = "Table")]
     show_missing: bool,
-    /// Leave out files that are covered whole
+    /// Leave out files that are covered whole, in the HTML report too
     #[arg(long, help_heading = "Table")]
     skip_covered: bool,
-    /// Leave out files without statements
+    /// Leave out files without statements, in the HTML, XML and LCOV reports too
     #[arg(long, help_heading = "Table")]
     skip_empty: bool,
     /// Sort by name, stmts, miss, branch, brpart or cover; with - in front, downwards [default: name]
@@ -129,6 +130,7 @@ pub(crate) struct Settings {
     pub(super) include: Vec<String>,
     pub(super) omit: Vec<String>,
     pub(super) package_depth: Option<usize>,
+    pub(super) html_skip: Skip,
     pub(super) table: TextOptions,
     by: Vec<Dimension>,
 }
@@ -139,6 +141,8 @@ pub(crate) enum SettingsError {
     Sort { value: String, reason: String },
     #[error("[report] format is {0:?}: there is text, markdown and total")]
     Form(String),
+    #[error("--by adds tables to the text table, and the form {0} has none")]
+    By(&'static str),
     #[error("{0} is no percentage: fail_under is between 0 and 100")]
     FailUnder(f64),
     #[error("precision is {0}: at most 9 digits are shown")]
@@ -162,6 +166,12 @@ impl Settings {
             }
             (None, None) => TableForm::Text,
         };
+        match form {
+            TableForm::Markdown | TableForm::Total if !table.by.is_empty() => {
+                return Err(SettingsError::By(if form == TableForm::Total { "total" } else { "markdown" }));
+            }
+            _ => {}
+        }
         let precision = table.precision.or(config.precision).unwrap_or(0);
         if precision > 9 {
             return Err(SettingsError::Precision(precision));
@@ -192,10 +202,17 @@ impl Settings {
             include: list(&output.include, &config.include),
             omit: list(&output.omit, &config.omit),
             package_depth: config.package_depth,
+            html_skip: Skip {
+                covered: table.skip_covered
+                    || config.html_skip_covered.or(config.skip_covered).unwrap_or(false),
+                empty: table.skip_empty || config.html_skip_empty.or(config.skip_empty).unwrap_or(false),
+            },
             table: TextOptions {
                 show_missing: table.show_missing || config.show_missing.unwrap_or(false),
-                skip_covered: table.skip_covered || config.skip_covered.unwrap_or(false),
-                skip_empty: table.skip_empty || config.skip_empty.unwrap_or(false),
+                skip: Skip {
+                    covered: table.skip_covered || config.skip_covered.unwrap_or(false),
+                    empty: table.skip_empty || config.skip_empty.unwrap_or(false),
+                },
                 sort: sort.0,
                 descending: sort.1,
                 precision: precision.into(),

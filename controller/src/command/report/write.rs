@@ -50,12 +50,12 @@ fn for_programs(written: &Written<'_>) -> Result<()> {
             source: reported.folder.clone(),
             headline: headline.clone(),
             package_depth: settings.package_depth,
-            skip_empty: settings.table.skip_empty,
+            skip_empty: settings.table.skip.empty,
         };
         write_to(path, |out| render_xml(report, &about, out))?;
     }
     if let Some(path) = &output.lcov {
-        write_to(path, |out| render_lcov(report, &headline, settings.table.skip_empty, out))?;
+        write_to(path, |out| render_lcov(report, &headline, settings.table.skip.empty, out))?;
     }
     Ok(())
 }
@@ -102,6 +102,7 @@ fn html(written: &Written<'_>) -> Result<()> {
         hosts: reported.ledger.as_ref().map(Ledger::host_rows).unwrap_or_default(),
         history: if output.history.is_empty() { None } else { Some(trend::picture(&output.history)?) },
         precision: settings.precision.into(),
+        skip: settings.html_skip,
     };
     let source = |file: &FileReport| Some(source_text::decode(&(reported.source)(file)?));
     html_site::write(folder, &Site::new(&reported.report, &about, &source)).map_err(wrong)

@@ -139,8 +139,8 @@ pub(super) fn page(site: &Site<'_>, i: usize, file: &FileReport) -> String {
 
 fn header(site: &Site<'_>, i: usize, file: &FileReport) -> Markup {
     let numbers = &file.analysed.numbers;
-    let neighbour =
-        |step: Option<usize>| step.filter(|&i| site.report.files.get(i).is_some()).map(Page::File);
+    let before = site.told().rev().find(|(other, _)| *other < i).map(|(other, _)| Page::File(other));
+    let after = site.told().find(|(other, _)| *other > i).map(|(other, _)| Page::File(other));
     let others = variants(site, file);
     html! {
         h1 { (printable(&file.name)) " " strong { (site.percent(numbers)) } }
@@ -156,21 +156,17 @@ fn header(site: &Site<'_>, i: usize, file: &FileReport) -> Markup {
             }
         }
         p.neighbours {
-            @if let Some(page) = neighbour(i.checked_sub(1)) { a rel="prev" href=(site.name(page)) { "« previous file" } " " }
+            @if let Some(page) = before { a rel="prev" href=(site.name(page)) { "« previous file" } " " }
             a rel="up" href=(site.name(Page::Index)) { "all files" } " "
-            @if let Some(page) = neighbour(Some(i + 1)) { a rel="next" href=(site.name(page)) { "next file »" } }
+            @if let Some(page) = after { a rel="next" href=(site.name(page)) { "next file »" } }
         }
     }
 }
 
 /// Other files of the report that hosts have under the same path.
 fn variants<'s>(site: &'s Site<'_>, file: &FileReport) -> Vec<(usize, &'s str)> {
-    let same = site
-        .report
-        .files
-        .iter()
-        .enumerate()
-        .filter(|(_, other)| other.name != file.name && other.module_path() == file.module_path());
+    let same =
+        site.told().filter(|(_, other)| other.name != file.name && other.module_path() == file.module_path());
     same.map(|(i, other)| (i, other.name.as_str())).collect()
 }
 

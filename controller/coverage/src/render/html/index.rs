@@ -3,8 +3,9 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::{MAX_COLUMNS, Page, Site, escape, layout, printable, region_name};
-use crate::numbers::{Numbers, percent};
+use crate::numbers::{Numbers, Skipped, percent};
 use crate::origin::Dimension;
+use crate::render::text::skipped;
 use crate::report::{FileReport, RegionReport};
 use crate::view::View;
 
@@ -43,7 +44,7 @@ pub(super) fn files(site: &Site<'_>) -> String {
         site.views.iter().filter(|view| view.names.len() > 1 && view.names.len() <= MAX_COLUMNS).collect();
     let dimension = views.first().map(|view| view.dimension.name());
     let mut rows = String::new();
-    for (i, file) in site.report.files.iter().enumerate() {
+    for (i, file) in site.told() {
         row(site, &views, i, file, &mut rows);
     }
     let main = html! {
@@ -128,7 +129,7 @@ pub(super) fn regions(
     of: fn(&FileReport) -> &[RegionReport],
 ) -> String {
     let mut rows = String::new();
-    for (i, file) in site.report.files.iter().enumerate() {
+    for (i, file) in site.told() {
         for region in of(file).iter().filter(|region| region.analysed.numbers.statements > 0) {
             let numbers = &region.analysed.numbers;
             let whole = numbers.missing == 0 && numbers.partial_branches == 0;
@@ -172,7 +173,15 @@ fn title(site: &Site<'_>) -> Markup {
 }
 
 fn notices(site: &Site<'_>) -> Markup {
+    let of = |why| {
+        site.report
+            .files
+            .iter()
+            .filter(|file| site.about.skip.why(&file.analysed.numbers) == Some(why))
+            .count()
+    };
     html! {
+        @for words in skipped(of(Skipped::Covered), of(Skipped::Empty)) { p.note { (words) } }
         @if !site.about.warnings.is_empty() {
             details.warnings open[site.about.warnings.len() < 4] {
                 summary { (site.about.warnings.len()) " to know" }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::names::printable;
-use crate::numbers::{Numbers, display_percent};
+use crate::numbers::{Numbers, Skip, display_percent};
 use crate::origin::Dimension;
 use crate::report::{FileReport, RegionReport, Report};
 use crate::view::View;
@@ -51,6 +51,8 @@ pub struct HtmlAbout {
     pub history: Option<String>,
     /// Digits behind the point of percentages.
     pub precision: usize,
+    /// Files that have no page and no line in the list.
+    pub skip: Skip,
 }
 
 /// Finds a file's source; nothing where no bundle has it.
@@ -92,8 +94,17 @@ impl<'a> Site<'a> {
     pub fn pages(&self) -> Vec<Page> {
         let mut pages = vec![Page::Index, Page::Functions, Page::Classes];
         pages.extend(self.report.has_hosts().then_some(Page::Fleet));
-        pages.extend((0..self.report.files.len()).map(Page::File));
+        pages.extend(self.told().map(|(i, _)| Page::File(i)));
         pages
+    }
+
+    fn is_told(&self, file: &FileReport) -> bool {
+        self.about.skip.why(&file.analysed.numbers).is_none()
+    }
+
+    /// The files that have a page, with their places in the report.
+    fn told(&self) -> impl DoubleEndedIterator<Item = (usize, &'a FileReport)> + '_ {
+        self.report.files.iter().enumerate().filter(|(_, file)| self.is_told(file))
     }
 
     /// The name of a page's file.
