@@ -31,6 +31,7 @@ LEDGER = ".pulpcov"         # folder of records, of the trigger and of the sessi
 POLL = 0.5                  # seconds between two looks at the trigger: 0.6 ms CPU a second when idle
 PATIENCE = 5.0              # longest wait for a flush that is under way, at exit and before a fork
 MAX_ARGV = 64
+ALONE = 2                   # references to what only a list and the call that asks hold
 APACHE = ("apache2", "httpd")
 
 _state = None
@@ -156,7 +157,7 @@ def close_data(data):
         data.close()
 
 
-def flush(ack=None, ended=None):
+def flush(ack=None, ended=None, lives_on=False):
     """Writes what there is to write. Never raises; what went wrong stands in the record."""
     s = _state
     if s.lock._is_owned() and not ended:    # a signal handler came in the middle of this thread's own flush
@@ -181,7 +182,7 @@ def flush(ack=None, ended=None):
                     write_data(live)
         except Exception as e:
             failed, begins = "%s: %s" % (type(e).__name__, e), False
-        changed = wrote or ack or ended or failed != s.error
+        changed = wrote or ack or ended or lives_on or failed != s.error
         s.error = failed
         if begins:
             next_generation(live)
@@ -203,8 +204,8 @@ def flush(ack=None, ended=None):
 def next_generation(live):
     """What ran so far stays under the old label; from here on this process counts from zero.
 
-    Only what has been written is taken out: a line that ran since the copy was made stays in the
-    sets, and is the new generation's.
+    Only what has been written is taken out: a line that ran for the first time since the copy was made
+    stays in the sets, and is the new generation's.
     """
     s = _state
     s.ended = "reset"
@@ -257,11 +258,16 @@ def run_flusher(stop, done, interval):
 
 
 def trim_tracers():
-    """coverage.py keeps one tracer a thread for ever; each live thread holds its own, so ours can go.
+    """coverage.py keeps one tracer a thread for ever; those that nobody else holds can go.
 
-    Only from the flusher thread: a tracer that is freed ends the tracing of the thread that frees it.
+    A tracer that is freed ends the tracing of the thread that frees it: so it is done here, in a thread that
+    is not traced, and not for one that a frame of its dead thread still holds, in the traceback of an
+    exception for one. Whoever lets go of that frame would be traced no more.
     """
-    del _state.collector.tracers[1:]
+    tracers = _state.collector.tracers
+    for place in range(len(tracers) - 1, 0, -1):
+        if sys.getrefcount(tracers[place]) == ALONE:
+            del tracers[place]
 
 
 def start_flusher():
@@ -397,7 +403,7 @@ def wrap_exits():
                 return real(*args, **kwargs)
             finally:                # it came back: the exec failed and the process lives on
                 _state.ended = None
-                flush(ack=_state.ack)
+                flush(ack=_state.ack, lives_on=True)
         leave.__name__, leave.__doc__ = real.__name__, real.__doc__
         return leave
 

@@ -14,6 +14,7 @@ mod greenlets;
 mod loss;
 mod others;
 mod state;
+mod threads;
 
 const VERSIONS: [&str; 9] = ["3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14"];
 

@@ -51,6 +51,9 @@ made("far-line", sql("update arc set tono = 4611686018427387904"), arcs=True)
 made("far-back", sql("update arc set fromno = -2147483648"), arcs=True)
 made("real-line", sql("update arc set tono = 1.5"), arcs=True)
 made("text-line", sql("update arc set tono = 'x'"), arcs=True)
+head = b"!coverage.py: This is a private format, don't read it directly!"
+names = ",".join('"/a%d.py":[9999999]' % n for n in range(2000))
+open("sparse-json", "wb").write(head + ('{"lines":{%s}}' % names).encode())
 made("wal", sql("pragma journal_mode = wal"))
 made("utf16")
 db = sqlite3.connect("utf16.new")
@@ -63,7 +66,7 @@ os.replace("utf16.new", "utf16")
 "#;
 
 /// What the error of each says, besides its name.
-const REFUSED: [(&str, &str); 19] = [
+const REFUSED: [(&str, &str); 20] = [
     ("truncated", "cut short"),
     ("cut", "cut short"),
     ("nothing", "no SQLite file"),
@@ -83,6 +86,7 @@ const REFUSED: [(&str, &str); 19] = [
     ("real-line", "floating point"),
     ("text-line", "something else"),
     ("utf16", "text encoding"),
+    ("sparse-json", "too far apart"),
 ];
 
 fn in_python(work: &Path, script: &str) {

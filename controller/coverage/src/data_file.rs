@@ -43,6 +43,8 @@ pub enum ReadError {
     Columns { table: &'static str, found: Vec<String> },
     #[error("line number {0}")]
     LineNumber(i64),
+    #[error("its line numbers are too far apart: {0} bytes of lines in a file of {1} bytes")]
+    Sparse(usize, usize),
     #[error("a row names {what} {id}, which is not there")]
     Dangling { what: &'static str, id: i64 },
     #[error(transparent)]
@@ -330,9 +332,14 @@ fn read_arcs(
     let mut bad = None;
     // Rows of one file come together: one lookup a run, not one a row.
     let mut run = ((0, 0), Vec::new());
+    let mut furthest: HashMap<usize, u32, NumberHash> = HashMap::default();
     let mut add = |((file, context), arcs): &((i64, i64), Vec<(i32, i32)>)| {
         if !arcs.is_empty() {
-            into.add_arcs(places.file(*file)?, places.context(*context)?, arcs);
+            let place = places.file(*file)?;
+            let line = arcs.iter().map(|(from, to)| from.unsigned_abs().max(to.unsigned_abs())).max();
+            let known = furthest.entry(place).or_default();
+            *known = line.unwrap_or(0).max(*known);
+            into.add_arcs(place, places.context(*context)?, arcs);
         }
         Ok::<(), ReadError>(())
     };
@@ -350,7 +357,18 @@ fn read_arcs(
         Ok(())
     })?;
     bad = bad.take().or(add(&run).err());
-    bad.map_or(Ok(()), Err)
+    bad.map_or(Ok(()), Err)?;
+    check_density(furthest.into_values(), database.len())
+}
+
+/// A few bytes may name very far lines, and whoever makes sets of lines of them needs memory for all the
+/// lines before: more than this many times the file's own size is nobody's code.
+const MOST_SPARSE: usize = 64;
+
+/// Checks the furthest lines of the files of one data file, of so many bytes.
+fn check_density(furthest: impl Iterator<Item = u32>, bytes: usize) -> Result<(), ReadError> {
+    let needed: usize = furthest.map(|line| line as usize / 8).sum();
+    if needed > bytes.saturating_mul(MOST_SPARSE) { Err(ReadError::Sparse(needed, bytes)) } else { Ok(()) }
 }
 
 fn line_number(n: i64) -> Option<i32> {

@@ -202,6 +202,11 @@ impl<'a> Database<'a> {
         Ok(Self { bytes, page_size })
     }
 
+    /// Bytes of the file.
+    pub(crate) const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
     fn page(&self, number: u32) -> Result<&'a [u8], PageError> {
         let start = (number as usize).checked_sub(1).and_then(|n| n.checked_mul(self.page_size));
         let start = start.ok_or(Damaged("a page number"))?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{ReadError, line_number};
+use super::{ReadError, check_density, line_number};
 use crate::data::{CoverageData, Measured};
 
 /// How data of coverage 4.x begins.
@@ -25,6 +25,7 @@ pub(super) fn read(text: &[u8]) -> Result<CoverageData, ReadError> {
     }
     let mut data = CoverageData::default();
     let number = |n: i64| line_number(n).ok_or(ReadError::LineNumber(n));
+    check_density(furthest(&old).into_iter(), text.len())?;
     for (path, lines) in old.lines.into_iter().flatten() {
         let lines = lines.into_iter().map(|n| {
             let line = number(n)?;
@@ -42,6 +43,17 @@ pub(super) fn read(text: &[u8]) -> Result<CoverageData, ReadError> {
         }
     }
     Ok(data)
+}
+
+/// The furthest line of each file; one that is no line number is refused where it is read.
+fn furthest(old: &OldJson) -> Vec<u32> {
+    let line = |n: i64| line_number(n).map_or(0, i32::unsigned_abs);
+    let lines = old.lines.iter().flat_map(BTreeMap::values);
+    let arcs = old.arcs.iter().flat_map(BTreeMap::values);
+    lines
+        .map(|lines| lines.iter().map(|n| line(*n)).max().unwrap_or(0))
+        .chain(arcs.map(|arcs| arcs.iter().map(|(from, to)| line(*from).max(line(*to))).max().unwrap_or(0)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,0 +1,58 @@
+//! Threads that are gone, and what of them is still held.
+
+use std::fs;
+
+use crate::{Place, agent};
+use pulpcov_tests::python;
+use serde_json::json;
+
+/// An exception of a dead thread holds its frames, and with them its tracer, until the main thread drops it.
+const KEPT: &str = "\
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+def fetch():
+    time.sleep(2.5)
+    raise ValueError('x')
+
+def job():
+    with ThreadPoolExecutor(2) as pool:
+        future = pool.submit(fetch)
+    return future.exception() is not None
+
+def late():
+    return 'late'
+
+def run(how):
+    job()
+    return late()
+";
+
+#[test]
+fn what_a_dead_thread_leaves_behind_ends_no_recording() {
+    let python = python::of_version("3.11").expect("Python 3.11");
+    let place = Place::new(&python);
+    fs::write(place.work.path().join("app/thing/main.py"), KEPT).expect("written");
+    let mut words = place.install_words(false);
+    // The flusher looks at the tracers while the thread lives.
+    words["profile"]["interval"] = json!(1);
+    assert_eq!(agent("install", &words)["failed"], false);
+    assert!(place.run("plain").status.success());
+    let lines = &place.lines()[0].1;
+    assert!([10, 11, 14, 17, 18].iter().all(|line| lines.contains(line)), "{lines:?}");
+}
+
+#[test]
+fn the_record_of_a_failed_exec_says_that_the_process_lives() {
+    let python = python::of_version("3.11").expect("Python 3.11");
+    let place = Place::new(&python);
+    let server = "import json, os, sys, time\nsys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))\n\
+                  try:\n    os.execv('/nowhere', ['x'])\nexcept OSError:\n    pass\n\
+                  ledger = sys.argv[1]\nname = [n for n in os.listdir(ledger) if n.startswith('proc.')][0]\n\
+                  print(json.load(open(os.path.join(ledger, name)))['ended'])\n";
+    fs::write(place.work.path().join("app/thing-server"), server).expect("written");
+    assert_eq!(place.install(false)["failed"], false);
+    let ledger = place.work.path().join("data/.pulpcov");
+    let output = place.run(&ledger.to_string_lossy());
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "None", "{output:?}");
+}
