@@ -195,7 +195,8 @@ fn read(input: &Input, contexts: Contexts, all: &mut Both) -> Result<(), InputEr
             let bytes = data_file::bytes_of(path).map_err(failed)?;
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             let host = host_of_name(&file);
-            all.add(host.as_deref().unwrap_or(&file), &bytes, contexts.of(host.as_deref())).map_err(failed)
+            let name = host.clone().unwrap_or_else(|| path.display().to_string());
+            all.add(&name, &bytes, contexts.of(host.as_deref())).map_err(failed)
         }
         Input::Bundle(path) => {
             let mut trouble = None;
