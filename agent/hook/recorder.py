@@ -195,6 +195,7 @@ def flush(ack=None, ended=None, lives_on=False):
     except Exception:
         pass                        # a full disk, most likely: the next flush tries again
     finally:
+        # Here and not in a function: a signal handler may raise wherever one begins.
         try:
             s.lock.release()
         except RuntimeError:

@@ -37,8 +37,8 @@ pub(crate) enum FleetReportError {
     Analyser(#[from] AnalyserError),
     #[error("what is selected takes nothing of the run")]
     NothingSelected,
-    #[error("no source of the report has an analysis: the bundle that had them is missing or damaged")]
-    NoAnalysis,
+    #[error("no source of the report has an analysis: the bundle that had them is missing or damaged{}", told(.0))]
+    NoAnalysis(BTreeSet<String>),
     #[error("--include and --omit leave nothing to report")]
     AllLeftOut,
     #[error("no bundles in {0}")]
@@ -137,6 +137,11 @@ struct Gathered {
     warnings: BTreeSet<String>,
 }
 
+/// What else was found, which explains an error.
+fn told(warnings: &BTreeSet<String>) -> String {
+    warnings.iter().take(5).map(|warning| format!("; {warning}")).collect()
+}
+
 /// What one bundle holds, until all of it was read: a damaged one adds nothing.
 #[derive(Default)]
 struct Staged {
@@ -160,17 +165,18 @@ impl Staged {
             EntryPath::Data(name) => {
                 let unknown = || Origin { host: host.clone(), ..Origin::default() };
                 let origin = origins.get(name).cloned().unwrap_or_else(unknown);
-                let added = data_file::read_in_context(&bytes, "").and_then(|data| {
+                let added = data_file::open(&bytes).and_then(|opened| {
+                    // By itself first: a damaged one adds nothing.
+                    let mut one = Combiner::default();
+                    opened.combine(&mut one, Some(""))?;
                     let fits = |all: &Combiner| {
-                        all.kind().is_none() || data.kind().is_none() || all.kind() == data.kind()
+                        all.kind().is_none() || one.kind().is_none() || all.kind() == one.kind()
                     };
                     let found = self.data.iter_mut().find(|(have, all)| *have == origin && fits(all));
-                    if let Some((_, all)) = found {
-                        return Ok(all.add(&data)?);
+                    match found {
+                        Some((_, all)) => all.merge(one)?,
+                        None => self.data.push((origin, one)),
                     }
-                    let mut all = Combiner::default();
-                    all.add(&data)?;
-                    self.data.push((origin, all));
                     Ok(())
                 });
                 if let Err(error) = added {
@@ -307,7 +313,7 @@ impl Gathered {
             return Err(FleetReportError::NothingSelected);
         }
         if report.files.is_empty() && !missing.is_empty() {
-            return Err(FleetReportError::NoAnalysis);
+            return Err(FleetReportError::NoAnalysis(warnings));
         }
         let had = report.files.len();
         report.files.retain(|file| {

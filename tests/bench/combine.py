@@ -10,7 +10,7 @@ import subprocess
 import sys
 from statistics import median
 
-from measure import coverage, fleet, options, peak, timed
+from measure import compare_each, coverage, peak, timed
 
 EQUAL = """
 import sys
@@ -38,11 +38,4 @@ def compare(args, kind, work):
         median(t[0] / o[0] for t, o in pairs), median(t[1] / o[1] for t, o in pairs)), flush=True)
 
 
-def main():
-    args = options(__doc__, rounds=5)
-    for kind in args.kinds:
-        with fleet(args, kind) as work:
-            compare(args, kind, work)
-
-
-main()
+compare_each(compare, __doc__, rounds=5)

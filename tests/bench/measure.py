@@ -13,6 +13,14 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 QUIET = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
+def compare_each(compare, description, rounds):
+    """Has `compare` print its figures for a fleet's data of each kind."""
+    args = options(description, rounds)
+    for kind in [args.kind] if args.kind else ["lines", "branches"]:
+        with fleet(args, kind) as work:
+            compare(args, kind, work)
+
+
 def options(description, rounds):
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("pulpcov", type=os.path.abspath)
@@ -21,9 +29,7 @@ def options(description, rounds):
     parser.add_argument("--processes", default="10")
     parser.add_argument("--sources", default="500")
     parser.add_argument("--kind", choices=["lines", "branches"], help="only data of this kind")
-    args = parser.parse_args()
-    args.kinds = [args.kind] if args.kind else ["lines", "branches"]
-    return args
+    return parser.parse_args()
 
 
 @contextlib.contextmanager

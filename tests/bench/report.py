@@ -11,7 +11,7 @@ import subprocess
 import sys
 from statistics import median
 
-from measure import QUIET, coverage, fleet, options, peak, removed, timed
+from measure import QUIET, compare_each, coverage, peak, removed, timed
 
 
 def compare(args, kind, work):
@@ -39,11 +39,4 @@ def compare(args, kind, work):
               memory[1], ratio(1, 0), ratio(1, 1), ratio(2, 0), ratio(2, 1)), flush=True)
 
 
-def main():
-    args = options(__doc__, rounds=3)
-    for kind in args.kinds:
-        with fleet(args, kind) as work:
-            compare(args, kind, work)
-
-
-main()
+compare_each(compare, __doc__, rounds=3)

@@ -1,6 +1,8 @@
 //! Threads that are gone, and what of them is still held.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 use crate::{Place, agent};
 use pulpcov_tests::python;
@@ -8,11 +10,12 @@ use serde_json::json;
 
 /// An exception of a dead thread holds its frames, and with them its tracer, until the main thread drops it.
 const KEPT: &str = "\
-import time
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 def fetch():
-    time.sleep(2.5)
+    print('here', flush=True)
+    sys.stdin.readline()
     raise ValueError('x')
 
 def job():
@@ -33,13 +36,24 @@ fn what_a_dead_thread_leaves_behind_ends_no_recording() {
     let python = python::of_version("3.11").expect("Python 3.11");
     let place = Place::new(&python);
     fs::write(place.work.path().join("app/thing/main.py"), KEPT).expect("written");
-    let mut words = place.install_words(false);
+    assert_eq!(place.install(false)["failed"], false);
+    let mut server = Command::new(&place.python)
+        .arg(place.work.path().join("app/thing-server"))
+        .arg("plain")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python runs");
+    let mut said = String::new();
+    BufReader::new(server.stdout.take().expect("piped")).read_line(&mut said).expect("reads");
+    assert_eq!(said, "here\n");
     // The flusher looks at the tracers while the thread lives.
-    words["profile"]["interval"] = json!(1);
-    assert_eq!(agent("install", &words)["failed"], false);
-    assert!(place.run("plain").status.success());
+    let flushed = agent("flush", &json!({"lib_root": place.work.path().join("lib"), "timeout": 30}));
+    assert_eq!(flushed["pulpcov"]["acked"].as_array().map(Vec::len), Some(1), "{flushed}");
+    server.stdin.take().expect("piped").write_all(b"\n").expect("written");
+    assert!(server.wait().expect("ends").success());
     let lines = &place.lines()[0].1;
-    assert!([10, 11, 14, 17, 18].iter().all(|line| lines.contains(line)), "{lines:?}");
+    assert!([11, 12, 15, 18, 19].iter().all(|line| lines.contains(line)), "{lines:?}");
 }
 
 #[test]

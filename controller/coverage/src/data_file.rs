@@ -56,13 +56,6 @@ pub fn read_path(path: &Path) -> Result<CoverageData, ReadError> {
     read(&bytes_of(path)?)
 }
 
-/// Reads a data file's bytes with all that ran in one context.
-pub fn read_in_context(bytes: &[u8], context: &str) -> Result<CoverageData, ReadError> {
-    let mut combiner = Combiner::default();
-    open(bytes)?.combine(&mut combiner, Some(context))?;
-    Ok(combiner.into_data())
-}
-
 /// The bytes of a data file, if they are not too many.
 pub fn bytes_of(path: &Path) -> Result<Vec<u8>, ReadError> {
     let size = fs_err::metadata(path).map_err(ReadError::Io)?.len();

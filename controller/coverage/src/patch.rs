@@ -160,7 +160,8 @@ pub fn cover(
         let same = nearest.into_iter().find(|file| {
             source(file).is_some_and(|text| {
                 let text: Vec<&str> = text.split('\n').collect();
-                lines.iter().all(|(line, wanted)| text.get(*line as usize - 1) == Some(&wanted.as_str()))
+                let line = |n: u32| text.get((n as usize).checked_sub(1)?).copied();
+                lines.iter().all(|(n, wanted)| line(*n) == Some(wanted.as_str()))
             })
         });
         match same {
