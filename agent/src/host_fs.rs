@@ -5,21 +5,14 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use pulpcov_protocol::text::hex;
 use rustix::fs::{FileType, Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use crate::failure::{During, Failure};
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex(Sha256::digest(bytes))
 }
 
 /// A regular file, opened without following a link and without waiting on a pipe.
@@ -84,7 +77,7 @@ pub(crate) fn digest_of(file: &mut std::fs::File) -> std::io::Result<(String, u6
         size += n as u64;
     }
     std::io::Seek::rewind(file)?;
-    Ok((hex(&hasher.finalize()), size))
+    Ok((hex(hasher.finalize()), size))
 }
 
 /// Writes a file whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.

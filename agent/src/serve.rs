@@ -10,6 +10,7 @@ use pulpcov_protocol::frame::{Frame, FrameError, Kind, MAX_DATA, StreamEnd, read
 use pulpcov_protocol::op::{Op, Wheel};
 use pulpcov_protocol::outcome::{Hello, Outcome, Progress};
 use pulpcov_protocol::text::error_chain;
+use pulpcov_protocol::text::hex;
 use pulpcov_protocol::version::PROTOCOL;
 use pulpcov_protocol::wheel::WheelName;
 use serde::Serialize;
@@ -115,7 +116,7 @@ impl<'a> Stream<'a> {
 
     fn end(mut self) -> Result<(), Failure> {
         self.flush()?;
-        let end = StreamEnd { bytes: self.bytes, sha256: host_fs::hex(&self.hasher.finalize()) };
+        let end = StreamEnd { bytes: self.bytes, sha256: hex(self.hasher.finalize()) };
         send(self.out, Kind::DataEnd, &end)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use pulpcov_protocol::text::hex;
 use sha2::{Digest, Sha256};
 
 use crate::bootstrap::Offer;
@@ -70,6 +71,6 @@ fn find_one(folders: &[PathBuf], name: &str) -> Result<Option<AgentBinary>, Agen
         return Ok(None);
     };
     let bytes = fs_err::read(path).map_err(AgentBinaryError::Read)?;
-    let sha256 = format!("{:x}", Sha256::digest(&bytes));
+    let sha256 = hex(Sha256::digest(&bytes));
     Ok(Some(AgentBinary { bytes, sha256 }))
 }

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use pulpcov_coverage::config::Config;
 use pulpcov_protocol::manifest::analysis_key_text;
+use pulpcov_protocol::text::hex;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -121,9 +122,9 @@ impl Analyser {
     }
 
     fn place(&self, source: &[u8]) -> Option<PathBuf> {
-        let digest = hex(&Sha256::digest(source));
+        let digest = hex(Sha256::digest(source));
         let key = analysis_key_text(&digest, &self.about.coverage, &self.about.python, &self.options.key());
-        let key = hex(&Sha256::digest(key.as_bytes()));
+        let key = hex(Sha256::digest(key.as_bytes()));
         Some(self.cache.as_ref()?.join(key.get(..2)?).join(format!("{key}.json")))
     }
 
@@ -139,10 +140,6 @@ impl Analyser {
         let reason = format!("it answered for {} of {} sources", answers.len(), paths.len());
         Err(AnalyserError::Analysis { python: self.program.clone(), reason })
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where answers are kept: a cache, that may be deleted at any time.

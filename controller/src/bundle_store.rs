@@ -9,6 +9,7 @@ use pulpcov_protocol::bundle::{
     EntryPath, MANIFEST, MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES, MAX_TOTAL_BYTES, UnsafeEntry,
 };
 use pulpcov_protocol::manifest::{Entry, Manifest};
+use pulpcov_protocol::text::hex;
 use pulpcov_protocol::version::{UnreadableFormat, check_bundle_format};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -168,7 +169,7 @@ fn read_entry(found: &mut impl Read, told: &Entry) -> Result<Vec<u8>, BundleErro
             found: bytes.len() as u64,
         });
     }
-    if format!("{:x}", Sha256::digest(&bytes)) != told.sha256 {
+    if hex(Sha256::digest(&bytes)) != told.sha256 {
         return Err(BundleError::Digest { path: told.path.clone() });
     }
     Ok(bytes)
@@ -230,7 +231,7 @@ mod tests {
             .map(|(path, bytes)| Entry {
                 path: (*path).into(),
                 size: bytes.len() as u64,
-                sha256: format!("{:x}", Sha256::digest(bytes)),
+                sha256: hex(Sha256::digest(bytes)),
                 uid: None,
             })
             .collect();

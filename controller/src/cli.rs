@@ -7,6 +7,7 @@ use pulpcov_protocol::op::{Commands, is_label};
 
 use crate::command;
 use crate::inventory::Host;
+use crate::inventory::load::Via;
 
 /// Code coverage of long-running Python services on many real hosts
 #[derive(Debug, Parser)]
@@ -20,6 +21,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 ok, 1 internal error, 2 usage or inventory, 3 a gate is not met, 4 some hosts failed or were unreachable";
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of these in a process")]
 pub(crate) enum Command {
     /// Act on the hosts of an Ansible inventory
     #[command(subcommand)]
@@ -53,20 +55,59 @@ pub(crate) enum Fleet {
     Reset(command::reset::Args),
     /// Tell what would keep services from being measured
     Doctor(command::doctor::Args),
+    /// Show the inventory as pulpcov reads it
+    Inventory(command::inventory::Args),
     /// Put every host back as it was
     Uninstall(command::uninstall::Args),
+}
+
+/// Which hosts
+#[derive(Debug, Clone, Args)]
+pub(crate) struct InventoryArgs {
+    /// Ansible inventory: a file, a folder, or hosts with commas between them
+    #[arg(value_name = "INVENTORY", required_unless_present = "more")]
+    pub(crate) inventory: Option<PathBuf>,
+    /// A further inventory (can be repeated); later ones win
+    #[arg(
+        id = "more",
+        short = 'i',
+        long = "inventory",
+        value_name = "INVENTORY",
+        help_heading = "Inventory"
+    )]
+    pub(crate) more: Vec<PathBuf>,
+    /// Hosts to act on, as an Ansible host pattern
+    #[arg(short, long, value_name = "PATTERN", default_value = "all")]
+    pub(crate) limit: String,
+    /// Folder of a playbook, for the `group_vars` and `host_vars` in it
+    #[arg(long, value_name = "DIR", help_heading = "Inventory")]
+    pub(crate) playbook_dir: Option<PathBuf>,
+    /// Vault password: a file or program, with an id before it or none (can be repeated)
+    #[arg(long, value_name = "[ID@]FILE", help_heading = "Inventory")]
+    pub(crate) vault_id: Vec<String>,
+    /// File or program with the vault password
+    #[arg(long, value_name = "FILE", env = "ANSIBLE_VAULT_PASSWORD_FILE", help_heading = "Inventory")]
+    pub(crate) vault_password_file: Option<PathBuf>,
+    /// Ask for the vault password
+    #[arg(short = 'J', long, help_heading = "Inventory")]
+    pub(crate) ask_vault_pass: bool,
+    /// Who reads the inventory: pulpcov and, where it cannot, ansible-inventory; or only one of them
+    #[arg(long, value_name = "READER", value_enum, default_value_t, help_heading = "Inventory")]
+    pub(crate) inventory_via: Via,
+}
+
+impl InventoryArgs {
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &PathBuf> {
+        self.inventory.iter().chain(&self.more)
+    }
 }
 
 /// Which hosts, and how to reach them
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct FleetArgs {
-    /// Ansible YAML inventory
-    #[arg(value_name = "INVENTORY")]
-    pub(crate) inventory: PathBuf,
-    /// Hosts to act on, as an Ansible host pattern
-    #[arg(short, long, value_name = "PATTERN", default_value = "all")]
-    pub(crate) limit: String,
+    #[command(flatten)]
+    pub(crate) inventory: InventoryArgs,
     /// Hosts to act on at once
     #[arg(short, long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) forks: u16,

@@ -68,6 +68,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
             Fleet::Services(args) => command::services::run(args).await,
             Fleet::Reset(args) => command::reset::run(args).await,
             Fleet::Doctor(args) => command::doctor::run(args).await,
+            Fleet::Inventory(args) => command::inventory::run(&args),
             Fleet::Uninstall(args) => command::uninstall::run(args).await,
         },
     }

@@ -3,6 +3,7 @@
 use pulpcov_protocol::frame::{Decoder, Frame, FrameError, Kind, MAX_DATA, StreamEnd, header};
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::{Hello, Outcome, Progress};
+use pulpcov_protocol::text::hex;
 use pulpcov_protocol::version::PROTOCOL;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -182,8 +183,7 @@ impl RemoteAgent {
             for part in stream.chunks(MAX_DATA) {
                 self.send(Kind::Data, part).await?;
             }
-            let end =
-                StreamEnd { bytes: stream.len() as u64, sha256: format!("{:x}", Sha256::digest(stream)) };
+            let end = StreamEnd { bytes: stream.len() as u64, sha256: hex(Sha256::digest(stream)) };
             self.send_json(Kind::DataEnd, &end).await?;
         }
         loop {
@@ -217,8 +217,7 @@ impl RemoteAgent {
                 }
                 Kind::DataEnd if !ended => {
                     let end: StreamEnd = expect(Kind::DataEnd, &frame)?;
-                    let found =
-                        StreamEnd { bytes, sha256: format!("{:x}", std::mem::take(&mut hasher).finalize()) };
+                    let found = StreamEnd { bytes, sha256: hex(std::mem::take(&mut hasher).finalize()) };
                     if end != found {
                         return Err(AgentError::Stream(format!(
                             "{bytes} bytes of {} came through",

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use pulpcov_protocol::op::Wheel;
 use pulpcov_protocol::outcome::Interpreter;
+use pulpcov_protocol::text::hex;
 use pulpcov_protocol::wheel::choose;
 use sha2::{Digest, Sha256};
 
@@ -54,7 +55,7 @@ impl Wheelhouse {
                 continue;
             }
             let bytes = fs_err::read(self.folder.join(name)).map_err(WheelhouseError::Read)?;
-            let sha256 = format!("{:x}", Sha256::digest(&bytes));
+            let sha256 = hex(Sha256::digest(&bytes));
             wheels.push((Wheel { file_name: name.to_owned(), sha256, size: bytes.len() as u64 }, bytes));
         }
         Ok(wheels)

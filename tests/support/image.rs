@@ -25,7 +25,8 @@ pub fn ensure_built(
         digest.update(part.len().to_le_bytes());
         digest.update(part);
     }
-    let image = cache.join(format!("{name}-{}", &format!("{:x}", digest.finalize())[..12]));
+    let digest: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let image = cache.join(format!("{name}-{digest}"));
     // Two tests may want it at once; one builds.
     let lock = fs::File::create(cache.join(format!("{name}.lock")))?;
     lock.lock()?;

@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod fleet_report;
 pub(crate) mod install;
+pub(crate) mod inventory;
 pub(crate) mod report;
 pub(crate) mod reset;
 pub(crate) mod services;

@@ -9,13 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::profile::Profile;
+use pulpcov_protocol::text::error_chain;
 
 use crate::agent_binary::{AgentBinaries, AgentBinaryError};
-use crate::cli::FleetArgs;
+use crate::cli::{FleetArgs, InventoryArgs};
 use crate::event::{Event, Events};
 use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::{self, Access, Done, Reporter};
-use crate::inventory::{self, Host};
+use crate::inventory::load::{Request, VaultId};
+use crate::inventory::{self, Host, Inventory, Selection};
 use crate::profiles::{self, ProfileLoadError};
 use crate::progress::{self, Mode};
 use crate::recap::{Recap, Verdict};
@@ -40,18 +42,14 @@ pub(super) struct Reach {
 
 impl Reach {
     pub(super) fn new(args: &FleetArgs) -> Result<Self> {
-        let inventory = inventory::load::load(&args.inventory).map_err(usage)?;
-        let names = inventory::select(&inventory, &args.limit)
-            .map_err(|error| usage(anyhow::anyhow!("--limit: {error}")))?;
-        let hosts: Vec<Host> = names
+        let (inventory, selection) = read_inventory(&args.inventory)?;
+        let hosts: Vec<Host> = selection
+            .hosts
             .iter()
             .map(|name| inventory.host(name))
             .collect::<Result<_, inventory::HostVarError>>()
             .map_err(|error| {
-                usage_hint(
-                    anyhow::anyhow!("{}: {error}", args.inventory.display()),
-                    "leave the host out with --limit, or give the value as it is",
-                )
+                usage_hint(error, "leave the host out with --limit, or give the value as it is")
             })?;
         let access = access(args, &hosts)?;
         let mode = match (args.jsonl, args.quiet) {
@@ -60,15 +58,17 @@ impl Reach {
             _ if std::io::stderr().is_terminal() && std::env::var_os("CI").is_none() => Mode::Bars,
             _ => Mode::Lines,
         };
-        let folder = args.inventory.parent().unwrap_or(Path::new("")).to_owned();
+        let first = args.inventory.sources().next().map(PathBuf::as_path);
+        let folder = first.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+        let names: Vec<&str> = selection.hosts.iter().map(String::as_str).collect();
         Ok(Self {
             hosts,
             access: Arc::new(access),
             forks: args.forks.into(),
             mode,
             folder,
-            groups: inventory.telling_groups(&names.iter().map(AsRef::as_ref).collect::<Vec<_>>()),
-            warnings: inventory.warnings,
+            groups: inventory.telling_groups(&names),
+            warnings: inventory.warnings.iter().cloned().chain(selection.warnings).collect(),
         })
     }
 
@@ -137,6 +137,41 @@ pub(super) fn troubles<T>(recap: &Recap<T>) -> BTreeMap<String, Option<String>> 
     recap.0.iter().map(|(host, status)| (host.clone(), trouble(status.verdict, &status.msg))).collect()
 }
 
+/// The inventory that the words name, and the hosts of its limit.
+pub(super) fn read_inventory(args: &InventoryArgs) -> Result<(Arc<Inventory>, Selection)> {
+    let mut request = Request {
+        sources: args.sources().cloned().collect(),
+        playbook_dir: args.playbook_dir.clone(),
+        via: args.inventory_via,
+        ..Request::default()
+    };
+    let ids = args.vault_id.iter().map(|word| match word.split_once('@') {
+        Some((name, path)) => VaultId { name: name.to_owned(), path: path.into() },
+        None => VaultId { name: "default".to_owned(), path: word.into() },
+    });
+    let file = args
+        .vault_password_file
+        .iter()
+        .map(|path| VaultId { name: "default".to_owned(), path: path.clone() });
+    for id in ids.chain(file) {
+        if id.path.as_os_str() == "prompt" {
+            let prompt = format!("Vault password ({}): ", id.name);
+            request.secrets.add(&id.name, &ask_for(&prompt, "the vault password", "--vault-password-file")?);
+        } else {
+            request.secrets.add_file(&id.name, &id.path).map_err(usage)?;
+            request.vault_ids.push(id);
+        }
+    }
+    if args.ask_vault_pass {
+        let password = ask_for("Vault password: ", "the vault password", "--vault-password-file")?;
+        request.secrets.add("default", &password);
+    }
+    let inventory = inventory::load::load(&request).map_err(usage)?;
+    let selection = inventory::select(&inventory, &args.limit)
+        .map_err(|error| usage(anyhow::anyhow!("--limit: {}", error_chain(&error))))?;
+    Ok((inventory, selection))
+}
+
 fn access(args: &FleetArgs, hosts: &[Host]) -> Result<Access> {
     let files =
         if args.known_hosts.is_empty() { known_hosts::default_files() } else { args.known_hosts.clone() };
@@ -155,12 +190,9 @@ fn access(args: &FleetArgs, hosts: &[Host]) -> Result<Access> {
         .map_err(|error| usage_hint(error, "use --passphrase-file, or load the key into ssh-agent"))?;
     let sudo_password = match &args.become_password_file {
         Some(file) => Some(read_secret(file)?),
-        None if args.ask_become_pass => Some(ask("sudo password: ").ok_or_else(|| {
-            usage_hint(
-                anyhow::anyhow!("there is no terminal to ask for the sudo password"),
-                "use --become-password-file",
-            )
-        })?),
+        None if args.ask_become_pass => {
+            Some(ask_for("sudo password: ", "the sudo password", "--become-password-file")?)
+        }
         None => None,
     };
     let agents = AgentBinaries::find(args.agent_dir.as_deref()).map_err(|error| match error {
@@ -191,6 +223,13 @@ fn read_secret(file: &Path) -> Result<String> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| usage(anyhow::anyhow!("cannot read {}: {error}", file.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Asks a person, who must be there.
+fn ask_for(prompt: &str, what: &str, instead: &str) -> Result<String> {
+    ask(prompt).ok_or_else(|| {
+        usage_hint(anyhow::anyhow!("there is no terminal to ask for {what}"), format!("use {instead}"))
+    })
 }
 
 fn ask(prompt: &str) -> Option<String> {

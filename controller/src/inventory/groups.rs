@@ -1,286 +1,283 @@
-//! The tree of groups and hosts that an inventory file describes.
+//! Groups and hosts, and how they hang together: what every kind of source fills.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value, json};
-
-use super::address::split_port;
-use super::range::{self, RangeError};
-use super::yaml::{Kind, Node, YamlError};
+use indexmap::{IndexMap, IndexSet};
+use serde_json::{Map, Value};
 
 pub(crate) type Vars = Map<String, Value>;
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InventoryError {
-    #[error(transparent)]
-    Yaml(#[from] YamlError),
-    #[error("line {line}: {source}")]
-    Range { line: usize, source: RangeError },
-    #[error("group {0} is its own parent")]
-    Loop(String),
+/// The group of every host and of every group.
+pub(crate) const ALL: &str = "all";
+
+/// The group of the hosts that are in no other.
+pub(crate) const UNGROUPED: &str = "ungrouped";
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TreeError {
+    #[error("group {child} under group {parent} would be a loop")]
+    Loop { parent: String, child: String },
+    #[error("{0:?} is no name for a host or group")]
+    Name(String),
+    #[error("ansible_group_priority of group {group} is {value}, which is no whole number")]
+    Priority { group: String, value: String },
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Group {
+    /// Variables of the inventory's sources themselves.
     pub(crate) vars: Vars,
-    pub(crate) hosts: Vec<String>,
-    pub(crate) children: Vec<String>,
+    pub(crate) priority: i64,
+    pub(crate) hosts: IndexSet<String>,
+    pub(crate) children: IndexSet<String>,
+    parents: IndexSet<String>,
+    /// Longest way from `all`.
+    pub(super) depth: usize,
 }
 
-/// Groups and hosts with the variables of the inventory file, and those of the files beside it.
-#[derive(Debug, Default)]
+/// A host of the sources.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entry {
+    /// Variables of the inventory's sources themselves.
+    pub(crate) vars: Vars,
+    groups: IndexSet<String>,
+}
+
+/// Variables of one folder's `group_vars/` and `host_vars/`.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct VarsFolder {
+    pub(super) groups: BTreeMap<String, Vars>,
+    pub(super) hosts: BTreeMap<String, Vars>,
+}
+
+/// Groups and hosts in the order in which they appear, with the variables of the sources and of the
+/// folders beside them.
+#[derive(Debug)]
 pub(crate) struct Inventory {
-    pub(crate) groups: BTreeMap<String, Group>,
-    /// Hosts in the order in which they appear, with their inline variables.
-    pub(crate) hosts: Vec<String>,
-    pub(crate) host_vars: BTreeMap<String, Vars>,
-    /// Variables of `group_vars/`, by group.
-    pub(crate) group_files: BTreeMap<String, Vars>,
-    /// Variables of `host_vars/`, by host.
-    pub(crate) host_files: BTreeMap<String, Vars>,
+    pub(crate) groups: IndexMap<String, Group>,
+    pub(crate) hosts: IndexMap<String, Entry>,
+    /// Beside each source, in the order of the sources.
+    pub(super) beside: Vec<VarsFolder>,
+    /// Beside the playbook.
+    pub(super) playbook: VarsFolder,
+    /// What decrypts and renders.
+    pub(super) secrets: super::vault::Secrets,
     pub(crate) warnings: Vec<String>,
 }
 
+impl Default for Inventory {
+    fn default() -> Self {
+        let group = || Group {
+            vars: Vars::new(),
+            priority: 1,
+            hosts: IndexSet::new(),
+            children: IndexSet::new(),
+            parents: IndexSet::new(),
+            depth: 0,
+        };
+        let mut inventory = Self {
+            groups: [(ALL.to_owned(), group()), (UNGROUPED.to_owned(), group())].into(),
+            hosts: IndexMap::new(),
+            beside: Vec::new(),
+            playbook: VarsFolder::default(),
+            secrets: super::vault::Secrets::default(),
+            warnings: Vec::new(),
+        };
+        inventory.link(ALL, UNGROUPED);
+        inventory
+    }
+}
+
 impl Inventory {
-    /// Reads a parsed inventory file.
-    pub(crate) fn from_node(root: &Node) -> Result<Self, InventoryError> {
-        let mut inventory = Self::default();
-        inventory.group_mut("all");
-        inventory.group_mut("ungrouped");
-        let Kind::Mapping(groups) = &root.kind else {
-            return Err(root.error("an inventory is a mapping of groups").into());
-        };
-        if let Some((key, _)) = groups.iter().find(|(key, _)| key.key() == Some("plugin")) {
-            return Err(key
-                .error("an inventory plugin's configuration; only plain YAML inventories are read")
-                .into());
-        }
-        for (key, value) in groups {
-            let name = key.key().ok_or_else(|| key.error("a group's name must be a text"))?;
-            inventory.read_group(name, value)?;
-        }
-        inventory.adopt_orphans();
-        inventory.check_loops()?;
-        let clashes: Vec<&String> =
-            inventory.groups.keys().filter(|group| inventory.host_vars.contains_key(*group)).collect();
-        let warnings: Vec<String> =
-            clashes.iter().map(|name| format!("{name} is a group and a host")).collect();
-        inventory.warnings.extend(warnings);
-        Ok(inventory)
+    /// The group of that name, made where there is none.
+    pub(super) fn group(&mut self, name: &str) -> Result<&mut Group, TreeError> {
+        check_name(name)?;
+        Ok(self.groups.entry(name.to_owned()).or_insert_with(|| Group {
+            vars: Vars::new(),
+            priority: 1,
+            hosts: IndexSet::new(),
+            children: IndexSet::new(),
+            parents: IndexSet::new(),
+            depth: 0,
+        }))
     }
 
-    fn group_mut(&mut self, name: &str) -> &mut Group {
-        self.groups.entry(name.to_owned()).or_default()
+    /// Puts a host into a group. The port is of the host's first mention; a later one changes nothing.
+    pub(super) fn add_host(
+        &mut self,
+        name: &str,
+        group: &str,
+        port: Option<u16>,
+    ) -> Result<&mut Entry, TreeError> {
+        check_name(name)?;
+        self.group(group)?.hosts.insert(name.to_owned());
+        let entry = self.hosts.entry(name.to_owned()).or_insert_with(|| {
+            let port = port.map(|port| ("ansible_port".to_owned(), port.into()));
+            Entry { vars: port.into_iter().collect(), groups: IndexSet::new() }
+        });
+        entry.groups.insert(group.to_owned());
+        Ok(entry)
     }
 
-    fn read_group(&mut self, name: &str, node: &Node) -> Result<(), InventoryError> {
-        check_name(name, node)?;
-        let empty = Vec::new();
-        let sections = match &node.kind {
-            _ if node.is_null() => &empty,
-            Kind::Mapping(sections) => sections,
-            _ => {
-                // As Ansible does: a place for anchors (`x-base: &base [...]`) is no group.
-                self.warnings.push(format!("line {}: {name} is no mapping, so it is no group", node.line));
-                return Ok(());
+    /// Sets a variable of a group; the priority is a property of the group and no variable of its hosts.
+    pub(super) fn set_group_var(&mut self, group: &str, name: &str, value: Value) -> Result<(), TreeError> {
+        let entry = self.group(group)?;
+        if name == "ansible_group_priority" {
+            entry.priority = match &value {
+                Value::Number(n) => n.as_i64(),
+                Value::String(text) => text.trim().parse().ok(),
+                _ => None,
             }
-        };
-        self.group_mut(name);
-        for (key, section) in sections {
-            if section.is_null() {
-                continue;
-            }
-            match key.key() {
-                Some("vars") => {
-                    let Value::Object(vars) = section.to_value() else {
-                        return Err(section.error(format!("vars of group {name} are no mapping")).into());
-                    };
-                    self.group_mut(name).vars.extend(vars);
-                }
-                Some("children") => {
-                    for (child, value) in entries(section, "children", name)? {
-                        push_new(&mut self.group_mut(name).children, &child);
-                        if let Some(value) = value {
-                            self.read_group(&child, value)?;
-                        } else {
-                            self.group_mut(&child);
-                        }
-                    }
-                }
-                Some("hosts") => self.read_hosts(name, section)?,
-                _ => {
-                    let key = key.to_value();
-                    self.warnings.push(format!("line {}: {key} in group {name} means nothing", section.line));
-                }
-            }
+            .ok_or_else(|| TreeError::Priority { group: group.to_owned(), value: value.to_string() })?;
+        } else {
+            entry.vars.insert(name.to_owned(), value);
         }
         Ok(())
     }
 
-    fn read_hosts(&mut self, group: &str, section: &Node) -> Result<(), InventoryError> {
-        for (pattern, value) in entries(section, "hosts", group)? {
-            let (bare, port) = split_port(&pattern);
-            let names =
-                range::expand(bare).map_err(|source| InventoryError::Range { line: section.line, source })?;
-            let vars = match value {
-                None => Vars::new(),
-                Some(node) if node.is_null() => Vars::new(),
-                Some(node) => match node.to_value() {
-                    Value::Object(vars) => vars,
-                    _ => return Err(node.error(format!("vars of host {pattern} are no mapping")).into()),
-                },
-            };
-            for name in names {
-                check_name(&name, section)?;
-                push_new(&mut self.group_mut(group).hosts, &name);
-                if !self.host_vars.contains_key(&name) {
-                    self.hosts.push(name.clone());
-                }
-                let own = self.host_vars.entry(name).or_default();
-                if let Some(port) = port {
-                    own.entry("ansible_port").or_insert_with(|| json!(port));
-                }
-                own.extend(vars.clone());
-            }
+    pub(super) fn add_child(&mut self, parent: &str, child: &str) -> Result<(), TreeError> {
+        if parent == child || self.above([parent]).contains(child) {
+            return Err(TreeError::Loop { parent: parent.to_owned(), child: child.to_owned() });
         }
+        self.group(parent)?;
+        self.group(child)?;
+        self.link(parent, child);
         Ok(())
     }
 
-    /// Every group without a parent hangs under `all`; hosts of no other group are `ungrouped`.
-    fn adopt_orphans(&mut self) {
-        let children: BTreeSet<String> =
-            self.groups.values().flat_map(|group| group.children.clone()).collect();
-        let orphans: Vec<String> =
-            self.groups.keys().filter(|name| *name != "all" && !children.contains(*name)).cloned().collect();
-        for orphan in orphans {
-            push_new(&mut self.group_mut("all").children, &orphan);
+    fn link(&mut self, parent: &str, child: &str) {
+        if let Some(group) = self.groups.get_mut(parent) {
+            group.children.insert(child.to_owned());
         }
-        let grouped: BTreeSet<String> = self
+        if let Some(group) = self.groups.get_mut(child) {
+            group.parents.insert(parent.to_owned());
+        }
+    }
+
+    /// After the last source: every group hangs under `all`, hosts of no other group are `ungrouped`.
+    pub(super) fn settle(&mut self) -> Result<(), TreeError> {
+        let orphans: Vec<String> = self
             .groups
             .iter()
-            .filter(|(name, _)| !["all", "ungrouped"].contains(&name.as_str()))
-            .flat_map(|(_, group)| group.hosts.clone())
+            .filter(|(name, group)| *name != ALL && group.parents.is_empty())
+            .map(|(name, _)| name.clone())
             .collect();
-        let lonely: Vec<String> =
-            self.hosts.iter().filter(|host| !grouped.contains(*host)).cloned().collect();
-        self.group_mut("ungrouped").hosts = lonely;
-        self.group_mut("all").hosts.clear();
+        for orphan in orphans {
+            self.add_child(ALL, &orphan)?;
+        }
+        let others = |host: &Entry| {
+            self.above(host.groups.iter().map(String::as_str))
+                .iter()
+                .any(|group| ![ALL, UNGROUPED].contains(group))
+        };
+        let (grouped, lonely): (Vec<String>, Vec<String>) = {
+            let (grouped, lonely): (Vec<_>, Vec<_>) = self.hosts.iter().partition(|(_, host)| others(host));
+            let names =
+                |hosts: Vec<(&String, &Entry)>| hosts.into_iter().map(|(name, _)| name.clone()).collect();
+            (names(grouped), names(lonely))
+        };
+        for host in grouped {
+            self.groups.get_mut(UNGROUPED).map(|group| group.hosts.shift_remove(&host));
+            self.hosts.get_mut(&host).map(|entry| entry.groups.shift_remove(UNGROUPED));
+        }
+        for host in lonely {
+            self.add_host(&host, UNGROUPED, None)?;
+        }
+        self.set_depths();
+        let clashes = self.groups.keys().filter(|group| self.hosts.contains_key(*group));
+        let clashes: Vec<String> = clashes.map(|name| format!("{name} is a group and a host")).collect();
+        self.warnings.extend(clashes);
+        Ok(())
     }
 
-    fn check_loops(&self) -> Result<(), InventoryError> {
-        fn visit<'g>(
-            groups: &'g BTreeMap<String, Group>,
-            name: &'g str,
-            path: &mut Vec<&'g str>,
-            done: &mut BTreeSet<&'g str>,
-        ) -> Result<(), InventoryError> {
-            if path.contains(&name) {
-                return Err(InventoryError::Loop(name.to_owned()));
+    /// There are no loops, so each round settles one more level.
+    fn set_depths(&mut self) {
+        let mut level: BTreeSet<String> = [ALL.to_owned()].into();
+        let mut depth = 0;
+        while !level.is_empty() {
+            let mut below = BTreeSet::new();
+            for name in level {
+                if let Some(group) = self.groups.get_mut(&name) {
+                    group.depth = depth;
+                    below.extend(group.children.iter().cloned());
+                }
             }
-            if done.contains(name) {
-                return Ok(());
-            }
-            path.push(name);
-            for child in groups.get(name).into_iter().flat_map(|group| &group.children) {
-                visit(groups, child, path, done)?;
-            }
-            path.pop();
-            done.insert(name);
-            Ok(())
+            (level, depth) = (below, depth + 1);
         }
-        let mut done = BTreeSet::new();
-        self.groups.keys().try_for_each(|name| visit(&self.groups, name, &mut Vec::new(), &mut done))
+    }
+
+    /// Whether `ungrouped` has children or another parent than `all`: Ansible takes variables from some
+    /// of the hosts there, depending on what it has read first.
+    pub(super) fn has_odd_ungrouped(&self) -> bool {
+        self.groups.get(UNGROUPED).is_some_and(|group| {
+            !group.children.is_empty() || group.parents.iter().any(|parent| parent != ALL)
+        })
+    }
+
+    /// Groups, and all that they are in.
+    fn above<'i>(&'i self, groups: impl IntoIterator<Item = &'i str>) -> BTreeSet<&'i str> {
+        let mut found: BTreeSet<&str> = BTreeSet::new();
+        let mut next: Vec<&str> = groups.into_iter().collect();
+        while let Some(name) = next.pop() {
+            if found.insert(name) {
+                next.extend(
+                    self.groups.get(name).into_iter().flat_map(|group| &group.parents).map(String::as_str),
+                );
+            }
+        }
+        found
+    }
+
+    /// A group and all below it, level by level.
+    fn below<'i>(&'i self, group: &'i str) -> IndexSet<&'i str> {
+        let mut found: IndexSet<&str> = [group].into();
+        let mut at = 0;
+        while let Some(name) = found.get_index(at).copied() {
+            found.extend(
+                self.groups.get(name).into_iter().flat_map(|group| &group.children).map(String::as_str),
+            );
+            at += 1;
+        }
+        found
+    }
+
+    /// Hosts of a group and of all below it.
+    pub(crate) fn hosts_of<'i>(&'i self, group: &'i str) -> IndexSet<&'i str> {
+        let groups = self.below(group);
+        groups
+            .iter()
+            .filter_map(|name| self.groups.get(*name))
+            .flat_map(|group| &group.hosts)
+            .map(String::as_str)
+            .collect()
+    }
+
+    /// All groups of a host, `all` among them.
+    pub(crate) fn groups_of(&self, host: &str) -> BTreeSet<&str> {
+        let direct = self.hosts.get(host).into_iter().flat_map(|entry| &entry.groups);
+        self.above(direct.map(String::as_str))
     }
 
     /// Groups that tell hosts apart, with those of `hosts` that are in them.
     pub(crate) fn telling_groups(&self, hosts: &[&str]) -> BTreeMap<String, BTreeSet<String>> {
         let mut groups: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for host in hosts {
-            for group in self.groups_of(host).into_iter().filter(|name| !["all", "ungrouped"].contains(name))
-            {
+            for group in self.groups_of(host).into_iter().filter(|name| ![ALL, UNGROUPED].contains(name)) {
                 groups.entry(group.to_owned()).or_default().insert((*host).to_owned());
             }
         }
         groups
     }
-
-    /// All groups of a host, `all` among them.
-    pub(crate) fn groups_of(&self, host: &str) -> BTreeSet<&str> {
-        let direct = self.groups.iter().filter(|(_, group)| group.hosts.iter().any(|name| name == host));
-        let mut found: BTreeSet<&str> = direct.map(|(name, _)| name.as_str()).collect();
-        found.insert("all");
-        loop {
-            let parents: Vec<&str> = self
-                .groups
-                .iter()
-                .filter(|(name, group)| {
-                    !found.contains(name.as_str())
-                        && group.children.iter().any(|child| found.contains(child.as_str()))
-                })
-                .map(|(name, _)| name.as_str())
-                .collect();
-            if parents.is_empty() {
-                return found;
-            }
-            found.extend(parents);
-        }
-    }
-
-    /// Longest way from `all` to each group.
-    pub(crate) fn depths(&self) -> BTreeMap<&str, usize> {
-        let mut depths: BTreeMap<&str, usize> = self.groups.keys().map(|name| (name.as_str(), 0)).collect();
-        // No loops, so as many rounds as groups are enough.
-        for _ in 0..self.groups.len() {
-            for (name, group) in &self.groups {
-                let below = depths.get(name.as_str()).copied().unwrap_or(0) + 1;
-                for child in &group.children {
-                    if let Some(depth) = depths.get_mut(child.as_str()) {
-                        *depth = below.max(*depth);
-                    }
-                }
-            }
-        }
-        depths
-    }
-}
-
-/// A section as names and what stands under them; a plain text is one name.
-fn entries<'n>(
-    section: &'n Node,
-    what: &str,
-    group: &str,
-) -> Result<Vec<(String, Option<&'n Node>)>, YamlError> {
-    match &section.kind {
-        Kind::Scalar(Value::String(name)) => Ok(vec![(name.clone(), None)]),
-        Kind::Mapping(pairs) => pairs
-            .iter()
-            .map(|(key, value)| match key.key() {
-                Some(name) => Ok((name.to_owned(), Some(value))),
-                None => Err(key.error(format!(
-                    "{} in {what} of group {group} must be a text; put it in quotes",
-                    key.to_value()
-                ))),
-            })
-            .collect(),
-        _ => Err(section.error(format!("{what} of group {group} are no mapping"))),
-    }
 }
 
 /// Names become file names and words on a terminal.
-fn check_name(name: &str, node: &Node) -> Result<(), YamlError> {
+fn check_name(name: &str) -> Result<(), TreeError> {
     if name.is_empty()
         || name.contains('/')
-        || name == "."
-        || name == ".."
+        || [".", ".."].contains(&name)
         || name.chars().any(char::is_control)
     {
-        return Err(node.error(format!("{name:?} is no name for a host or group")));
+        return Err(TreeError::Name(name.to_owned()));
     }
     Ok(())
-}
-
-fn push_new(names: &mut Vec<String>, name: &str) {
-    if !names.iter().any(|have| have == name) {
-        names.push(name.to_owned());
-    }
 }

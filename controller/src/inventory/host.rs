@@ -1,10 +1,12 @@
 //! One host to act on: how to reach it, how to become root, what to measure.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::groups::{Inventory, Vars};
+use super::template::{self, RenderError};
 
 /// A host with everything that the inventory says of it.
 #[derive(Clone)]
@@ -42,20 +44,22 @@ pub(crate) struct PulpcovVars {
     pub(crate) interval: Option<f64>,
 }
 
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum HostVarError {
     #[error("host {host}: {variable} is {value}, which is no {wanted}")]
     Type { host: String, variable: String, value: String, wanted: &'static str },
     #[error("host {host}: {variable} is {what}, which is not read")]
     Unsupported { host: String, variable: String, what: String },
+    #[error("host {host}: {variable}: {source}")]
+    Render { host: String, variable: String, source: RenderError },
 }
 
 impl Inventory {
     /// What the variables of `name` come to. A variable that would change how the host is reached and
     /// that is not understood is refused: going to the wrong host, or as the wrong user, is worse.
-    pub(crate) fn host(&self, name: &str) -> Result<Host, HostVarError> {
+    pub(crate) fn host(self: &Arc<Self>, name: &str) -> Result<Host, HostVarError> {
         let vars = self.vars_of(name);
-        let get = Getter { host: name, vars: &vars };
+        let get = Getter { inventory: self, host: name, vars: &vars };
         get.refuse_what_is_not_understood()?;
         let address = get.text(&["ansible_host", "ansible_ssh_host"])?.unwrap_or_else(|| name.to_owned());
         let port = get.port(&["ansible_port", "ansible_ssh_port"])?.unwrap_or(22);
@@ -93,7 +97,7 @@ impl Inventory {
     }
 }
 
-fn expand_home(path: String) -> PathBuf {
+pub(super) fn expand_home(path: String) -> PathBuf {
     match (path.strip_prefix("~/"), std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => PathBuf::from(path),
@@ -102,6 +106,7 @@ fn expand_home(path: String) -> PathBuf {
 
 /// Reads variables by their names, the last set of several winning, as Ansible does.
 struct Getter<'a> {
+    inventory: &'a Arc<Inventory>,
     host: &'a str,
     vars: &'a Vars,
 }
@@ -112,16 +117,9 @@ impl Getter<'_> {
         else {
             return Ok(None);
         };
-        if value.get("__ansible_vault").is_some() {
-            return Err(self.unsupported(name, "a vault-encrypted value"));
-        }
-        let value = match value.get("__ansible_unsafe") {
-            Some(literal) => literal.clone(),
-            None if value.as_str().is_some_and(|text| text.contains("{{") || text.contains("{%")) => {
-                return Err(self.unsupported(name, &format!("the template {value}")));
-            }
-            None => value.clone(),
-        };
+        let value = template::render(self.inventory, self.host, value).map_err(|source| {
+            HostVarError::Render { host: self.host.to_owned(), variable: name.to_owned(), source }
+        })?;
         Ok(Some((name.to_owned(), value)).filter(|(_, value)| !value.is_null()))
     }
 
@@ -233,13 +231,9 @@ impl Getter<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::yaml;
-
     fn host(vars: &str) -> Result<Host, HostVarError> {
         let text = format!("all:\n  hosts:\n    h1: {{{vars}}}\n");
-        Inventory::from_node(&yaml::parse(&text).expect("parses").root.expect("root"))
-            .expect("inventory")
-            .host("h1")
+        Arc::new(crate::inventory::from_yaml(&text).expect("inventory")).host("h1")
     }
 
     #[test]
@@ -258,6 +252,8 @@ mod tests {
             "ansible_host_key_checking: no",
             "ansible_ssh_common_args: '-o ProxyJump=x'",
             "ansible_host: '{{ other }}'",
+            "ansible_host: '{{ ansible_host }}'",
+            "ansible_user: '{{ lookup(\"file\", \"x\") }}'",
             "ansible_port: 99999",
             "ansible_host: [a]",
             "ansible_become_password: !vault abc",
@@ -266,6 +262,13 @@ mod tests {
             let variable = vars.split(':').next().expect("a name");
             assert!(error.to_string().contains(variable) && error.to_string().contains("h1"), "{error}");
         }
+    }
+
+    #[test]
+    fn templates_are_rendered_as_ansible_does() {
+        let host = host("ansible_host: '{{ inventory_hostname }}.{{ domain | upper }}', domain: '{{ zone }}.lan', zone: a, ansible_port: '{{ base + 22 }}', base: 2000, ansible_become: '{{ zone == \"a\" }}', ansible_user: '{{ nobody | default(\"u\") }}'").expect("renders");
+        assert_eq!((host.address.as_str(), host.port, host.user.as_deref()), ("h1.A.LAN", 2022, Some("u")));
+        assert!(host.r#become.is_some());
     }
 
     #[test]

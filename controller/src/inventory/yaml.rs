@@ -240,6 +240,8 @@ fn scalar_value(text: &str, style: ScalarStyle, tag: Option<&Tag>, node: &Node) 
         Some(tag) if tag.is_yaml_core_schema() && tag.suffix == "str" => Ok(string()),
         Some(tag) if tag.is_yaml_core_schema() => Ok(scalar::resolve(text)),
         Some(tag) => Err(node.error(format!("unknown tag {}{}", tag.handle, tag.suffix))),
+        // YAML 1.1 has a type of its own for it, which PyYAML does not read.
+        None if style == ScalarStyle::Plain && text == "=" => Err(node.error("a lone `=`; put it in quotes")),
         None if style == ScalarStyle::Plain => Ok(scalar::resolve(text)),
         None => Ok(string()),
     }

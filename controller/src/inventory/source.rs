@@ -1,0 +1,188 @@
+//! YAML inventories to groups and hosts, and what all kinds of sources have in common.
+
+use serde_json::Value;
+
+use super::address;
+use super::groups::{Inventory, TreeError};
+use super::range;
+use super::yaml::{Kind, Node, YamlError};
+
+/// Where in a file something stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+/// What is wrong with a source, and where.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[error("line {line}, column {column}: {reason}")]
+pub(crate) struct SourceError {
+    line: usize,
+    column: usize,
+    reason: String,
+}
+
+impl Place {
+    pub(super) fn error(self, reason: impl ToString) -> SourceError {
+        SourceError { line: self.line, column: self.column, reason: reason.to_string() }
+    }
+}
+
+impl From<YamlError> for SourceError {
+    fn from(error: YamlError) -> Self {
+        Self { line: error.line, column: error.column, reason: error.reason }
+    }
+}
+
+/// Adds all hosts that `pattern` stands for, each with these variables.
+pub(super) fn add_hosts(
+    inventory: &mut Inventory,
+    group: &str,
+    pattern: &str,
+    vars: Vec<(String, Value)>,
+    place: Place,
+) -> Result<(), SourceError> {
+    let (names, port) = address::parse(pattern).unwrap_or((pattern, None));
+    for name in range::expand(names).map_err(|error| place.error(error))? {
+        let host = inventory.add_host(&name, group, port).map_err(|error| place.error(error))?;
+        host.vars.extend(vars.clone());
+    }
+    Ok(())
+}
+
+/// Reads a parsed YAML inventory into `inventory`.
+pub(super) fn read_yaml(inventory: &mut Inventory, root: &Node) -> Result<(), SourceError> {
+    let Kind::Mapping(groups) = &root.kind else {
+        return Err(root.error("an inventory is a mapping of groups").into());
+    };
+    for (key, value) in groups {
+        read_group(inventory, key, value)?;
+    }
+    Ok(())
+}
+
+/// A group, and the name under which a parent may take it.
+fn read_group<'n>(
+    inventory: &mut Inventory,
+    key: &'n Node,
+    node: &Node,
+) -> Result<Option<&'n str>, SourceError> {
+    let place = place_of(key);
+    let Some(name) = key.key() else {
+        return Err(key.error(format!("{} must be a text; put it in quotes", key.to_value())).into());
+    };
+    let empty = Vec::new();
+    let sections = match &node.kind {
+        _ if node.is_null() => &empty,
+        Kind::Mapping(sections) => sections,
+        _ => {
+            // As Ansible does: a place for anchors (`x-base: &base [...]`) is no group.
+            inventory.warnings.push(format!("line {}: {name} is no mapping, so it is no group", node.line));
+            return Ok(inventory.groups.contains_key(name).then_some(name));
+        }
+    };
+    inventory.group(name).map_err(|error| place.error(error))?;
+    for (section_key, section) in sections {
+        match section_key.key() {
+            Some("vars") => {
+                for (variable, value) in entries(section, "vars", name)? {
+                    let variable = variable.name();
+                    let value = value.map_or(Value::Null, Node::to_value);
+                    inventory
+                        .set_group_var(name, &variable, value)
+                        .map_err(|error| place_of(section).error(error))?;
+                }
+            }
+            Some("children") => {
+                for (child, value) in entries(section, "children", name)? {
+                    read_child(inventory, name, &child, value)?;
+                }
+            }
+            Some("hosts") => {
+                for (host, value) in entries(section, "hosts", name)? {
+                    read_host(inventory, name, &host, value)?;
+                }
+            }
+            _ if section.is_null() => {}
+            _ => {
+                let key = section_key.to_value();
+                inventory
+                    .warnings
+                    .push(format!("line {}: {key} in group {name} means nothing", section_key.line));
+            }
+        }
+    }
+    Ok(Some(name))
+}
+
+fn read_child(
+    inventory: &mut Inventory,
+    parent: &str,
+    child: &Item<'_>,
+    value: Option<&Node>,
+) -> Result<(), SourceError> {
+    let place = place_of(child.node);
+    let null = Node { kind: Kind::Scalar(Value::Null), ..child.node.clone() };
+    match read_group(inventory, child.node, value.unwrap_or(&null))? {
+        Some(name) => inventory.add_child(parent, name).map_err(|error| place.error(error)),
+        None => Err(place.error(format!("{} is no group", child.name()))),
+    }
+}
+
+fn read_host(
+    inventory: &mut Inventory,
+    group: &str,
+    host: &Item<'_>,
+    value: Option<&Node>,
+) -> Result<(), SourceError> {
+    let Some(pattern) = host.node.key() else {
+        return Err(host.node.error(format!("host {} must be a text; put it in quotes", host.name())).into());
+    };
+    let vars = match value.map(|node| (node, node.to_value())) {
+        None | Some((_, Value::Null)) => Vec::new(),
+        Some((_, Value::Object(vars))) if !vars.contains_key("__ansible_vault") => vars.into_iter().collect(),
+        Some((node, _)) => return Err(node.error(format!("vars of host {pattern} are no mapping")).into()),
+    };
+    add_hosts(inventory, group, pattern, vars, place_of(host.node))
+}
+
+fn place_of(node: &Node) -> Place {
+    Place { line: node.line, column: node.column }
+}
+
+/// What stands in a section: a key, or a section that is one text.
+struct Item<'n> {
+    node: &'n Node,
+}
+
+impl Item<'_> {
+    fn name(&self) -> String {
+        match self.node.to_value() {
+            Value::String(text) => text,
+            other => other.to_string(),
+        }
+    }
+}
+
+/// A section as names and what stands under them; a plain text is one name.
+fn entries<'n>(
+    section: &'n Node,
+    what: &str,
+    group: &str,
+) -> Result<Vec<(Item<'n>, Option<&'n Node>)>, SourceError> {
+    match &section.kind {
+        _ if section.is_null() => Ok(Vec::new()),
+        Kind::Scalar(Value::String(_)) => Ok(vec![(Item { node: section }, None)]),
+        Kind::Mapping(pairs) => {
+            Ok(pairs.iter().map(|(key, value)| (Item { node: key }, Some(value))).collect())
+        }
+        _ => Err(section.error(format!("{what} of group {group} are no mapping")).into()),
+    }
+}
+
+impl From<TreeError> for SourceError {
+    fn from(error: TreeError) -> Self {
+        Place { line: 1, column: 1 }.error(error)
+    }
+}
