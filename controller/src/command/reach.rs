@@ -59,7 +59,8 @@ impl Reach {
             _ => Mode::Lines,
         };
         let first = args.inventory.sources().next().map(PathBuf::as_path);
-        let folder = first.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+        let folder = first.filter(|path| path.is_dir()).or_else(|| first?.parent());
+        let folder = folder.unwrap_or(Path::new("")).to_owned();
         let names: Vec<&str> = selection.hosts.iter().map(String::as_str).collect();
         Ok(Self {
             hosts,

@@ -60,23 +60,28 @@ pub(crate) struct Inventory {
     pub(super) beside: Vec<VarsFolder>,
     /// Beside the playbook.
     pub(super) playbook: VarsFolder,
-    /// What decrypts and renders.
+    /// Passwords of its vaults.
     pub(super) secrets: super::vault::Secrets,
     pub(crate) warnings: Vec<String>,
 }
 
-impl Default for Inventory {
+impl Default for Group {
     fn default() -> Self {
-        let group = || Group {
+        Self {
             vars: Vars::new(),
             priority: 1,
             hosts: IndexSet::new(),
             children: IndexSet::new(),
             parents: IndexSet::new(),
             depth: 0,
-        };
+        }
+    }
+}
+
+impl Default for Inventory {
+    fn default() -> Self {
         let mut inventory = Self {
-            groups: [(ALL.to_owned(), group()), (UNGROUPED.to_owned(), group())].into(),
+            groups: [ALL, UNGROUPED].map(|name| (name.to_owned(), Group::default())).into(),
             hosts: IndexMap::new(),
             beside: Vec::new(),
             playbook: VarsFolder::default(),
@@ -92,14 +97,7 @@ impl Inventory {
     /// The group of that name, made where there is none.
     pub(super) fn group(&mut self, name: &str) -> Result<&mut Group, TreeError> {
         check_name(name)?;
-        Ok(self.groups.entry(name.to_owned()).or_insert_with(|| Group {
-            vars: Vars::new(),
-            priority: 1,
-            hosts: IndexSet::new(),
-            children: IndexSet::new(),
-            parents: IndexSet::new(),
-            depth: 0,
-        }))
+        Ok(self.groups.entry(name.to_owned()).or_default())
     }
 
     /// Puts a host into a group. The port is of the host's first mention; a later one changes nothing.
@@ -165,23 +163,13 @@ impl Inventory {
         for orphan in orphans {
             self.add_child(ALL, &orphan)?;
         }
-        let others = |host: &Entry| {
-            self.above(host.groups.iter().map(String::as_str))
-                .iter()
-                .any(|group| ![ALL, UNGROUPED].contains(group))
-        };
-        let (grouped, lonely): (Vec<String>, Vec<String>) = {
-            let (grouped, lonely): (Vec<_>, Vec<_>) = self.hosts.iter().partition(|(_, host)| others(host));
-            let names =
-                |hosts: Vec<(&String, &Entry)>| hosts.into_iter().map(|(name, _)| name.clone()).collect();
-            (names(grouped), names(lonely))
-        };
-        for host in grouped {
-            self.groups.get_mut(UNGROUPED).map(|group| group.hosts.shift_remove(&host));
-            self.hosts.get_mut(&host).map(|entry| entry.groups.shift_remove(UNGROUPED));
-        }
-        for host in lonely {
-            self.add_host(&host, UNGROUPED, None)?;
+        for host in self.hosts.keys().cloned().collect::<Vec<_>>() {
+            if self.groups_of(&host).iter().all(|group| [ALL, UNGROUPED].contains(group)) {
+                self.add_host(&host, UNGROUPED, None)?;
+            } else {
+                self.groups.get_mut(UNGROUPED).map(|group| group.hosts.shift_remove(&host));
+                self.hosts.get_mut(&host).map(|entry| entry.groups.shift_remove(UNGROUPED));
+            }
         }
         self.set_depths();
         let clashes = self.groups.keys().filter(|group| self.hosts.contains_key(*group));

@@ -24,8 +24,8 @@ const MAX_DEPTH: usize = 32;
 const YAML: [&str; 4] = ["", ".yml", ".yaml", ".json"];
 
 /// Names in a folder of inventories that are none.
-const IGNORED: [&str; 13] =
-    [".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".cfg", ".retry", ".ini~"];
+const IGNORED: [&str; 12] =
+    [".pyc", ".pyo", ".swp", ".bak", "~", ".rpm", ".md", ".txt", ".rst", ".orig", ".cfg", ".retry"];
 
 /// Who reads the inventory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]

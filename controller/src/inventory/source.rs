@@ -57,7 +57,7 @@ pub(super) fn read_yaml(inventory: &mut Inventory, root: &Node) -> Result<(), So
         return Err(root.error("an inventory is a mapping of groups").into());
     };
     for (key, value) in groups {
-        read_group(inventory, key, value)?;
+        read_group(inventory, key, Some(value))?;
     }
     Ok(())
 }
@@ -66,17 +66,17 @@ pub(super) fn read_yaml(inventory: &mut Inventory, root: &Node) -> Result<(), So
 fn read_group<'n>(
     inventory: &mut Inventory,
     key: &'n Node,
-    node: &Node,
+    node: Option<&Node>,
 ) -> Result<Option<&'n str>, SourceError> {
     let place = place_of(key);
     let Some(name) = key.key() else {
         return Err(key.error(format!("{} must be a text; put it in quotes", key.to_value())).into());
     };
     let empty = Vec::new();
-    let sections = match &node.kind {
-        _ if node.is_null() => &empty,
-        Kind::Mapping(sections) => sections,
-        _ => {
+    let sections = match node.map(|node| (node, &node.kind)) {
+        None | Some((_, Kind::Scalar(Value::Null))) => &empty,
+        Some((_, Kind::Mapping(sections))) => sections,
+        Some((node, _)) => {
             // As Ansible does: a place for anchors (`x-base: &base [...]`) is no group.
             inventory.warnings.push(format!("line {}: {name} is no mapping, so it is no group", node.line));
             return Ok(inventory.groups.contains_key(name).then_some(name));
@@ -87,7 +87,7 @@ fn read_group<'n>(
         match section_key.key() {
             Some("vars") => {
                 for (variable, value) in entries(section, "vars", name)? {
-                    let variable = variable.name();
+                    let variable = name_of(variable);
                     let value = value.map_or(Value::Null, Node::to_value);
                     inventory
                         .set_group_var(name, &variable, value)
@@ -96,12 +96,12 @@ fn read_group<'n>(
             }
             Some("children") => {
                 for (child, value) in entries(section, "children", name)? {
-                    read_child(inventory, name, &child, value)?;
+                    read_child(inventory, name, child, value)?;
                 }
             }
             Some("hosts") => {
                 for (host, value) in entries(section, "hosts", name)? {
-                    read_host(inventory, name, &host, value)?;
+                    read_host(inventory, name, host, value)?;
                 }
             }
             _ if section.is_null() => {}
@@ -119,49 +119,42 @@ fn read_group<'n>(
 fn read_child(
     inventory: &mut Inventory,
     parent: &str,
-    child: &Item<'_>,
+    child: &Node,
     value: Option<&Node>,
 ) -> Result<(), SourceError> {
-    let place = place_of(child.node);
-    let null = Node { kind: Kind::Scalar(Value::Null), ..child.node.clone() };
-    match read_group(inventory, child.node, value.unwrap_or(&null))? {
+    let place = place_of(child);
+    match read_group(inventory, child, value)? {
         Some(name) => inventory.add_child(parent, name).map_err(|error| place.error(error)),
-        None => Err(place.error(format!("{} is no group", child.name()))),
+        None => Err(place.error(format!("{} is no group", name_of(child)))),
     }
 }
 
 fn read_host(
     inventory: &mut Inventory,
     group: &str,
-    host: &Item<'_>,
+    host: &Node,
     value: Option<&Node>,
 ) -> Result<(), SourceError> {
-    let Some(pattern) = host.node.key() else {
-        return Err(host.node.error(format!("host {} must be a text; put it in quotes", host.name())).into());
+    let Some(pattern) = host.key() else {
+        return Err(host.error(format!("host {} must be a text; put it in quotes", name_of(host))).into());
     };
     let vars = match value.map(|node| (node, node.to_value())) {
         None | Some((_, Value::Null)) => Vec::new(),
         Some((_, Value::Object(vars))) if !vars.contains_key("__ansible_vault") => vars.into_iter().collect(),
         Some((node, _)) => return Err(node.error(format!("vars of host {pattern} are no mapping")).into()),
     };
-    add_hosts(inventory, group, pattern, vars, place_of(host.node))
+    add_hosts(inventory, group, pattern, vars, place_of(host))
 }
 
 fn place_of(node: &Node) -> Place {
     Place { line: node.line, column: node.column }
 }
 
-/// What stands in a section: a key, or a section that is one text.
-struct Item<'n> {
-    node: &'n Node,
-}
-
-impl Item<'_> {
-    fn name(&self) -> String {
-        match self.node.to_value() {
-            Value::String(text) => text,
-            other => other.to_string(),
-        }
+/// A key as a name; one that is no text as it would be written.
+fn name_of(node: &Node) -> String {
+    match node.to_value() {
+        Value::String(text) => text,
+        other => other.to_string(),
     }
 }
 
@@ -170,13 +163,11 @@ fn entries<'n>(
     section: &'n Node,
     what: &str,
     group: &str,
-) -> Result<Vec<(Item<'n>, Option<&'n Node>)>, SourceError> {
+) -> Result<Vec<(&'n Node, Option<&'n Node>)>, SourceError> {
     match &section.kind {
         _ if section.is_null() => Ok(Vec::new()),
-        Kind::Scalar(Value::String(_)) => Ok(vec![(Item { node: section }, None)]),
-        Kind::Mapping(pairs) => {
-            Ok(pairs.iter().map(|(key, value)| (Item { node: key }, Some(value))).collect())
-        }
+        Kind::Scalar(Value::String(_)) => Ok(vec![(section, None)]),
+        Kind::Mapping(pairs) => Ok(pairs.iter().map(|(key, value)| (key, Some(value))).collect()),
         _ => Err(section.error(format!("{what} of group {group} are no mapping")).into()),
     }
 }

@@ -1,6 +1,6 @@
 //! Templates in connection variables: what Ansible's Jinja makes of them, rendered when asked for.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Rest, Value as JinjaValue, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
@@ -56,7 +56,7 @@ impl Scope {
         if self.depth > MAX_DEPTH {
             return Err(failed("variables that stand in each other without end".to_owned()));
         }
-        let environment = environment();
+        let environment = &*ENVIRONMENT;
         let context = JinjaValue::from_object(self.clone());
         // One expression keeps its type; with text around it, all of it is a text.
         let alone = text.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
@@ -141,6 +141,8 @@ fn reason(error: &Error) -> String {
         None => error.kind().to_string(),
     }
 }
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(environment);
 
 /// Jinja with those of Ansible's filters and lookups that inventories use; what is missing is an error.
 fn environment() -> Environment<'static> {
