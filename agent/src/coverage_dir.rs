@@ -22,6 +22,18 @@ pub(crate) struct Wheels<'a> {
     pub(crate) wheelhouse: Option<&'a str>,
 }
 
+impl Wheels<'_> {
+    /// The wheel for `python` that was pushed, or that lies in the folder on this host.
+    pub(crate) fn at_hand(&self, python: &Interpreter) -> Result<Option<PathBuf>, Failure> {
+        if let Some(path) = choose(self.pushed.to_vec(), python) {
+            return Ok(Some(path));
+        }
+        let Some(folder) = self.wheelhouse else { return Ok(None) };
+        let entries = fs_err::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
+        Ok(choose(entries.iter().map(fs_err::DirEntry::path).collect(), python))
+    }
+}
+
 /// Unpacks the pinned wheel for `python` into `target`, which does not exist yet.
 pub(crate) fn unpack(
     lib_root: &str,
@@ -70,14 +82,8 @@ fn make_readable(folder: &Path) -> Result<(), Failure> {
 }
 
 fn find(python: &Interpreter, wheels: &Wheels<'_>, staging: &Path) -> Result<PathBuf, Failure> {
-    if let Some(path) = choose(wheels.pushed.to_vec(), python) {
+    if let Some(path) = wheels.at_hand(python)? {
         return Ok(path);
-    }
-    if let Some(folder) = wheels.wheelhouse {
-        let entries = fs_err::read_dir(folder)?.collect::<Result<Vec<_>, _>>()?;
-        if let Some(path) = choose(entries.iter().map(fs_err::DirEntry::path).collect(), python) {
-            return Ok(path);
-        }
     }
     let wanted = format!("coverage=={}", python.coverage);
     let mut pip = Command::new(&python.path);

@@ -37,6 +37,8 @@ Verbs:
 Options:
   --json         answer with one JSON object: changed, failed, msg, and more
   --args FILE    the op's words
+  --check        tell what would be done, and do nothing
+  --diff         show what becomes of each file (install, uninstall)
   --bundle PATH  where collect writes its bundle, and erase reads what it held
   --host NAME    name of this host in the bundle (its own host name otherwise)
   --lib-root DIR where pulpcov is installed (/usr/local/lib/pulpcov otherwise)
@@ -68,6 +70,8 @@ const VERBS: [&str; 12] = [
 struct Words {
     verb: String,
     json: bool,
+    check: bool,
+    diff: bool,
     args: Option<String>,
     bundle: Option<PathBuf>,
     host: Option<String>,
@@ -119,6 +123,8 @@ fn parse(words: &[String]) -> Result<Words, Failure> {
         let mut value = || rest.next().cloned().ok_or_else(|| usage(format!("{word} wants a value")));
         match word.as_str() {
             "--json" => parsed.json = true,
+            "--check" => parsed.check = true,
+            "--diff" => parsed.diff = true,
             "--args" => parsed.args = Some(value()?),
             "--bundle" => parsed.bundle = Some(value()?.into()),
             "--host" => parsed.host = Some(value()?),
@@ -139,6 +145,7 @@ fn answer(words: &Words) -> ExitCode {
     };
     let outcome = args
         .map(|mut args| {
+            set_flags(&mut args, &words.verb, words.check, words.diff);
             args.extend(
                 words.lib_root.iter().map(|path| ("lib_root".to_owned(), Value::String(path.clone()))),
             );
@@ -155,21 +162,36 @@ fn answer_ansible(file: Option<&str>) -> ExitCode {
         .ok_or_else(|| Failure::new("no file of arguments"))
         .and_then(read_args)
         .and_then(|mut args| {
-            let check_mode = args.get("_ansible_check_mode") == Some(&Value::Bool(true));
+            let is_set = |name: &str| args.get(name) == Some(&Value::Bool(true));
+            let (check, diff) = (is_set("_ansible_check_mode"), is_set("_ansible_diff"));
             args.retain(|key, _| !key.starts_with("_ansible_"));
             let Some(Value::String(verb)) = args.remove("op") else {
                 return Err(Failure::new("the arguments name no op"));
             };
-            if check_mode && !["probe", "status", "doctor"].contains(&verb.as_str()) {
-                return Err(Failure::new(format!("{verb} has no check mode"))
-                    .hint("set check_mode: false, or skip it"));
+            if check && verb == "compact" {
+                return Err(
+                    Failure::new("compact has no check mode").hint("set check_mode: false, or skip it")
+                );
             }
+            set_flags(&mut args, &verb, check, diff);
             let bundle = take_text(&mut args, "bundle")?.map(PathBuf::from);
             let host = take_text(&mut args, "host")?;
             one(&verb, args, bundle.as_deref(), host.as_deref())
         })
         .unwrap_or_else(|failure| Outcome::failure(failure.msg, failure.hint));
     print_json(&outcome)
+}
+
+/// Verbs that only look are the same in check mode.
+fn set_flags(args: &mut Map<String, Value>, verb: &str, check: bool, diff: bool) {
+    let changes = !["probe", "status", "doctor", "analyse"].contains(&verb);
+    for (flag, is_set) in
+        [("check", check && changes), ("diff", diff && ["install", "uninstall"].contains(&verb))]
+    {
+        if is_set {
+            args.insert(flag.to_owned(), Value::Bool(true));
+        }
+    }
 }
 
 fn take_text(args: &mut Map<String, Value>, key: &str) -> Result<Option<String>, Failure> {
@@ -211,7 +233,9 @@ fn one(
     let mut session = Session::new(&quiet);
     let outcome = ops::run(&op, &mut session, &mut std::io::sink())?;
     match op {
-        Op::Collect(collect) => write_bundle(&mut session, outcome, &collect.lib_root, bundle, host),
+        Op::Collect(collect) if !collect.check => {
+            write_bundle(&mut session, outcome, &collect.lib_root, bundle, host)
+        }
         _ => Ok(outcome),
     }
 }
@@ -235,7 +259,7 @@ fn write_bundle(
     };
     let tmp = path.with_extension(format!("{}.tmp", host::random_word()?));
     let op = Op::Bundle(Bundle { host, want: Want::Everything, without_data: false });
-    let result = (|| {
+    let result: Result<String, Failure> = (|| {
         let mut file = std::os::unix::fs::OpenOptionsExt::mode(
             fs_err::OpenOptions::new().write(true).create_new(true).options_mut(),
             0o600,
@@ -248,18 +272,23 @@ fn write_bundle(
             std::os::unix::fs::fchown(&file, Some(uid), Some(gid))
                 .during("set the owner of", tmp.display())?;
         }
-        fs_err::rename(&tmp, &path).map_err(Failure::from)
+        drop(file);
+        let mut written = fs_err::File::open(&tmp)?.into_file();
+        let (sha256, _) = host_fs::digest_of(&mut written).during("read", tmp.display())?;
+        fs_err::rename(&tmp, &path)?;
+        Ok(sha256)
     })();
     if result.is_err() {
         let _ = std::fs::remove_file(&tmp);
     }
-    result?;
+    let sha256 = result?;
     host_fs::sync_folder(path.parent().unwrap_or(Path::new("/")));
     let mut outcome = listed;
     outcome.changed = true;
     outcome.msg = format!("{} in {}", outcome.msg, path.display());
     if let Detail::Collect(detail) = &mut outcome.pulpcov {
         detail.bundle = Some(path.to_string_lossy().into_owned());
+        detail.bundle_sha256 = Some(sha256);
         // The bundle tells it all; a log of a playbook need not.
         detail.sources.clear();
     }
@@ -289,8 +318,12 @@ fn erase_fetched(args: &Map<String, Value>, bundle: &Path) -> Result<Outcome, Fa
         })
         .collect();
     let quiet = |_: &str| {};
-    let op = Op::Erase(Erase { lib_root, files, records });
+    let check = args.get("check") == Some(&Value::Bool(true));
+    let op = Op::Erase(Erase { lib_root, files, records, check });
     let outcome = ops::run(&op, &mut Session::new(&quiet), &mut std::io::sink())?;
+    if check {
+        return Ok(outcome);
+    }
     fs_err::remove_file(bundle)?;
     Ok(Outcome { changed: true, ..outcome })
 }

@@ -7,11 +7,18 @@ use std::fmt::Write as _;
 pub(crate) const MAX_NOISE: usize = 8 * 1024;
 
 /// What sudo asks with, so that a password is sent when and only when it is asked for.
-pub(crate) const SUDO_PROMPT: &str = "PCOV1-SUDO:";
+const SUDO_PROMPT: &str = "PCOV1-ASK:";
 
-/// Takes: digest and size for x86-64, digest and size for aarch64, how to become root. No single
-/// quotes and no newlines, so that any login shell passes it on as one word.
-const SCRIPT: &str = r#"m=$(uname -m); case $m in x86_64|amd64) h=$1 n=$2;; aarch64|arm64) h=$3 n=$4;; *) h=none;; esac; s=$5; case $h in none) echo "PCOV1 ERR there is no agent for $m"; exit 73;; esac; d=${TMPDIR:-/tmp}/.pulpcov-$(id -u); a=$d/$h; umask 077; mkdir -p "$d" && [ -O "$d" ] && [ ! -L "$d" ] || { echo "PCOV1 ERR cannot use $d"; exit 71; }; k() { [ -f "$1" ] && c=$(sha256sum <"$1") && [ "${c%% *}" = "$h" ]; }; if ! k "$a"; then echo "PCOV1 NEED $m"; t=$d/t$$; trap "rm -f \"$t\"" 0; head -c "$n" >"$t" && k "$t" && chmod 700 "$t" && mv -f "$t" "$a" || { echo "PCOV1 ERR the agent did not arrive whole in $d"; exit 72; }; trap - 0; fi; echo "PCOV1 RUN"; case $s in none) exec "$a" serve;; nopw) exec sudo -n "$a" serve;; pw) exec sudo -S -p PCOV1-SUDO: "$a" serve;; esac"#;
+/// What su asks with, in the locale that the script sets.
+const SU_PROMPT: &str = "assword: ";
+
+const SCRIPT: &str = include_str!("bootstrap.sh");
+
+/// The script as one line without single quotes, which any login shell passes on as one word.
+fn one_line() -> String {
+    let lines = SCRIPT.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.collect::<Vec<_>>().join(" ")
+}
 
 /// An agent binary as the script is told of it.
 pub(crate) struct Offer<'a> {
@@ -19,28 +26,63 @@ pub(crate) struct Offer<'a> {
     pub(crate) size: usize,
 }
 
+/// Programs that make one root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum BecomeMethod {
+    Sudo,
+    Doas,
+    Su,
+}
+
+impl BecomeMethod {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Sudo => "sudo",
+            Self::Doas => "doas",
+            Self::Su => "su",
+        }
+    }
+
+    /// What it asks for the password with; doas asks at a terminal only.
+    pub(crate) const fn prompt(self) -> Option<&'static str> {
+        match self {
+            Self::Sudo => Some(SUDO_PROMPT),
+            Self::Su => Some(SU_PROMPT),
+            Self::Doas => None,
+        }
+    }
+}
+
+/// How to become root on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BecomeBy {
-    Nothing,
-    SudoWithoutPassword,
-    SudoWithPassword,
+pub(crate) struct BecomeBy<'a> {
+    pub(crate) method: BecomeMethod,
+    /// The program, where it is not the method's own name.
+    pub(crate) exe: Option<&'a str>,
+    pub(crate) has_password: bool,
 }
 
 /// The command for the one exec channel of a host.
-pub(crate) fn command(x86_64: Option<Offer<'_>>, aarch64: Option<Offer<'_>>, by: BecomeBy) -> String {
-    let mut command = format!("exec /bin/sh -c '{SCRIPT}' pulpcov");
+pub(crate) fn command(
+    x86_64: Option<Offer<'_>>,
+    aarch64: Option<Offer<'_>>,
+    by: Option<BecomeBy<'_>>,
+) -> String {
+    let mut command = format!("exec /bin/sh -c '{}' pulpcov", one_line());
+    // Writing to a String cannot fail.
     for offer in [x86_64, aarch64] {
-        // Writing to a String cannot fail.
         let _ = match offer {
             Some(Offer { sha256, size }) => write!(command, " {sha256} {size}"),
             None => write!(command, " none 0"),
         };
     }
-    command.push_str(match by {
-        BecomeBy::Nothing => " none",
-        BecomeBy::SudoWithoutPassword => " nopw",
-        BecomeBy::SudoWithPassword => " pw",
-    });
+    let _ = match by {
+        None => write!(command, " none none nopw"),
+        Some(BecomeBy { method, exe, has_password }) => {
+            let password = if has_password { "pw" } else { "nopw" };
+            write!(command, " {} {} {password}", method.name(), exe.unwrap_or(method.name()))
+        }
+    };
     command
 }
 
@@ -75,9 +117,14 @@ mod tests {
 
     #[test]
     fn the_script_is_one_word_for_any_shell() {
-        assert!(!SCRIPT.contains(['\'', '\n']));
-        let command = command(Some(Offer { sha256: "ab", size: 7 }), None, BecomeBy::SudoWithoutPassword);
-        assert!(command.ends_with("' pulpcov ab 7 none 0 nopw"), "{command}");
+        let script = one_line();
+        assert!(!script.contains(['\'', '\n']) && script.len() < 3000, "{}", script.len());
+        assert!(!script.replace("! ", "").contains('!'), "csh takes it for history: {script}");
+        let offer = || Some(Offer { sha256: "ab", size: 7 });
+        let by = BecomeBy { method: BecomeMethod::Sudo, exe: Some("/opt/sudo"), has_password: false };
+        let sudo = command(offer(), None, Some(by));
+        assert!(sudo.ends_with("' pulpcov ab 7 none 0 sudo /opt/sudo nopw"), "{sudo}");
+        assert!(command(offer(), None, None).ends_with("' pulpcov ab 7 none 0 none none nopw"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ impl Spool {
     /// Checks every byte against the manifest.
     pub(crate) fn verify(self, host: &str) -> Result<VerifiedBundle, BundleError> {
         self.file.as_file().sync_all().map_err(BundleError::Store)?;
-        let manifest = read_bundle(self.file.path(), |_, _, _| Ok(()))?;
+        let manifest = check_bundle(self.file.path())?;
         if manifest.host != host {
             return Err(BundleError::WrongHost {
                 found: manifest.host.chars().filter(|c| !c.is_control()).take(100).collect(),
@@ -117,6 +117,23 @@ pub(crate) fn read_bundle(
     path: &Path,
     mut entry: impl FnMut(&Manifest, &EntryPath, Vec<u8>) -> Result<(), BundleError>,
 ) -> Result<Manifest, BundleError> {
+    walk_bundle(path, |manifest, kind, told, found| {
+        let mut bytes = Vec::new();
+        copy_entry(found, told, &mut bytes)?;
+        entry(manifest, kind, bytes)
+    })
+}
+
+/// Checks all of a bundle, holding no more of it than a buffer.
+pub(crate) fn check_bundle(path: &Path) -> Result<Manifest, BundleError> {
+    walk_bundle(path, |_, _, told, found| copy_entry(found, told, &mut std::io::sink()))
+}
+
+/// Goes through a bundle; `entry` reads and checks the bytes of each entry.
+fn walk_bundle(
+    path: &Path,
+    mut entry: impl FnMut(&Manifest, &EntryPath, &Entry, &mut dyn Read) -> Result<(), BundleError>,
+) -> Result<Manifest, BundleError> {
     let file =
         fs_err::File::open(path).map_err(|source| BundleError::Read { path: path.to_owned(), source })?;
     // One byte more than allowed, so that reaching the limit can be told from ending at it.
@@ -141,8 +158,7 @@ pub(crate) fn read_bundle(
         if matches!(&kind, EntryPath::Source(sha256) if *sha256 != told.sha256) {
             return Err(BundleError::Digest { path: told.path.clone() });
         }
-        let bytes = read_entry(&mut found, told)?;
-        entry(&manifest, &kind, bytes)?;
+        entry(&manifest, &kind, told, &mut found)?;
     }
     if let Some(missing) = expected.next() {
         return Err(BundleError::Missing { path: missing.path.clone() });
@@ -156,23 +172,32 @@ pub(crate) fn read_bundle(
     Ok(manifest)
 }
 
-fn read_entry(found: &mut impl Read, told: &Entry) -> Result<Vec<u8>, BundleError> {
-    let mut bytes = Vec::new();
-    found
-        .take(told.size + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| BundleError::Damaged(error.to_string()))?;
-    if bytes.len() as u64 != told.size {
-        return Err(BundleError::Size {
-            path: told.path.clone(),
-            expected: told.size,
-            found: bytes.len() as u64,
-        });
+/// Bytes of an entry that are held at once.
+const BUFFER: usize = 64 * 1024;
+
+/// Copies an entry to `sink` and checks that it is what the manifest tells of.
+fn copy_entry(found: &mut dyn Read, told: &Entry, sink: &mut dyn Write) -> Result<(), BundleError> {
+    let damaged = |error: std::io::Error| BundleError::Damaged(error.to_string());
+    let (mut hasher, mut size) = (Sha256::new(), 0);
+    let mut found = std::io::BufReader::with_capacity(BUFFER, found.take(told.size + 1));
+    loop {
+        let bytes = std::io::BufRead::fill_buf(&mut found).map_err(damaged)?;
+        if bytes.is_empty() {
+            break;
+        }
+        hasher.update(bytes);
+        sink.write_all(bytes).map_err(damaged)?;
+        let read = bytes.len();
+        size += read as u64;
+        std::io::BufRead::consume(&mut found, read);
     }
-    if hex(Sha256::digest(&bytes)) != told.sha256 {
+    if size != told.size {
+        return Err(BundleError::Size { path: told.path.clone(), expected: told.size, found: size });
+    }
+    if hex(hasher.finalize()) != told.sha256 {
         return Err(BundleError::Digest { path: told.path.clone() });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// The format first, alone: a newer manifest may have any other shape.

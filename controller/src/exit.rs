@@ -12,6 +12,8 @@ pub(crate) enum Exit {
     GateNotMet,
     /// Some hosts failed or were unreachable.
     HostsFailed,
+    /// What the command of `fleet run` ended with.
+    Command(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -20,6 +22,7 @@ impl From<Exit> for ExitCode {
             Exit::Ok => 0,
             Exit::GateNotMet => 3,
             Exit::HostsFailed => 4,
+            Exit::Command(code) => code,
         })
     }
 }

@@ -1,71 +1,61 @@
 //! Many hosts at once, each on its own: one that fails never stops the others.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pulpcov_protocol::text::error_chain;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::agent_binary::AgentBinaries;
-use crate::bootstrap::{self, BecomeBy};
+use crate::bootstrap::{self, BecomeBy, BecomeMethod};
 use crate::event::{Event, Events};
 use crate::inventory::Host;
 use crate::recap::{HostStatus, Recap, Verdict};
 use crate::remote_agent::{AgentError, Provisions, RemoteAgent};
-use crate::ssh::known_hosts::KnownHost;
-use crate::ssh::{self, KeyRing, Limits, Target};
+use crate::ssh::{self, Destination, KeyRing, Limits, Resolver};
 
 /// First pause before a connection is tried again; it doubles each time.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// All that reaching a host takes, the same for every host of a run.
+/// All that reaching the hosts of a run takes.
 pub(crate) struct Access {
     pub(crate) ring: KeyRing,
-    pub(crate) known: Arc<Vec<KnownHost>>,
+    /// By the hosts' names.
+    pub(crate) destinations: BTreeMap<String, Destination>,
+    pub(crate) resolver: Resolver,
     pub(crate) agents: AgentBinaries,
     pub(crate) limits: Limits,
     pub(crate) retries: u32,
-    /// User for hosts whose inventory names none.
-    pub(crate) user: String,
-    pub(crate) private_key: Option<PathBuf>,
-    /// sudo password for hosts whose inventory has none.
-    pub(crate) sudo_password: Option<String>,
+    /// Password for hosts whose inventory has none.
+    pub(crate) become_password: Option<String>,
     /// Become root although the inventory does not say so.
     pub(crate) r#become: bool,
+    /// How, where the inventory does not say.
+    pub(crate) become_method: BecomeMethod,
 }
 
 impl Access {
     /// A running agent on `host`. Connection failures are tried again, refusals never.
     pub(crate) async fn open(&self, host: &Host) -> Result<RemoteAgent, AgentError> {
-        let wants_sudo = self.r#become || host.r#become.is_some();
-        let own_password = host.r#become.as_ref().and_then(|by| by.password.as_deref());
-        let sudo_password = own_password.or(self.sudo_password.as_deref());
-        let user = host.user.as_deref().unwrap_or(&self.user);
-        let by = match (wants_sudo, sudo_password) {
-            (false, _) => BecomeBy::Nothing,
-            (true, None) => BecomeBy::SudoWithoutPassword,
-            (true, Some(_)) => BecomeBy::SudoWithPassword,
+        let Some(destination) = self.destinations.get(&host.name) else {
+            return Err(AgentError::Unexpected("host that is not of this run".to_owned()));
         };
+        let become_password = host.r#become.password.as_deref().or(self.become_password.as_deref());
+        let by = (self.r#become || host.r#become.wanted).then(|| BecomeBy {
+            method: host.r#become.method.unwrap_or(self.become_method),
+            exe: host.r#become.exe.as_deref(),
+            has_password: become_password.is_some(),
+        });
         let command = bootstrap::command(
             self.agents.x86_64.as_ref().map(crate::agent_binary::AgentBinary::offer),
             self.agents.aarch64.as_ref().map(crate::agent_binary::AgentBinary::offer),
             by,
         );
-        let target = Target {
-            address: &host.address,
-            port: host.port,
-            user,
-            private_key: host.private_key.as_deref().or(self.private_key.as_deref()),
-            password: host.password.as_deref(),
-        };
         let mut pause = RETRY_PAUSE;
         let mut left = self.retries;
         let channel = loop {
-            match ssh::connect(&target, &self.ring, &self.known, self.limits, &command).await {
+            match ssh::connect(destination, &self.ring, self.limits, &command).await {
                 Ok(channel) => break channel,
                 Err(error) if left > 0 && error.is_worth_a_retry() => {
                     left -= 1;
@@ -75,7 +65,9 @@ impl Access {
                 Err(error) => return Err(error.into()),
             }
         };
-        RemoteAgent::start(channel, &Provisions { agents: &self.agents, user, sudo_password }).await
+        let user = destination.user();
+        let provisions = Provisions { agents: &self.agents, user, r#become: by, become_password };
+        RemoteAgent::start(channel, &provisions).await
     }
 }
 
@@ -101,48 +93,63 @@ impl crate::remote_agent::Progressing for Reporter {
     }
 }
 
-/// Runs `job` on every host, at most `forks` at a time, in the order of `hosts`.
+/// How many hosts at once, and when to stop.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FanOut {
+    pub(crate) forks: usize,
+    /// Hosts of a batch; the next begins when all of one have ended.
+    pub(crate) serial: Option<usize>,
+    /// Hosts that may fail before no more are begun.
+    pub(crate) max_fail: Option<usize>,
+}
+
+/// Runs `job` on every host, in the order of `hosts`.
 ///
 /// # Cancel safety
 /// The first Ctrl-C starts no new host and lets the running ones end; the second drops them.
-pub(crate) async fn run<T, F, R>(hosts: Vec<Host>, forks: usize, events: &Events, job: F) -> Recap<T>
+pub(crate) async fn run<T, F, R>(hosts: Vec<Host>, fan_out: FanOut, events: &Events, job: F) -> Recap<T>
 where
     T: Send + 'static,
     F: Fn(Arc<Host>, Reporter) -> R + Clone + Send + 'static,
     R: Future<Output = Result<Done<T>, AgentError>> + Send,
 {
-    let slots = Arc::new(Semaphore::new(forks.max(1)));
-    let stopping = Arc::new(AtomicBool::new(false));
-    let names: Vec<String> = hosts.iter().map(|host| host.name.clone()).collect();
+    let addresses: BTreeMap<String, String> =
+        hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect();
+    let mut waiting: VecDeque<Host> = hosts.into();
+    let mut queue =
+        Queue { fan_out, left_of_batch: fan_out.serial.unwrap_or(usize::MAX), bad: 0, stop: None };
     let mut running = JoinSet::new();
-    for host in hosts {
-        let (slots, stopping, events, job) =
-            (Arc::clone(&slots), Arc::clone(&stopping), events.clone(), job.clone());
-        running.spawn(async move {
-            let name = host.name.clone();
-            let _slot = slots.acquire_owned().await;
-            if stopping.load(Ordering::Relaxed) {
-                return (name, not_started());
-            }
-            let status = run_one(Arc::new(host), &events, job).await;
-            (name, status)
-        });
-    }
     let mut statuses = BTreeMap::new();
     let mut interrupts = 0;
     loop {
+        while queue.takes_one(running.len())
+            && let Some(host) = waiting.pop_front()
+        {
+            queue.left_of_batch -= 1;
+            let (events, job) = (events.clone(), job.clone());
+            running.spawn(async move {
+                let name = host.name.clone();
+                let status = run_one(Arc::new(host), &events, job).await;
+                (name, status)
+            });
+        }
+        if running.is_empty() {
+            if waiting.is_empty() || queue.stop.is_some() {
+                break;
+            }
+            queue.next_batch();
+            continue;
+        }
         tokio::select! {
-            next = running.join_next() => match next {
-                None => break,
-                Some(Ok((name, status))) => {
-                    statuses.insert(name, status);
-                }
-                // A panic in a job, or a drop after the second Ctrl-C: filled in below.
-                Some(Err(_)) => {}
+            // None: there are some. An error: a panic in a job, or a drop after the second Ctrl-C, which is
+            // filled in below.
+            next = running.join_next() => if let Some(Ok((name, status))) = next {
+                queue.count(status.verdict);
+                statuses.insert(name, status);
             },
             _ = tokio::signal::ctrl_c() => {
                 interrupts += 1;
-                stopping.store(true, Ordering::Relaxed);
+                queue.stop = Some("interrupted before it began".to_owned());
                 if interrupts > 1 {
                     running.abort_all();
                 } else {
@@ -152,23 +159,45 @@ where
             }
         }
     }
-    for name in names {
-        statuses.entry(name).or_insert_with(|| HostStatus {
+    let reason = queue.stop.unwrap_or_default();
+    statuses.extend(waiting.into_iter().map(|host| {
+        (host.name, HostStatus { verdict: Verdict::NotStarted, msg: reason.clone(), ..HostStatus::default() })
+    }));
+    for (name, address) in addresses {
+        let msg = if interrupts > 1 { "dropped in the middle" } else { "internal error" };
+        let status = statuses.entry(name).or_insert_with(|| HostStatus {
             verdict: Verdict::Failed,
-            msg: if interrupts > 1 { "dropped in the middle" } else { "internal error" }.to_owned(),
-            hint: None,
-            data: None,
+            msg: msg.to_owned(),
+            ..HostStatus::default()
         });
+        status.address = address;
     }
     Recap(statuses)
 }
 
-fn not_started<T>() -> HostStatus<T> {
-    HostStatus {
-        verdict: Verdict::NotStarted,
-        msg: "interrupted before it began".to_owned(),
-        hint: None,
-        data: None,
+/// Decides whether another host may begin.
+struct Queue {
+    fan_out: FanOut,
+    left_of_batch: usize,
+    bad: usize,
+    /// Why no more hosts are begun.
+    stop: Option<String>,
+}
+
+impl Queue {
+    fn takes_one(&self, running: usize) -> bool {
+        self.stop.is_none() && self.left_of_batch > 0 && running < self.fan_out.forks.max(1)
+    }
+
+    fn next_batch(&mut self) {
+        self.left_of_batch = self.fan_out.serial.unwrap_or(usize::MAX);
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        self.bad += usize::from(verdict.is_bad());
+        if self.stop.is_none() && self.fan_out.max_fail.is_some_and(|max| self.bad > max) {
+            self.stop = Some(format!("{} had failed before it began (--max-fail)", self.bad));
+        }
     }
 }
 
@@ -188,13 +217,13 @@ where
                 let _ = events.send(Event::Warning { host: Some(name.clone()), text }).await;
             }
             let verdict = if done.changed { Verdict::Changed } else { Verdict::Ok };
-            HostStatus { verdict, msg: done.msg, hint: None, data: Some(done.data) }
+            HostStatus { verdict, msg: done.msg, data: Some(done.data), ..HostStatus::default() }
         }
         Err(error) => HostStatus {
             verdict: if error.is_unreachable() { Verdict::Unreachable } else { Verdict::Failed },
             msg: printable(&error_chain(&error)),
             hint: error.hint().map(|hint| printable(&hint)),
-            data: None,
+            ..HostStatus::default()
         },
     };
     let _ = events

@@ -12,8 +12,10 @@ mod event;
 mod exit;
 mod fleet;
 mod fleet_report;
+mod host_names;
 mod html_site;
 mod inventory;
+mod last_run;
 mod ledger;
 mod local_report;
 mod profiles;
@@ -25,6 +27,7 @@ mod run_dir;
 mod ssh;
 mod trend;
 mod wheelhouse;
+mod words;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -32,7 +35,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use pulpcov_protocol::text::error_chain;
 
-use crate::cli::{Cli, Command, Fleet};
+use crate::cli::{Cli, Command, Fleet, Wheelhouse};
 use crate::exit::{Exit, Usage};
 
 fn main() -> ExitCode {
@@ -59,8 +62,12 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Report(args) => command::report::run(&args),
         Command::Diff(args) => command::diff::run(&args),
         Command::Trend(args) => command::trend::run(&args),
+        Command::Wheelhouse(Wheelhouse::Sync(args)) => command::wheelhouse::run(&args),
+        Command::Completions(args) => command::completions::run(&args),
+        Command::Man(args) => command::man::run(&args),
         Command::Demo(args) => Box::pin(command::demo::run(args)).await,
         Command::Fleet(fleet) => match fleet {
+            Fleet::Run(args) => Box::pin(command::run::run(args)).await,
             Fleet::Install(args) => command::install::run(args).await,
             Fleet::Status(args) => command::status::run(args).await,
             Fleet::Collect(args) => command::collect::run(args).await,

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::agent_binary::AgentBinaries;
-use crate::bootstrap::{MAX_NOISE, SUDO_PROMPT, Word, next_word};
+use crate::bootstrap::{BecomeBy, BecomeMethod, MAX_NOISE, Word, next_word};
 use crate::bundle_store::BundleError;
 use crate::ssh::{Channel, ChannelEvent, SshError};
 
@@ -23,14 +23,16 @@ pub(crate) enum AgentError {
     Ssh(#[from] SshError),
     #[error("cannot start the agent: {0}")]
     Bootstrap(String),
-    #[error("sudo refuses the password")]
-    SudoPassword,
-    #[error("sudo wants a password")]
-    SudoNeedsPassword,
+    #[error("{} refuses the password", .0.name())]
+    BecomePassword(BecomeMethod),
+    #[error("{} wants a password", .0.name())]
+    BecomeNeedsPassword(BecomeMethod),
     #[error("sudo wants a terminal (requiretty)")]
     SudoNeedsTerminal,
-    #[error("{user} may not use sudo there: {words}")]
-    SudoDenied { user: String, words: String },
+    #[error("{user} may not use {} there: {words}", .method.name())]
+    BecomeDenied { method: BecomeMethod, user: String, words: String },
+    #[error("there is no {0} on that host")]
+    BecomeMissing(String),
     #[error("the agent speaks protocol {found}, this pulpcov speaks {PROTOCOL}")]
     Protocol { found: u32 },
     #[error("the agent sent a {0}")]
@@ -51,7 +53,12 @@ impl AgentError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::Ssh(error) => error.hint(),
-            Self::SudoNeedsPassword => Some("use --ask-become-pass or --become-password-file".to_owned()),
+            Self::BecomeNeedsPassword(BecomeMethod::Doas) => Some(
+                "doas reads a password from a terminal only: put `permit nopass` into doas.conf".to_owned(),
+            ),
+            Self::BecomeNeedsPassword(_) => {
+                Some("use --ask-become-pass or --become-password-file".to_owned())
+            }
             Self::SudoNeedsTerminal => {
                 Some("put `Defaults:USER !requiretty` into sudoers on that host".to_owned())
             }
@@ -78,7 +85,8 @@ pub(crate) struct RemoteAgent {
 pub(crate) struct Provisions<'a> {
     pub(crate) agents: &'a AgentBinaries,
     pub(crate) user: &'a str,
-    pub(crate) sudo_password: Option<&'a str>,
+    pub(crate) r#become: Option<BecomeBy<'a>>,
+    pub(crate) become_password: Option<&'a str>,
 }
 
 impl RemoteAgent {
@@ -98,7 +106,11 @@ impl RemoteAgent {
                     ChannelEvent::Stdout(bytes) => noise.extend(bytes),
                     ChannelEvent::Stderr(bytes) => agent.keep_stderr(&bytes),
                     ChannelEvent::Exit(code) => agent.exit = Some(code),
-                    ChannelEvent::Closed => return Err(AgentError::Bootstrap(agent.last_words())),
+                    ChannelEvent::Closed => {
+                        // What keeps people out, such as nologin, says so on stdout.
+                        agent.keep_stderr(&noise);
+                        return Err(AgentError::Bootstrap(agent.last_words()));
+                    }
                 },
             }
         }
@@ -120,9 +132,10 @@ impl RemoteAgent {
         Ok(())
     }
 
-    /// Waits for the agent's first frame, and answers sudo when and only when it asks.
+    /// Waits for the agent's first frame, and gives a password when and only when it is asked for.
     async fn await_hello(&mut self, provisions: &Provisions<'_>) -> Result<Hello, AgentError> {
         let mut prompts = 0;
+        let asks = provisions.r#become.and_then(|by| Some((by.method, by.method.prompt()?)));
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
                 return expect(Kind::Hello, &frame);
@@ -131,36 +144,41 @@ impl RemoteAgent {
                 ChannelEvent::Stdout(bytes) => self.decoder.push(&bytes),
                 ChannelEvent::Stderr(bytes) => {
                     self.keep_stderr(&bytes);
-                    let asked = String::from_utf8_lossy(&self.stderr).matches(SUDO_PROMPT).count();
+                    let Some((method, prompt)) = asks else { continue };
+                    let asked = String::from_utf8_lossy(&self.stderr).matches(prompt).count();
                     if asked > prompts {
                         prompts = asked;
-                        match provisions.sudo_password {
+                        match provisions.become_password {
                             Some(password) if prompts == 1 => {
                                 self.channel.send(format!("{password}\n").into_bytes()).await?;
                             }
-                            _ => return Err(AgentError::SudoPassword),
+                            Some(_) => return Err(AgentError::BecomePassword(method)),
+                            None => return Err(AgentError::BecomeNeedsPassword(method)),
                         }
                     }
                 }
                 ChannelEvent::Exit(code) => self.exit = Some(code),
-                ChannelEvent::Closed => return Err(self.why_no_agent(provisions.user)),
+                ChannelEvent::Closed => return Err(self.why_no_agent(provisions)),
             }
         }
     }
 
-    fn why_no_agent(&self, user: &str) -> AgentError {
+    fn why_no_agent(&self, provisions: &Provisions<'_>) -> AgentError {
         let words = self.last_words();
-        if words.contains("you must have a tty") {
+        let Some(by) = provisions.r#become else { return AgentError::Bootstrap(words) };
+        let says = |any: &[&str]| any.iter().any(|one| words.contains(one));
+        let method = by.method;
+        if says(&["you must have a tty"]) {
             AgentError::SudoNeedsTerminal
-        } else if words.contains("a password is required") {
-            AgentError::SudoNeedsPassword
-        } else if words.contains("incorrect password") || words.contains("Sorry, try again") {
-            AgentError::SudoPassword
-        } else if words.contains("not in the sudoers")
-            || words.contains("may not run sudo")
-            || words.contains("not allowed")
+        } else if says(&["a password is required", "Authentication required", "Authorization required"]) {
+            AgentError::BecomeNeedsPassword(method)
+        } else if says(&["incorrect password", "Sorry, try again", "Authentication failure", "incorrect"]) {
+            AgentError::BecomePassword(method)
+        } else if says(&["not found", "No such file"]) {
+            AgentError::BecomeMissing(by.exe.unwrap_or(method.name()).to_owned())
+        } else if says(&["not in the sudoers", "may not run sudo", "not allowed", "not permitted", "denied"])
         {
-            AgentError::SudoDenied { user: user.to_owned(), words }
+            AgentError::BecomeDenied { method, user: provisions.user.to_owned(), words }
         } else {
             AgentError::Bootstrap(words)
         }
@@ -285,7 +303,10 @@ impl RemoteAgent {
 
     /// The host's last line on stderr, made harmless, or its exit code.
     fn last_words(&self) -> String {
-        let text = String::from_utf8_lossy(&self.stderr).replace(SUDO_PROMPT, "");
+        let mut text = String::from_utf8_lossy(&self.stderr).into_owned();
+        for prompt in [BecomeMethod::Sudo, BecomeMethod::Su].into_iter().filter_map(BecomeMethod::prompt) {
+            text = text.replace(prompt, "");
+        }
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
         let code = self.exit.map_or("no exit status".to_owned(), |code| format!("exit status {code}"));
         line.map_or(code, |line| line.chars().filter(|c| !c.is_control()).take(300).collect())

@@ -106,3 +106,38 @@ fn a_closed_pipe_is_no_error() {
     let output = Command::new("sh").args(["-c", &script]).output().expect("sh runs");
     assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
 }
+
+#[test]
+fn a_wheelhouse_is_filled_once_and_fits_every_python() {
+    let wheels = pulpcov_tests::python::synced_wheelhouse();
+    let output = pulpcov(&["wheelhouse", "sync", &wheels.to_string_lossy(), "--python", "no-such-python"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", stderr(&output));
+    assert_eq!((text.lines().count(), text.matches("  ok       coverage-").count()), (18, 18), "{text}");
+    let work = tempfile::tempdir().expect("a folder");
+    let output = pulpcov(&[
+        "wheelhouse",
+        "sync",
+        &work.path().to_string_lossy(),
+        "--python",
+        "no-such-python",
+        "--python-version",
+        "3.11",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("2 of 2 wheels could not be fetched"), "{}", stderr(&output));
+    assert_eq!(fs::read_dir(work.path()).expect("a folder").count(), 0);
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let text = pulpcov(&["completions", shell]).stdout;
+        assert!(String::from_utf8_lossy(&text).contains("become-password-env"), "{shell}");
+    }
+    let work = tempfile::tempdir().expect("a folder");
+    assert!(pulpcov(&["man", &work.path().to_string_lossy()]).status.success());
+    let page = fs::read_to_string(work.path().join("pulpcov-fleet-run.1")).expect("a page");
+    assert!(page.contains("pulpcov\\-fleet\\-run") && page.contains("record\\-as"), "{page}");
+    assert!(String::from_utf8_lossy(&pulpcov(&["man"]).stdout).contains("wheelhouse"));
+}

@@ -23,6 +23,9 @@ const PREFIX: &str = "pulpcov-lab.";
 
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// What each host of a large lab needs to start, on two cores.
+pub const START: Duration = Duration::from_secs(2);
+
 pub fn host_name(i: usize) -> String {
     format!("h{i}")
 }
@@ -110,7 +113,8 @@ impl Lab {
     pub fn wait(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
         let begin = Instant::now();
         while !condition(self) {
-            assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}: {}", self.log());
+            let patience = PATIENCE.max(START * u32::try_from(self.n).unwrap_or(u32::MAX));
+            assert!(begin.elapsed() < patience, "waited in vain for {what}: {}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -35,36 +35,61 @@ fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     path
 }
 
+/// A virtual environment of this machine's python3 with packages from the index.
+fn environment(name: &str, packages: &[&str]) -> PathBuf {
+    once(name, |path| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(path));
+        let mut pip = Command::new(path.join("bin/pip"));
+        run(pip.args(["install", "-q", "--disable-pip-version-check"]).args(packages));
+    })
+}
+
 /// A virtual environment of this machine's python3 with the reference coverage.py, and
 /// Django to measure.
 pub fn reference() -> PathBuf {
-    let venv = once("reference-1", |path| {
-        run(Command::new("python3").args(["-m", "venv"]).arg(path));
-        let pip = path.join("bin/pip");
-        run(Command::new(pip).args([
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            &format!("coverage=={COVERAGE}"),
-            "django==5.2.8",
-            "requests==2.32.5",
-        ]));
-    });
+    let venv =
+        environment("reference-1", &[&format!("coverage=={COVERAGE}"), "django==5.2.8", "requests==2.32.5"]);
     venv.join("bin/python")
 }
 
 /// The programs of the real ansible-core.
 pub fn ansible() -> PathBuf {
-    let venv = once("ansible-1", |path| {
-        run(Command::new("python3").args(["-m", "venv"]).arg(path));
-        run(Command::new(path.join("bin/pip")).args([
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            "ansible-core==2.19.4",
-        ]));
-    });
+    let venv = environment("ansible-1", &["ansible-core==2.19.4"]);
     venv.join("bin")
+}
+
+/// ansible-core with ansible-lint beside it.
+pub fn ansible_lint() -> PathBuf {
+    let venv = environment("ansible-lint-1", &["ansible-core==2.19.4", "ansible-lint==26.10.1"]);
+    venv.join("bin")
+}
+
+/// The tools that the benchmark of fleets compares with.
+pub fn ansible_bench() -> PathBuf {
+    environment("ansible-bench-1", &["ansible-core==2.19.4", "mitogen==0.3.54", "pyinfra==3.10.0"])
+}
+
+/// The checks of CI systems' own files.
+pub fn ci_checks() -> PathBuf {
+    let venv = environment("ci-checks-1", &["check-jsonschema==0.33.3"]);
+    venv.join("bin")
+}
+
+/// What `pulpcov wheelhouse sync` fetches.
+pub fn synced_wheelhouse() -> PathBuf {
+    once("synced-wheelhouse-1", |path| {
+        run(Command::new(crate::programs::pulpcov()).args(["wheelhouse", "sync"]).arg(path));
+    })
+}
+
+/// A home for ansible-test, which wants to fetch pip from a place of its own: Python's own pip does.
+pub fn ansible_test_home() -> PathBuf {
+    once("ansible-test-home-1", |home| {
+        let cache = home.join(".ansible/test/cache");
+        fs::create_dir_all(&cache).expect("a folder");
+        let bootstrap = "import ensurepip\n\nensurepip.bootstrap(default_pip=True)\n";
+        fs::write(cache.join("get_pip_24_2.py"), bootstrap).expect("written");
+    })
 }
 
 /// A folder with the coverage wheel for the hosts' Python (Debian 12's 3.11).

@@ -72,6 +72,7 @@ pub struct Probe {
 /// Puts the hook on the host. A second run with the same words changes nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a person sets")]
 pub struct Install {
     #[serde(default = "default_lib_root")]
     pub lib_root: String,
@@ -91,6 +92,10 @@ pub struct Install {
     /// A folder of wheels on the host, for callers that cannot stream.
     #[serde(default)]
     pub wheelhouse: Option<String>,
+    /// Names of wheels that the caller can bring: those that are needed are asked for before anything is
+    /// done, with [`crate::outcome::Detail::Wheels`].
+    #[serde(default)]
+    pub offered: Vec<String>,
     /// Restart the services where the hook changed, and prove that each of their processes records.
     #[serde(default)]
     pub restart: bool,
@@ -103,6 +108,12 @@ pub struct Install {
     /// Replace files that somebody else put where ours go (they are kept and come back).
     #[serde(default)]
     pub force: bool,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub check: bool,
+    /// Show what would become, or became, of each file's text.
+    #[serde(default)]
+    pub diff: bool,
 }
 
 /// A wheel that the controller pushes.
@@ -129,6 +140,9 @@ pub struct Flush {
     pub lib_root: String,
     #[serde(default = "default_flush_timeout")]
     pub timeout: f64,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub check: bool,
 }
 
 /// Four times the poll period of the recorder, and room for a loaded host.
@@ -148,6 +162,9 @@ pub struct Collect {
     /// Files already asked for by name, for hosts with more data files than one bundle holds.
     #[serde(default)]
     pub skip: u64,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub check: bool,
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "serde's default wants the field's own type")]
@@ -190,6 +207,9 @@ pub struct Erase {
     /// Process records that the bundle told of; each goes once its process and its data are gone.
     #[serde(default)]
     pub records: Vec<ErasedFile>,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub check: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,6 +241,9 @@ pub struct Services {
     /// Act with these instead.
     #[serde(default)]
     pub commands: Commands,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub check: bool,
 }
 
 /// Shell commands that stop and start the services of a host without systemd.
@@ -265,6 +288,9 @@ pub struct Reset {
     /// Seconds to wait for live processes to begin anew.
     #[serde(default = "default_flush_timeout")]
     pub timeout: f64,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub check: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -317,6 +343,7 @@ impl ServiceAction {
 /// Puts back every byte, mode, owner and label that install touched.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a person sets")]
 pub struct Uninstall {
     #[serde(default = "default_lib_root")]
     pub lib_root: String,
@@ -332,6 +359,12 @@ pub struct Uninstall {
     /// Stops and starts the services of a host without systemd.
     #[serde(default)]
     pub commands: Commands,
+    /// Only tell what would be done.
+    #[serde(default)]
+    pub check: bool,
+    /// Show what would become, or became, of each file's text.
+    #[serde(default)]
+    pub diff: bool,
 }
 
 #[cfg(test)]

@@ -30,8 +30,20 @@ pub struct Outcome {
     pub hint: Option<String>,
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Ansible's own shape, so that its `--diff` shows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diff: Vec<FileDiff>,
     #[serde(default)]
     pub pulpcov: Detail,
+}
+
+/// The text of a file before and after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileDiff {
+    pub before: String,
+    pub after: String,
+    pub before_header: String,
+    pub after_header: String,
 }
 
 /// Names the shape of [`Outcome`] for whoever reads it from a log years later.
@@ -46,6 +58,7 @@ impl Outcome {
             msg: msg.into(),
             hint: None,
             warnings: Vec::new(),
+            diff: Vec::new(),
             pulpcov,
         }
     }
@@ -69,6 +82,7 @@ pub enum Detail {
     None,
     Probe(ProbeDetail),
     Install(InstallDetail),
+    Wheels(WheelsDetail),
     Status(StatusDetail),
     Flush(FlushDetail),
     Collect(CollectDetail),
@@ -123,6 +137,12 @@ pub struct InstallDetail {
     pub proven: u64,
     /// Paths that this run made or changed.
     pub touched: Vec<String>,
+}
+
+/// Of the offered wheels those that an install needs; nothing was done yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WheelsDetail {
+    pub wanted: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -212,6 +232,8 @@ pub struct CollectDetail {
     /// Where the bundle was written, for the faces that do not stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bundle: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle_sha256: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,12 +8,17 @@ use pulpcov_protocol::outcome::{BundleDetail, CollectDetail, Detail, Outcome};
 use super::Session;
 use crate::failure::Failure;
 use crate::host::HostLock;
-use crate::{compact, gather, receipt};
+use crate::{compact, data_dir, gather, receipt};
 
 /// Files of one kind that a bundle carries as they are.
 const COMPACT_AT_LEAST: u32 = 64;
 
 pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome, Failure> {
+    if args.check {
+        let (files, _) = data_dir::measure(&receipt::required(&args.lib_root)?.config.data_root)?;
+        let msg = format!("would flush, and fetch {}", super::counted(files, "data file"));
+        return Ok(Outcome::ok(files > 0, msg, Detail::None));
+    }
     let _lock = HostLock::take(&args.lib_root)?;
     (session.progress)("flushing and listing");
     // On hosts without the timer this is where the many become few. Not in the middle of a collect:
@@ -39,6 +44,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
         sources: gathered.sources.clone(),
         flush: gathered.flush.clone(),
         bundle: None,
+        bundle_sha256: None,
     };
     let msg = format!(
         "{} of {}",

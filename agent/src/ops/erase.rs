@@ -15,6 +15,10 @@ use crate::ledger::Ledger;
 use crate::{host, host_fs, ledger, receipt};
 
 pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
+    if args.check {
+        let msg = format!("would erase at most {}", super::counted(args.files.len() as u64, "data file"));
+        return Ok(Outcome::ok(!args.files.is_empty(), msg, Detail::None));
+    }
     let _lock = HostLock::take(&args.lib_root)?;
     let receipt = receipt::required(&args.lib_root)?;
     let root = &receipt.config.data_root;

@@ -9,8 +9,14 @@ use crate::failure::Failure;
 use crate::{host::HostLock, ledger, receipt};
 
 pub(super) fn run(args: &Flush) -> Result<Outcome, Failure> {
-    let _lock = HostLock::take(&args.lib_root)?;
     let receipt = receipt::required(&args.lib_root)?;
+    if args.check {
+        let live =
+            ledger::read(&receipt.config.data_root)?.records.iter().filter(|one| one.is_live()).count();
+        let msg = format!("would flush {}", super::counted(live as u64, "process"));
+        return Ok(Outcome::ok(live > 0, msg, Detail::None));
+    }
+    let _lock = HostLock::take(&args.lib_root)?;
     let timeout = Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0));
     let detail = ledger::flush(&receipt.config.data_root, timeout)?;
     let mut warnings: Vec<String> =

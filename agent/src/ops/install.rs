@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pulpcov_protocol::op::{Install, STARTUP_LABEL, ServiceAction};
-use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome};
+use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome, WheelsDetail};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use super::{Session, probe, status};
@@ -19,7 +19,9 @@ use crate::{
 };
 
 mod changes;
+mod preview;
 pub(super) use changes::{forget, sweep, undo_file, undo_folder};
+pub(super) use preview::Preview;
 mod selftest;
 mod units;
 pub(super) use units::{concern_systemd, stop_timer};
@@ -41,7 +43,8 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     if !Path::new(&args.lib_root).is_absolute() {
         return Err(Failure::new(format!("lib root {:?} is not an absolute path", args.lib_root)));
     }
-    let _lock = HostLock::take(&args.lib_root)?;
+    // Even the lock is a file that would come to be.
+    let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     (session.progress)("looking at the interpreters");
     let old = receipt::load(&args.lib_root)?;
     let mut named = args.interpreters.clone();
@@ -49,13 +52,21 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     named.extend(probe::installed_for(same_service));
     let interpreters = probe::interpreters(&args.lib_root, &args.profile.units, &named)?;
 
-    sweep(&args.lib_root, old.as_ref());
+    let wanted = wanted(args, session, &interpreters)?;
+    if !wanted.is_empty() && !args.check {
+        let msg = format!("wants {}", super::counted(wanted.len() as u64, "wheel"));
+        return Ok(Outcome::ok(false, msg, Detail::Wheels(WheelsDetail { wanted })));
+    }
+    if !args.check {
+        sweep(&args.lib_root, old.as_ref());
+    }
     let old_data_root = old.as_ref().and_then(|old| old.config.data_root.to_str());
     let config = config(args, &interpreters, data_dir::resolve(args.data_root.as_deref().or(old_data_root))?);
-    let mut changes = Changes::new(&args.lib_root, config, old);
+    let mut changes = Changes::new(args, config, old);
     let result = put_in_place(args, session, &interpreters, &mut changes);
     let new = match result {
         Ok(receipt) => receipt,
+        Err(failure) if args.check => return Err(failure),
         Err(failure) => {
             let mut trouble = changes.roll_back();
             if concern_systemd(changes.touched()) {
@@ -67,6 +78,10 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
             });
         }
     };
+    if args.check {
+        return foretold(args, &new, &mut changes);
+    }
+    let diff = changes.preview.take();
     let touched = changes.touched();
     let changed = !touched.is_empty();
     let started = begin_measuring(args, &new, changed, session).map_err(|failure| Failure {
@@ -95,7 +110,73 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         proven: started.as_ref().map_or(0, |started| started.proven),
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
     };
-    Ok(Outcome::ok(changed || started.is_some(), msg, Detail::Install(detail)).with_warnings(warnings))
+    let outcome =
+        Outcome::ok(changed || started.is_some(), msg, Detail::Install(detail)).with_warnings(warnings);
+    Ok(Outcome { diff, ..outcome })
+}
+
+/// The pushed wheels, and those of the folder that was named. A check, and an offer to fill that folder, may
+/// come before it is there.
+fn wheels<'a>(args: &'a Install, session: &'a Session<'_>) -> Wheels<'a> {
+    let may_be_absent = args.check || !args.offered.is_empty();
+    let wheelhouse = args.wheelhouse.as_deref().filter(|folder| !may_be_absent || Path::new(folder).is_dir());
+    Wheels { pushed: &session.wheels, wheelhouse }
+}
+
+/// Of the offered wheels those that are needed and not at hand.
+fn wanted(
+    args: &Install,
+    session: &Session<'_>,
+    interpreters: &[Interpreter],
+) -> Result<Vec<String>, Failure> {
+    let wheels = wheels(args, session);
+    let mut wanted = Vec::new();
+    for python in interpreters.iter().filter(|python| !python.coverage_present) {
+        if wheels.at_hand(python)?.is_none()
+            && let Some(name) = pulpcov_protocol::wheel::choose(&args.offered, python)
+        {
+            wanted.push(name.to_owned());
+        }
+    }
+    wanted.sort();
+    wanted.dedup();
+    Ok(wanted)
+}
+
+/// What an install would do, of which nothing was done.
+fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outcome, Failure> {
+    let diff = changes.preview.take();
+    let touched = changes.touched();
+    let changed = !touched.is_empty();
+    let units = units_to_restart(args, new)?;
+    let restarts =
+        args.restart && !(units.is_empty() && args.commands.is_empty()) && needs_restart(new, changed)?;
+    let mut would = Vec::new();
+    if changed {
+        let interpreters = super::counted(new.config.interpreters.len() as u64, "interpreter");
+        would.push(format!("install for {interpreters} ({})", super::counted(touched.len() as u64, "path")));
+    }
+    if restarts {
+        would.push(if units.is_empty() {
+            "restart the service".to_owned()
+        } else {
+            format!("restart {}", units.join(", "))
+        });
+    }
+    let msg = if would.is_empty() {
+        "already installed".to_owned()
+    } else {
+        format!("would {}", would.join(", and "))
+    };
+    let detail = InstallDetail {
+        data_root: new.config.data_root.to_string_lossy().into_owned(),
+        interpreters: new.config.interpreters.clone(),
+        restarted: if restarts { units } else { Vec::new() },
+        proven: 0,
+        touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+    };
+    let outcome = Outcome::ok(changed || restarts, msg, Detail::Install(detail));
+    Ok(Outcome { diff, ..outcome })
 }
 
 /// What is to be installed, but for the packages: those are asked of the interpreters later.
@@ -135,7 +216,7 @@ fn put_in_place(
         let target = coverage_dir::path(&args.lib_root, python);
         if !changes.has_tree(&target)? {
             (session.progress)(&format!("unpacking coverage {} for {}", python.coverage, python.path));
-            let wheels = Wheels { pushed: &session.wheels, wheelhouse: args.wheelhouse.as_deref() };
+            let wheels = wheels(args, session);
             changes.tree(&target, |target| coverage_dir::unpack(&args.lib_root, python, &wheels, target))?;
         }
     }
@@ -152,7 +233,12 @@ fn put_in_place(
     let mut packages = Vec::new();
     for python in interpreters {
         let folder = coverage_dir::path(&args.lib_root, python);
-        packages.extend(source_list::packages(&args.lib_root, python, &args.profile, &folder)?);
+        let found = source_list::packages(&args.lib_root, python, &args.profile, &folder);
+        packages.extend(match found {
+            // What is not there yet cannot be asked.
+            Err(_) if args.check => config.packages.clone(),
+            found => found?,
+        });
     }
     packages.sort();
     packages.dedup();
@@ -181,6 +267,12 @@ fn put_in_place(
     changes.remove_what_is_no_longer_wanted()?;
     let unchanged = changes.old().is_some_and(|old| old.complete && old.config == config);
     let new = changes.receipt(config, RECEIPT_FORMAT);
+    if args.check {
+        if !unchanged {
+            changes.note(receipt::path_in(&args.lib_root));
+        }
+        return Ok(new);
+    }
     if !changes.touched().is_empty() || !unchanged {
         for python in interpreters {
             (session.progress)(&format!("self-test under {}", python.path));
@@ -224,11 +316,7 @@ fn begin_measuring(
 ) -> Result<Option<Started>, Failure> {
     let root = &receipt.config.data_root;
     let label = args.label.clone().unwrap_or_else(|| phase::label(root));
-    let units = if args.commands.is_empty() {
-        systemd::running(systemd::expand(&receipt.config.profile.units)?)?
-    } else {
-        Vec::new()
-    };
+    let units = units_to_restart(args, receipt)?;
     let runs = !(units.is_empty() && args.commands.is_empty());
     if !(args.restart && runs && needs_restart(receipt, changed)?) {
         if phase::current(root).is_none_or(|now| now.label != label) {
@@ -255,8 +343,19 @@ fn begin_measuring(
     Ok(Some(Started { units, proven: proven? }))
 }
 
+/// The running units of the service; none where commands restart it.
+fn units_to_restart(args: &Install, receipt: &Receipt) -> Result<Vec<String>, Failure> {
+    if args.commands.is_empty() {
+        systemd::running(systemd::expand(&receipt.config.profile.units)?)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
 fn needs_restart(receipt: &Receipt, changed: bool) -> Result<bool, Failure> {
+    if changed {
+        return Ok(true);
+    }
     let ledger = ledger::read(&receipt.config.data_root)?;
-    let unrecorded = status::unrecorded(receipt, &ledger)?;
-    Ok(changed || unrecorded.iter().any(|process| process.restart))
+    Ok(status::unrecorded(receipt, &ledger)?.iter().any(|process| process.restart))
 }

@@ -9,12 +9,16 @@ use crate::failure::Failure;
 use crate::{host::HostLock, ledger, receipt, session};
 
 pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
-    let _lock = HostLock::take(&args.lib_root)?;
+    let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let root = receipt::required(&args.lib_root)?.config.data_root;
     let label = match &args.label {
         Some(label) => session::check_own_label(label).map(|()| label.clone())?,
         None => session::label(&root),
     };
+    if args.check {
+        let next = session::current(&root).map_or(1, |now| now.generation + 1);
+        return Ok(Outcome::ok(true, format!("would begin generation {next}, label {label}"), Detail::None));
+    }
     let session = session::begin(&root, &label)?;
     let flush = ledger::flush(&root, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
     let mut warnings: Vec<String> = flush

@@ -10,7 +10,7 @@ use crate::receipt::{Config, Receipt};
 use crate::{host_fs, ledger, proof, receipt, services, session, systemd};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
-    let _lock = HostLock::take(&args.lib_root)?;
+    let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let receipt = receipt::load(&args.lib_root)?;
     let patterns = match &receipt {
         Some(receipt) if args.units.is_empty() => receipt.config.profile.units.clone(),
@@ -33,6 +33,9 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     }
     if units.is_empty() && args.commands.is_empty() {
         return Err(Failure::new("no units to act on").hint("name them in the profile"));
+    }
+    if args.check {
+        return foretold(args, &units);
     }
     if let (Some(stopped), ServiceAction::Stop, true) = (&stopped, args.action, args.commands.is_empty()) {
         stopped.add(&units)?;
@@ -65,6 +68,27 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     };
     let detail = Detail::Services(ServicesDetail { units: states });
     Ok(Outcome::ok(changed, msg, detail).with_warnings(warnings))
+}
+
+/// What would become of the units, of which nothing was done.
+fn foretold(args: &Services, units: &[String]) -> Result<Outcome, Failure> {
+    let verb = args.action.verb();
+    if !args.commands.is_empty() {
+        return Ok(Outcome::ok(true, format!("would {verb} the service"), Detail::None));
+    }
+    let running = systemd::running(units.to_vec())?;
+    let concerned: Vec<&String> = match args.action {
+        ServiceAction::Restart => units.iter().collect(),
+        ServiceAction::Start => units.iter().filter(|unit| !running.contains(unit)).collect(),
+        ServiceAction::Stop => running.iter().collect(),
+    };
+    let msg = if concerned.is_empty() {
+        format!("nothing to {verb}")
+    } else {
+        let names: Vec<&str> = concerned.iter().map(|unit| unit.as_str()).collect();
+        format!("would {verb} {}", names.join(", "))
+    };
+    Ok(Outcome::ok(!concerned.is_empty(), msg, Detail::None))
 }
 
 /// Units that a stop of ours has stopped, noted for the start.

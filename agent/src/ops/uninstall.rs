@@ -3,22 +3,26 @@
 use std::path::Path;
 
 use pulpcov_protocol::op::{ServiceAction, Uninstall};
-use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
+use pulpcov_protocol::outcome::{Detail, FileDiff, Outcome, UninstallDetail};
 
 use super::Session;
-use super::install::{concern_systemd, forget, stop_timer, sweep, undo_file, undo_folder};
+use super::install::{Preview, concern_systemd, forget, stop_timer, sweep, undo_file, undo_folder};
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::hook::PTH;
 use crate::host::HostLock;
+use crate::host_fs::{self, Attributes};
 use crate::receipt::Receipt;
 use crate::{data_dir, ledger, receipt, services, systemd};
+
+/// Largest file whose difference is shown: the agent's own program.
+const MAX_SHOWN: u64 = 8 * 1024 * 1024;
 
 /// Bundles that a playbook has made and not fetched yet.
 pub(crate) const OUTBOX: &str = "outbox";
 
 pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Failure> {
-    let _lock = HostLock::take(&args.lib_root)?;
+    let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let Some(receipt) = receipt::load(&args.lib_root)? else {
         let detail = UninstallDetail { removed: Vec::new(), data_left: 0, data_root: String::new() };
         return Ok(Outcome::ok(false, "not installed", Detail::Uninstall(detail)));
@@ -28,6 +32,10 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
         let names: Vec<String> = changed.iter().map(|path| path.display().to_string()).collect();
         return Err(Failure::new(format!("somebody changed {}", names.join(", ")))
             .hint("nothing was removed; look at it, then use --force"));
+    }
+    let diff = differences(args, &receipt)?;
+    if args.check {
+        return foretold(args, &receipt, diff);
     }
     (session.progress)("removing the hook");
     let live =
@@ -80,7 +88,55 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
         data_left,
         data_root: receipt.config.data_root.to_string_lossy().into_owned(),
     };
-    Ok(Outcome::ok(true, "uninstalled", Detail::Uninstall(detail)).with_warnings(warnings))
+    let outcome = Outcome::ok(true, "uninstalled", Detail::Uninstall(detail)).with_warnings(warnings);
+    Ok(Outcome { diff, ..outcome })
+}
+
+/// What becomes of each file and tree.
+fn differences(args: &Uninstall, receipt: &Receipt) -> Result<Vec<FileDiff>, Failure> {
+    if !args.diff {
+        return Ok(Vec::new());
+    }
+    let mut preview = Preview::new(true);
+    for (path, file) in &receipt.files {
+        if Attributes::of(path)?.is_some() && file.sha256.is_some() {
+            let before = file.before.as_ref().map(|one| one.bytes.as_slice());
+            preview.file(path, Some(&host_fs::read_limited(path, MAX_SHOWN)?), before);
+        }
+    }
+    for path in receipt.trees.keys().filter(|path| path.exists()) {
+        preview.folder(path, false);
+    }
+    Ok(preview.take())
+}
+
+/// What an uninstall would do, of which nothing was done.
+fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<Outcome, Failure> {
+    let mut would = Vec::new();
+    let paths = receipt.files.keys().chain(receipt.trees.keys());
+    let removed: Vec<String> =
+        paths.filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+    would.push(format!("remove {}", super::counted(removed.len() as u64, "path")));
+    if args.restart {
+        let units = systemd::running(systemd::expand(&receipt.config.profile.units)?)?;
+        if !args.commands.is_empty() {
+            would.push("restart the service".to_owned());
+        } else if !units.is_empty() {
+            would.push(format!("restart {}", units.join(", ")));
+        }
+    }
+    let root = &receipt.config.data_root;
+    let data_left = if root.is_dir() { data_dir::measure(root)?.0 } else { 0 };
+    if args.erase_data && data_left > 0 {
+        would.push(format!("erase {}", super::counted(data_left, "data file")));
+    }
+    let detail = UninstallDetail {
+        removed,
+        data_left: if args.erase_data { 0 } else { data_left },
+        data_root: root.to_string_lossy().into_owned(),
+    };
+    let outcome = Outcome::ok(true, format!("would {}", would.join(", and ")), Detail::Uninstall(detail));
+    Ok(Outcome { diff, ..outcome })
 }
 
 /// The `.pth` first: from then on no new process meets the hook, whatever happens later.

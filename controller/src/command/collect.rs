@@ -1,7 +1,7 @@
 //! `pulpcov fleet collect`
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -17,6 +17,7 @@ use crate::cli::{FleetArgs, seconds};
 use crate::exit::Exit;
 use crate::fleet::{Access, Done, Reporter};
 use crate::inventory::Host;
+use crate::recap::Recap;
 use crate::remote_agent::{AgentError, Progressing, RemoteAgent};
 use crate::run_dir::RunDir;
 
@@ -61,21 +62,26 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
 
 /// Collects, and says how it went and where it lies.
 pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
-    let reach = Reach::new(&args.fleet)?;
-    let run = match &args.output {
-        Some(path) => RunDir::at(path),
-        None => RunDir::new_in(&PathBuf::from("runs")),
-    }?;
-    let own_place = args.output.is_some();
+    let reach = Reach::new(&args.fleet, "collect").await?;
+    let (recap, run) = collect_all(reach, args.output.as_deref(), args.flush_timeout, args.keep).await?;
+    Ok((exit_of(&recap), run))
+}
+
+/// Collects of all hosts into the run directory at `output`, or a new one.
+pub(super) async fn collect_all(
+    reach: Reach,
+    output: Option<&Path>,
+    flush_timeout: f64,
+    keep: bool,
+) -> Result<(Recap<()>, RunDir)> {
+    // What was missing then belongs to what was there.
+    let earlier = reach.rerun.as_ref().and_then(|last| last.run.clone());
+    let run = place(output.or(earlier.as_deref()))?;
+    let own_place = output.is_some();
     let groups = reach.groups.clone();
-    let plan = Arc::new(Plan {
-        run: run.clone(),
-        claims: already_here(&run)?,
-        flush_timeout: args.flush_timeout,
-        keep: args.keep,
-    });
+    let plan = Arc::new(Plan { run: run.clone(), claims: already_here(&run)?, flush_timeout, keep });
     let recap = reach
-        .run("collect", move |access, host, reporter| {
+        .run_into(Some(&run.path), move |access, host, reporter| {
             let plan = Arc::clone(&plan);
             async move {
                 let result = collect_one(&access, &host, &reporter, &plan).await;
@@ -89,14 +95,22 @@ pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
     if !own_place && recap.0.values().any(|status| !status.verdict.is_bad()) {
         run.becomes_latest();
     }
-    Ok((exit_of(&recap), run))
+    Ok((recap, run))
+}
+
+/// The run directory at `output`, or a new one.
+pub(super) fn place(output: Option<&Path>) -> Result<RunDir> {
+    Ok(match output {
+        Some(path) => RunDir::at(path),
+        None => RunDir::new_in(Path::new("runs")),
+    }?)
 }
 
 /// Sources and analyses that earlier bundles of the run hold are not fetched again.
 fn already_here(run: &RunDir) -> Result<Claims> {
     let claims = Claims::default();
     for bundle in run.bundles()? {
-        let manifest = crate::bundle_store::read_bundle(&bundle, |_, _, _| Ok(()))
+        let manifest = crate::bundle_store::check_bundle(&bundle)
             .with_context(|| format!("{} of this run", bundle.display()))?;
         claims.keep(manifest.entries.into_iter().map(|entry| entry.path));
     }
@@ -123,8 +137,12 @@ async fn collect_one(
             )));
         }
         // Only the first round flushes: the later ones fetch what did not fit.
-        let op =
-            Op::Collect(Collect { lib_root: lib_root.clone(), flush_timeout: flush_timeout.take(), skip });
+        let op = Op::Collect(Collect {
+            lib_root: lib_root.clone(),
+            flush_timeout: flush_timeout.take(),
+            skip,
+            check: false,
+        });
         let outcome = agent.call(&op, reporter).await?;
         let Detail::Collect(listed) = outcome.pulpcov else {
             return Err(AgentError::Unexpected("collect without its details".to_owned()));
@@ -228,8 +246,9 @@ async fn erase(
         .records()
         .map(|(name, sha256)| ErasedFile { name: name.clone(), sha256: sha256.clone() })
         .collect();
-    let outcome =
-        agent.call(&Op::Erase(Erase { lib_root: lib_root.to_owned(), files, records }), reporter).await?;
+    let outcome = agent
+        .call(&Op::Erase(Erase { lib_root: lib_root.to_owned(), files, records, check: false }), reporter)
+        .await?;
     match outcome.pulpcov {
         Detail::Erase(detail) => Ok(detail.erased.len() as u64),
         _ => Err(AgentError::Unexpected("erase without its details".to_owned())),

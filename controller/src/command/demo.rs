@@ -54,7 +54,8 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let hosts = make_hosts(&work, &args.python).await?;
     let inventory = work.path().join("hosts.yml");
     fs::write(&inventory, inventory_text(&hosts, work.path()))?;
-    let access = Access { inventory, known_hosts: work.path().join("known_hosts") };
+    let access =
+        Access { inventory, known_hosts: work.path().join("known_hosts"), state: work.path().join("state") };
 
     access.pulpcov("install", &["--wheelhouse", &work.path().join("wheels").to_string_lossy()]).await?;
     say("exercising a server of three processes on each host")?;
@@ -105,6 +106,7 @@ fn say(line: &str) -> Result<()> {
 struct Access {
     inventory: PathBuf,
     known_hosts: PathBuf,
+    state: PathBuf,
 }
 
 impl Access {
@@ -112,7 +114,9 @@ impl Access {
     async fn pulpcov(&self, verb: &str, words: &[&str]) -> Result<()> {
         say(&format!("pulpcov fleet {verb} hosts.yml"))?;
         let (inventory, known_hosts) = (self.inventory.to_string_lossy(), self.known_hosts.to_string_lossy());
-        let all = ["pulpcov", "fleet", verb, &inventory, "--known-hosts", &known_hosts];
+        let state = self.state.to_string_lossy();
+        let all =
+            ["pulpcov", "fleet", verb, &inventory, "--known-hosts", &known_hosts, "--state-dir", &state];
         dispatch(&all.iter().chain(words).map(|&word| word.to_owned()).collect::<Vec<_>>()).await
     }
 }

@@ -34,11 +34,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet)?;
+    let reach = Reach::new(&args.fleet, "doctor").await?;
     let mode = reach.mode;
     let profiles = Arc::new(reach.profiles(&args.profile).map_err(usage)?);
     let recap = reach
-        .run("doctor", move |access, host, reporter| {
+        .run(move |access, host, reporter| {
             let profile = profiles.get(&host.name).cloned();
             async move {
                 let op = Op::Doctor(Box::new(Doctor {

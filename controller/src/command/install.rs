@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Install, Op, Probe};
-use pulpcov_protocol::outcome::{Detail, Interpreter};
+use pulpcov_protocol::outcome::{Detail, FileDiff, Interpreter};
 use pulpcov_protocol::profile::Profile;
 
+use super::differences::{self, CheckArgs};
 use super::reach::{Reach, exit_of};
 use crate::cli::{FleetArgs, ServiceCommands, label};
 use crate::exit::{Exit, usage};
 use crate::fleet::{Access, Done, Reporter};
 use crate::inventory::Host;
 use crate::profiles;
+use crate::recap::Recap;
 use crate::remote_agent::{AgentError, Progressing};
 use crate::wheelhouse::Wheelhouse;
 
@@ -22,18 +24,27 @@ use crate::wheelhouse::Wheelhouse;
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,
-    /// Profile of hosts whose inventory sets no `pulpcov_profile`: a built-in name or a YAML file
-    #[arg(long, value_name = "NAME", default_value = profiles::DEFAULT)]
-    pub(crate) profile: String,
-    /// Folder with wheels of coverage, for hosts without a package index
-    #[arg(long, value_name = "DIR")]
-    pub(crate) wheelhouse: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
+    #[command(flatten)]
+    pub(crate) what: What,
     /// Restart the services, and wait for the proof that each of their processes is recorded
     #[arg(long)]
     pub(crate) restart: bool,
     /// Name of what is recorded from then on; what the start covers is kept apart [default: tests]
     #[arg(long, value_name = "LABEL", value_parser = label)]
     pub(crate) label: Option<String>,
+}
+
+/// What is put onto hosts
+#[derive(Debug, clap::Args)]
+pub(crate) struct What {
+    /// Profile of hosts whose inventory sets no `pulpcov_profile`: a built-in name or a YAML file
+    #[arg(long, value_name = "NAME", default_value = profiles::DEFAULT)]
+    pub(crate) profile: String,
+    /// Folder with wheels of coverage, for hosts without a package index; `pulpcov wheelhouse sync` fills it
+    #[arg(long, value_name = "DIR")]
+    pub(crate) wheelhouse: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) commands: ServiceCommands,
     /// Replace files of others where ours go; uninstall puts them back
@@ -41,34 +52,43 @@ pub(crate) struct Args {
     pub(crate) force: bool,
 }
 
+/// How it is put there.
+pub(super) struct How {
+    pub(super) restart: bool,
+    pub(super) label: Option<String>,
+    pub(super) check: CheckArgs,
+}
+
 struct Plan {
     profiles: BTreeMap<String, Profile>,
     wheelhouse: Option<Wheelhouse>,
-    restart: bool,
-    label: Option<String>,
     commands: ServiceCommands,
     force: bool,
+    how: How,
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet)?;
-    let profiles = reach.profiles(&args.profile).map_err(usage)?;
-    let wheelhouse = args.wheelhouse.as_deref().map(Wheelhouse::open).transpose().map_err(usage)?;
+    let reach = Reach::new(&args.fleet, "install").await?;
+    let how = How { restart: args.restart, label: args.label, check: args.check };
+    let recap = install_all(reach, args.what, how).await?;
+    differences::show(&recap, args.fleet.jsonl);
+    Ok(exit_of(&recap))
+}
+
+pub(super) async fn install_all(reach: Reach, what: What, how: How) -> Result<Recap<Vec<FileDiff>>> {
     let plan = Arc::new(Plan {
-        profiles,
-        wheelhouse,
-        restart: args.restart,
-        label: args.label,
-        commands: args.commands,
-        force: args.force,
+        profiles: reach.profiles(&what.profile).map_err(usage)?,
+        wheelhouse: what.wheelhouse.as_deref().map(Wheelhouse::open).transpose().map_err(usage)?,
+        commands: what.commands,
+        force: what.force,
+        how,
     });
-    let recap = reach
-        .run("install", move |access, host, reporter| {
+    reach
+        .run(move |access, host, reporter| {
             let plan = Arc::clone(&plan);
             async move { install(&access, &host, &reporter, &plan).await }
         })
-        .await?;
-    Ok(exit_of(&recap))
+        .await
 }
 
 async fn install(
@@ -76,7 +96,7 @@ async fn install(
     host: &Host,
     reporter: &Reporter,
     plan: &Plan,
-) -> Result<Done<()>, AgentError> {
+) -> Result<Done<Vec<FileDiff>>, AgentError> {
     let mut agent = access.open(host).await?;
     let Some(profile) = plan.profiles.get(&host.name).cloned() else {
         return Err(AgentError::Failed { msg: "it has no profile".to_owned(), hint: None });
@@ -98,6 +118,10 @@ async fn install(
         wheels = wheelhouse
             .for_host(&interpreters)
             .map_err(|error| AgentError::Failed { msg: error.to_string(), hint: None })?;
+        if plan.how.check.check {
+            // That there are wheels is known now; nothing is unpacked.
+            wheels.clear();
+        }
     }
     let op = Op::Install(Box::new(Install {
         lib_root,
@@ -107,13 +131,16 @@ async fn install(
         host_label: host.pulpcov.host_label.clone(),
         wheels: wheels.iter().map(|(wheel, _)| wheel.clone()).collect(),
         wheelhouse: None,
-        restart: plan.restart,
+        offered: Vec::new(),
+        restart: plan.how.restart,
         commands: plan.commands.of(host),
-        label: plan.label.clone(),
+        label: plan.how.label.clone(),
         force: plan.force,
+        check: plan.how.check.check,
+        diff: plan.how.check.diff,
     }));
     let streams: Vec<Vec<u8>> = wheels.into_iter().map(|(_, bytes)| bytes).collect();
     let outcome = agent.call_with(&op, &streams, reporter).await?;
     agent.close().await;
-    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: () })
+    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: outcome.diff })
 }

@@ -2,17 +2,23 @@
 
 pub(crate) mod collect;
 pub(crate) mod combine;
+pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
+mod differences;
 pub(crate) mod doctor;
 pub(crate) mod fleet_report;
 pub(crate) mod install;
 pub(crate) mod inventory;
+pub(crate) mod man;
 pub(crate) mod report;
 pub(crate) mod reset;
+pub(crate) mod run;
 pub(crate) mod services;
 pub(crate) mod status;
 pub(crate) mod trend;
 pub(crate) mod uninstall;
+pub(crate) mod wheelhouse;
 
+mod access;
 mod reach;

@@ -4,25 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use pulpcov_protocol::op::Op;
+use pulpcov_protocol::outcome::FileDiff;
 use pulpcov_protocol::profile::Profile;
 use pulpcov_protocol::text::error_chain;
 
-use crate::agent_binary::{AgentBinaries, AgentBinaryError};
-use crate::cli::{FleetArgs, InventoryArgs};
+use crate::cli::{FleetArgs, InventoryArgs, Rerun};
 use crate::event::{Event, Events};
 use crate::exit::{Exit, usage, usage_hint};
-use crate::fleet::{self, Access, Done, Reporter};
+use crate::fleet::{self, Access, Done, FanOut, Reporter};
 use crate::inventory::load::{Request, VaultId};
 use crate::inventory::{self, Host, Inventory, Selection};
+use crate::last_run::{LastRun, Place};
 use crate::profiles::{self, ProfileLoadError};
-use crate::progress::{self, Mode};
+use crate::progress::{self, LogDir, Mode};
 use crate::recap::{Recap, Verdict};
 use crate::remote_agent::AgentError;
-use crate::ssh::{KeyRing, Limits, known_hosts};
+
+use super::access::{self, ask_for};
 
 /// Events that wait for the screen.
 const EVENT_BUFFER: usize = 1024;
@@ -31,8 +32,14 @@ const EVENT_BUFFER: usize = 1024;
 pub(super) struct Reach {
     pub(super) hosts: Vec<Host>,
     pub(super) access: Arc<Access>,
-    pub(super) forks: usize,
+    fan_out: FanOut,
     pub(super) mode: Mode,
+    log: Option<PathBuf>,
+    command: &'static str,
+    sources: Vec<PathBuf>,
+    state: Option<PathBuf>,
+    /// What is known of the last run, where its failed hosts are to be asked again.
+    pub(super) rerun: Option<LastRun>,
     /// Folder of the inventory: paths in it are relative to there.
     pub(super) folder: PathBuf,
     /// Groups of the inventory, with those of the hosts that are in them.
@@ -41,8 +48,21 @@ pub(super) struct Reach {
 }
 
 impl Reach {
-    pub(super) fn new(args: &FleetArgs) -> Result<Self> {
-        let (inventory, selection) = read_inventory(&args.inventory)?;
+    /// All that `command` takes to run on the hosts that `args` name.
+    pub(super) async fn new(args: &FleetArgs, command: &'static str) -> Result<Self> {
+        let (inventory, mut selection) = read_inventory(&args.inventory)?;
+        let sources: Vec<PathBuf> = args.inventory.sources().cloned().collect();
+        let rerun = match args.rerun {
+            None => None,
+            Some(Rerun::Failed) => {
+                let place = Place::of(args.state_dir.as_deref(), command, &sources);
+                let last = place.and_then(|place| place.load()).map_err(|error| {
+                    usage_hint(anyhow::anyhow!("--rerun: {error}"), "run it without --rerun first")
+                })?;
+                selection.hosts.retain(|host| last.failed(host));
+                Some(last)
+            }
+        };
         let hosts: Vec<Host> = selection
             .hosts
             .iter()
@@ -51,7 +71,7 @@ impl Reach {
             .map_err(|error| {
                 usage_hint(error, "leave the host out with --limit, or give the value as it is")
             })?;
-        let access = access(args, &hosts)?;
+        let access = access::access(args, &hosts).await?;
         let mode = match (args.jsonl, args.quiet) {
             (true, _) => Mode::JsonLines,
             (_, true) => Mode::Quiet,
@@ -65,12 +85,39 @@ impl Reach {
         Ok(Self {
             hosts,
             access: Arc::new(access),
-            forks: args.forks.into(),
+            fan_out: FanOut {
+                forks: args.forks.into(),
+                serial: args.serial.map(|n| n as usize),
+                max_fail: args.max_fail.map(|max| max.of(names.len())),
+            },
             mode,
+            log: args.log_dir.clone(),
+            command,
+            sources,
+            state: args.state_dir.clone(),
+            rerun,
             folder,
             groups: inventory.telling_groups(&names),
             warnings: inventory.warnings.iter().cloned().chain(selection.warnings).collect(),
         })
+    }
+
+    /// The same hosts, or those of them that `wanted` takes, for the next command of a series.
+    pub(super) fn next(&self, command: &'static str, wanted: impl Fn(&str) -> bool) -> Self {
+        Self {
+            hosts: self.hosts.iter().filter(|host| wanted(&host.name)).cloned().collect(),
+            access: Arc::clone(&self.access),
+            fan_out: FanOut { max_fail: None, ..self.fan_out },
+            mode: self.mode,
+            log: self.log.clone(),
+            command,
+            sources: self.sources.clone(),
+            state: self.state.clone(),
+            rerun: None,
+            folder: self.folder.clone(),
+            groups: self.groups.clone(),
+            warnings: Vec::new(),
+        }
     }
 
     /// The profile of each host.
@@ -80,20 +127,47 @@ impl Reach {
     }
 
     /// Runs `job` on every host, shows it, and writes the recap.
-    pub(super) async fn run<T, F, R>(self, command: &'static str, job: F) -> Result<Recap<T>>
+    pub(super) async fn run<T, F, R>(self, job: F) -> Result<Recap<T>>
+    where
+        T: Send + 'static,
+        F: Fn(Arc<Access>, Arc<Host>, Reporter) -> R + Clone + Send + 'static,
+        R: Future<Output = Result<Done<T>, AgentError>> + Send,
+    {
+        self.run_into(None, job).await
+    }
+
+    /// The same where what hosts bring goes to a run directory, which a rerun adds to.
+    pub(super) async fn run_into<T, F, R>(self, into: Option<&Path>, job: F) -> Result<Recap<T>>
     where
         T: Send + 'static,
         F: Fn(Arc<Access>, Arc<Host>, Reporter) -> R + Clone + Send + 'static,
         R: Future<Output = Result<Done<T>, AgentError>> + Send,
     {
         let (events, shown) = tokio::sync::mpsc::channel(EVENT_BUFFER);
-        let screen = tokio::spawn(progress::show(self.mode, shown));
-        begin(&events, command, self.hosts.len(), self.warnings).await;
-        let access = self.access;
-        let recap = fleet::run(self.hosts, self.forks, &events, move |host, reporter| {
+        let log = self.log.as_deref().map(LogDir::at).transpose();
+        let log = log.map_err(|error| usage(anyhow::anyhow!("--log-dir: {error}")))?;
+        let screen = tokio::spawn(progress::show(self.mode, log, shown));
+        begin(&events, self.command, self.hosts.len(), self.warnings).await;
+        let rerun = self.rerun.is_some();
+        if rerun && self.hosts.is_empty() {
+            let text = format!("no host failed in the last {}: nothing to do again", self.command);
+            let _ = events.send(Event::Warning { host: None, text }).await;
+        }
+        let access = Arc::clone(&self.access);
+        let recap = fleet::run(self.hosts, self.fan_out, &events, move |host, reporter| {
             job(Arc::clone(&access), host, reporter)
         })
         .await;
+        for text in self.access.resolver.said_of_new_hosts() {
+            let _ = events.send(Event::Warning { host: None, text }).await;
+        }
+        let ends = recap.0.iter().map(|(host, status)| (host.clone(), status.verdict)).collect();
+        let into = into.and_then(|path| path.canonicalize().ok());
+        let place = Place::of(self.state.as_deref(), self.command, &self.sources);
+        if let Err(error) = place.and_then(|place| place.keep(ends, rerun, into)) {
+            let text = format!("--rerun will not know of this run: {}", error_chain(&error));
+            let _ = events.send(Event::Warning { host: None, text }).await;
+        }
         drop(events);
         screen.await.context("the progress display failed")?;
         // What was done is done: a reader that has left must not change the exit code.
@@ -112,11 +186,11 @@ pub(super) async fn ask_once(
     host: &Host,
     reporter: &Reporter,
     op: &Op,
-) -> Result<Done<()>, AgentError> {
+) -> Result<Done<Vec<FileDiff>>, AgentError> {
     let mut agent = access.open(host).await?;
     let outcome = agent.call(op, reporter).await?;
     agent.close().await;
-    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: () })
+    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: outcome.diff })
 }
 
 async fn begin(events: &Events, command: &'static str, hosts: usize, warnings: Vec<String>) {
@@ -171,68 +245,4 @@ pub(super) fn read_inventory(args: &InventoryArgs) -> Result<(Arc<Inventory>, Se
     let selection = inventory::select(&inventory, &args.limit)
         .map_err(|error| usage(anyhow::anyhow!("--limit: {}", error_chain(&error))))?;
     Ok((inventory, selection))
-}
-
-fn access(args: &FleetArgs, hosts: &[Host]) -> Result<Access> {
-    let files =
-        if args.known_hosts.is_empty() { known_hosts::default_files() } else { args.known_hosts.clone() };
-    for file in &args.known_hosts {
-        // A file that was named and is not there is a slip; one of the defaults may well be absent.
-        std::fs::metadata(file)
-            .map_err(|error| usage(anyhow::anyhow!("--known-hosts {}: {error}", file.display())))?;
-    }
-    let known = known_hosts::load(&files).map_err(usage)?;
-    let passphrase_file = args.passphrase_file.as_deref().map(read_secret).transpose()?;
-    let mut passphrase = |path: &Path| {
-        passphrase_file.clone().or_else(|| ask(&format!("Passphrase for {}: ", path.display())))
-    };
-    let keys = hosts.iter().filter_map(|host| host.private_key.clone()).chain(args.private_key.clone());
-    let ring = KeyRing::load(keys, &mut passphrase)
-        .map_err(|error| usage_hint(error, "use --passphrase-file, or load the key into ssh-agent"))?;
-    let sudo_password = match &args.become_password_file {
-        Some(file) => Some(read_secret(file)?),
-        None if args.ask_become_pass => {
-            Some(ask_for("sudo password: ", "the sudo password", "--become-password-file")?)
-        }
-        None => None,
-    };
-    let agents = AgentBinaries::find(args.agent_dir.as_deref()).map_err(|error| match error {
-        AgentBinaryError::NotFound { .. } => {
-            usage_hint(error, "build the agents, or name their folder with --agent-dir")
-        }
-        error @ AgentBinaryError::Read(_) => usage(error),
-    })?;
-    Ok(Access {
-        ring,
-        known: Arc::new(known),
-        agents,
-        limits: Limits {
-            connect: Duration::from_secs(args.connect_timeout),
-            auth: Duration::from_secs(args.auth_timeout),
-            idle: Duration::from_secs(args.idle_timeout),
-        },
-        retries: args.retries,
-        user: args.user.clone().or_else(|| std::env::var("USER").ok()).unwrap_or_else(|| "root".to_owned()),
-        private_key: args.private_key.clone(),
-        sudo_password,
-        r#become: args.r#become,
-    })
-}
-
-/// The first line of a file of secrets.
-fn read_secret(file: &Path) -> Result<String> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| usage(anyhow::anyhow!("cannot read {}: {error}", file.display())))?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
-/// Asks a person, who must be there.
-fn ask_for(prompt: &str, what: &str, instead: &str) -> Result<String> {
-    ask(prompt).ok_or_else(|| {
-        usage_hint(anyhow::anyhow!("there is no terminal to ask for {what}"), format!("use {instead}"))
-    })
-}
-
-fn ask(prompt: &str) -> Option<String> {
-    std::io::stdin().is_terminal().then(|| rpassword::prompt_password(prompt).ok()).flatten()
 }

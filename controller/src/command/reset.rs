@@ -11,6 +11,9 @@ use crate::exit::Exit;
 pub(crate) struct Args {
     #[command(flatten)]
     fleet: FleetArgs,
+    /// Tell what would be done, and do nothing
+    #[arg(short = 'C', long)]
+    check: bool,
     /// Name of what follows; the present one otherwise
     #[arg(long, value_name = "LABEL", value_parser = label)]
     label: Option<String>,
@@ -20,12 +23,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet)?;
-    let (label, timeout) = (args.label, args.flush_timeout);
+    let reach = Reach::new(&args.fleet, "reset").await?;
+    let (label, timeout, check) = (args.label, args.flush_timeout, args.check);
     let recap = reach
-        .run("reset", move |access, host, reporter| {
+        .run(move |access, host, reporter| {
             let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
-            let op = Op::Reset(Reset { lib_root, label: label.clone(), timeout });
+            let op = Op::Reset(Reset { lib_root, label: label.clone(), timeout, check });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })
         .await?;

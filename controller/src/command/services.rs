@@ -14,6 +14,9 @@ pub(crate) struct Args {
     action: Action,
     #[command(flatten)]
     fleet: FleetArgs,
+    /// Tell what would be done, and do nothing
+    #[arg(short = 'C', long)]
+    check: bool,
     /// Unit to act on, instead of those of the installed profile (can be repeated)
     #[arg(long = "unit", value_name = "UNIT")]
     units: Vec<String>,
@@ -34,13 +37,13 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         Action::Stop => ServiceAction::Stop,
         Action::Restart => ServiceAction::Restart,
     };
-    let reach = Reach::new(&args.fleet)?;
-    let (units, commands) = (args.units, args.commands);
+    let reach = Reach::new(&args.fleet, "services").await?;
+    let (units, commands, check) = (args.units, args.commands, args.check);
     let recap = reach
-        .run("services", move |access, host, reporter| {
+        .run(move |access, host, reporter| {
             let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
             let commands = commands.of(&host);
-            let op = Op::Services(Services { lib_root, action, units: units.clone(), commands });
+            let op = Op::Services(Services { lib_root, action, units: units.clone(), commands, check });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })
         .await?;

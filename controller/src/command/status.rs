@@ -27,10 +27,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet)?;
+    let reach = Reach::new(&args.fleet, "status").await?;
     let mode = reach.mode;
     let recap = reach
-        .run("status", |access, host, reporter| async move {
+        .run(|access, host, reporter| async move {
             let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
             let mut agent = access.open(&host).await?;
             let outcome = agent.call(&Op::Status(Status { lib_root }), &reporter).await?;

@@ -2,15 +2,20 @@
 
 use anyhow::Result;
 use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, Uninstall};
+use pulpcov_protocol::outcome::FileDiff;
 
+use super::differences::{self, CheckArgs};
 use super::reach::{Reach, ask_once, exit_of};
 use crate::cli::{FleetArgs, ServiceCommands};
 use crate::exit::Exit;
+use crate::recap::Recap;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) fleet: FleetArgs,
+    #[command(flatten)]
+    pub(crate) check: CheckArgs,
     /// Remove our files even where somebody changed them
     #[arg(long)]
     pub(crate) force: bool,
@@ -25,16 +30,36 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet)?;
-    let (force, erase_data, restart) = (args.force, args.erase_data, args.restart);
-    let commands = args.commands;
-    let recap = reach
-        .run("uninstall", move |access, host, reporter| {
+    let reach = Reach::new(&args.fleet, "uninstall").await?;
+    let how = How {
+        force: args.force,
+        erase_data: args.erase_data,
+        restart: args.restart,
+        check: args.check,
+        commands: args.commands,
+    };
+    let recap = uninstall_all(reach, how).await?;
+    differences::show(&recap, args.fleet.jsonl);
+    Ok(exit_of(&recap))
+}
+
+/// What goes, and what else is done.
+pub(super) struct How {
+    pub(super) force: bool,
+    pub(super) erase_data: bool,
+    pub(super) restart: bool,
+    pub(super) check: CheckArgs,
+    pub(super) commands: ServiceCommands,
+}
+
+pub(super) async fn uninstall_all(reach: Reach, how: How) -> Result<Recap<Vec<FileDiff>>> {
+    let How { force, erase_data, restart, check: CheckArgs { check, diff }, commands } = how;
+    reach
+        .run(move |access, host, reporter| {
             let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
             let commands = commands.of(&host);
-            let op = Op::Uninstall(Uninstall { lib_root, force, erase_data, restart, commands });
+            let op = Op::Uninstall(Uninstall { lib_root, force, erase_data, restart, commands, check, diff });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })
-        .await?;
-    Ok(exit_of(&recap))
+        .await
 }

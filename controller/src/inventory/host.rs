@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::bootstrap::BecomeMethod;
+
 use super::groups::{Inventory, Vars};
 use super::template::{self, RenderError};
 
@@ -14,17 +16,24 @@ pub(crate) struct Host {
     pub(crate) name: String,
     /// Name or address to connect to.
     pub(crate) address: String,
-    pub(crate) port: u16,
+    /// The inventory's; ssh_config may know another.
+    pub(crate) port: Option<u16>,
     pub(crate) user: Option<String>,
     pub(crate) private_key: Option<PathBuf>,
     pub(crate) password: Option<String>,
-    pub(crate) r#become: Option<Become>,
+    /// Arguments of ssh.
+    pub(crate) ssh_args: Vec<String>,
+    pub(crate) r#become: Become,
     pub(crate) pulpcov: PulpcovVars,
 }
 
-/// sudo, and its password where the inventory has one.
-#[derive(Clone, PartialEq, Eq)]
+/// Whether to become root, and how.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Become {
+    pub(crate) wanted: bool,
+    pub(crate) method: Option<BecomeMethod>,
+    /// The program, where it is not the method's own name.
+    pub(crate) exe: Option<String>,
     pub(crate) password: Option<String>,
 }
 
@@ -62,9 +71,7 @@ impl Inventory {
         let get = Getter { inventory: self, host: name, vars: &vars };
         get.refuse_what_is_not_understood()?;
         let address = get.text(&["ansible_host", "ansible_ssh_host"])?.unwrap_or_else(|| name.to_owned());
-        let port = get.port(&["ansible_port", "ansible_ssh_port"])?.unwrap_or(22);
-        let r#become = get.flag(&["ansible_become"])?.unwrap_or(false);
-        let password = get.text(&["ansible_become_password", "ansible_become_pass", "ansible_sudo_pass"])?;
+        let port = get.port(&["ansible_port", "ansible_ssh_port"])?;
         let mut interpreters = get.list("pulpcov_interpreters")?;
         if interpreters.is_empty() {
             let named = get.text(&["ansible_python_interpreter"])?;
@@ -79,7 +86,8 @@ impl Inventory {
                 .text(&["ansible_private_key_file", "ansible_ssh_private_key_file"])?
                 .map(expand_home),
             password: get.text(&["ansible_password", "ansible_ssh_pass", "ansible_ssh_password"])?,
-            r#become: r#become.then_some(Become { password }),
+            ssh_args: get.ssh_args()?,
+            r#become: get.r#become()?,
             pulpcov: PulpcovVars {
                 profile: get.text(&["pulpcov_profile"])?,
                 data_root: get.text(&["pulpcov_data_root"])?,
@@ -194,37 +202,61 @@ impl Getter<'_> {
             None | Some("ssh" | "smart" | "paramiko" | "ansible.builtin.ssh") => {}
             Some(other) => return Err(self.unsupported("ansible_connection", other)),
         }
-        match self.text(&["ansible_become_method"])?.as_deref() {
-            None | Some("sudo" | "ansible.builtin.sudo") => {}
-            Some(other) => return Err(self.unsupported("ansible_become_method", other)),
-        }
-        if let Some(user) =
-            self.text(&["ansible_become_user", "ansible_sudo_user"])?.filter(|user| user != "root")
-        {
-            return Err(self.unsupported("ansible_become_user", &user));
-        }
         for name in ["ansible_host_key_checking", "ansible_ssh_host_key_checking"] {
             if self.flag(&[name])? == Some(false) {
                 return Err(self.unsupported(name, "off: host keys are always checked"));
             }
         }
-        for name in [
-            "ansible_ssh_args",
-            "ansible_ssh_common_args",
-            "ansible_ssh_extra_args",
-            "ansible_ssh_executable",
-            "ansible_private_key",
-            "ansible_ssh_private_key",
-            "ansible_become_exe",
-            "ansible_sudo_exe",
-            "ansible_become_flags",
-            "ansible_sudo_flags",
-        ] {
+        for name in ["ansible_ssh_executable", "ansible_private_key", "ansible_ssh_private_key"] {
             if let Some(value) = self.text(&[name])?.filter(|value| !value.trim().is_empty()) {
                 return Err(self.unsupported(name, &format!("{value:?}")));
             }
         }
         Ok(())
+    }
+
+    /// In the order in which Ansible gives them to ssh.
+    fn ssh_args(&self) -> Result<Vec<String>, HostVarError> {
+        let mut all = Vec::new();
+        for name in ["ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args"] {
+            all.extend(self.text(&[name])?.filter(|args| !args.trim().is_empty()));
+        }
+        Ok(all)
+    }
+
+    fn r#become(&self) -> Result<Become, HostVarError> {
+        let named = self.text(&["ansible_become_method"])?;
+        let method = match named.as_deref().map(|name| name.rsplit('.').next().unwrap_or(name)) {
+            None => None,
+            Some("sudo") => Some(BecomeMethod::Sudo),
+            Some("doas") => Some(BecomeMethod::Doas),
+            Some("su") => Some(BecomeMethod::Su),
+            Some(other) => return Err(self.unsupported("ansible_become_method", other)),
+        };
+        // The variables that each plugin of Ansible has of its own, behind those of all.
+        let own = method.unwrap_or(BecomeMethod::Sudo).name();
+        let [user, exe, flags, pass] =
+            ["user", "exe", "flags", "pass"].map(|what| format!("ansible_{own}_{what}"));
+        if let Some(user) = self.text(&["ansible_become_user", &user])?.filter(|user| user != "root") {
+            return Err(self.unsupported("ansible_become_user", &user));
+        }
+        // These are Ansible's own, and change nothing here.
+        let known = |flags: &str| flags.split_whitespace().all(|flag| matches!(flag, "-H" | "-S" | "-n"));
+        if let Some(flags) = self.text(&["ansible_become_flags", &flags])?.filter(|flags| !known(flags)) {
+            return Err(self.unsupported("ansible_become_flags", &format!("{flags:?}")));
+        }
+        let exe = self.text(&["ansible_become_exe", &exe])?;
+        let plain = |exe: &str| exe.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
+        if let Some(exe) = exe.as_deref().filter(|exe| !plain(exe) || exe.starts_with('-') || exe.is_empty())
+        {
+            return Err(self.unsupported("ansible_become_exe", &format!("{exe:?}")));
+        }
+        Ok(Become {
+            wanted: self.flag(&["ansible_become"])?.unwrap_or(false),
+            method,
+            exe,
+            password: self.text(&["ansible_become_password", "ansible_become_pass", &pass])?,
+        })
     }
 }
 
@@ -239,18 +271,19 @@ mod tests {
     #[test]
     fn the_last_alias_wins_and_texts_count_as_numbers() {
         let host = host("ansible_host: a, ansible_ssh_host: b, ansible_port: '2200', ansible_become: 'yes', ansible_user: u").expect("fine");
-        assert_eq!((host.address.as_str(), host.port, host.user.as_deref()), ("b", 2200, Some("u")));
-        assert!(host.r#become.is_some());
+        assert_eq!((host.address.as_str(), host.port, host.user.as_deref()), ("b", Some(2200), Some("u")));
+        assert!(host.r#become.wanted);
     }
 
     #[test]
     fn what_would_lead_elsewhere_is_refused_by_name() {
         for vars in [
             "ansible_connection: docker",
-            "ansible_become_method: su",
+            "ansible_become_method: runas",
+            "ansible_become_exe: 'sudo; reboot'",
+            "ansible_become_flags: '-i'",
             "ansible_become_user: pulp",
             "ansible_host_key_checking: no",
-            "ansible_ssh_common_args: '-o ProxyJump=x'",
             "ansible_host: '{{ other }}'",
             "ansible_host: '{{ ansible_host }}'",
             "ansible_user: '{{ lookup(\"file\", \"x\") }}'",
@@ -267,8 +300,11 @@ mod tests {
     #[test]
     fn templates_are_rendered_as_ansible_does() {
         let host = host("ansible_host: '{{ inventory_hostname }}.{{ domain | upper }}', domain: '{{ zone }}.lan', zone: a, ansible_port: '{{ base + 22 }}', base: 2000, ansible_become: '{{ zone == \"a\" }}', ansible_user: '{{ nobody | default(\"u\") }}'").expect("renders");
-        assert_eq!((host.address.as_str(), host.port, host.user.as_deref()), ("h1.A.LAN", 2022, Some("u")));
-        assert!(host.r#become.is_some());
+        assert_eq!(
+            (host.address.as_str(), host.port, host.user.as_deref()),
+            ("h1.A.LAN", Some(2022), Some("u"))
+        );
+        assert!(host.r#become.wanted);
     }
 
     #[test]
@@ -277,7 +313,7 @@ mod tests {
             host("ansible_become_password: !unsafe '{{x}}', ansible_become: true")
                 .expect("fine")
                 .r#become
-                .and_then(|b| b.password)
+                .password
                 .as_deref(),
             Some("{{x}}")
         );

@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use super::groups::{Inventory, UNGROUPED};
 use super::literal;
 use super::source::{self, Place, SourceError};
-use super::words;
+use crate::words;
 
 enum Section {
     Hosts,

@@ -481,6 +481,6 @@ mod tests {
     fn hosts_with_commas_are_an_inventory() {
         let request = Request { sources: vec!["web1,web2:2222,".into()], ..Request::default() };
         let inventory = load(&request).expect("two hosts");
-        assert_eq!(inventory.host("web2").expect("plain").port, 2222);
+        assert_eq!(inventory.host("web2").expect("plain").port, Some(2222));
     }
 }

@@ -17,7 +17,6 @@ mod source;
 mod template;
 pub(crate) mod vault;
 mod via_ansible;
-pub(crate) mod words;
 mod yaml;
 
 pub(crate) use groups::{ALL, Inventory};

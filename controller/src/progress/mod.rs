@@ -2,12 +2,17 @@
 
 mod bars;
 mod lines;
+mod log_dir;
+mod tally;
 
 use std::io::Write;
+use std::time::Instant;
 
 use tokio::sync::mpsc::Receiver;
 
 use crate::event::Event;
+pub(crate) use log_dir::LogDir;
+use tally::{HEARTBEAT, Tally};
 
 /// How a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,27 +26,62 @@ pub(crate) enum Mode {
     Quiet,
 }
 
-/// Shows events until their senders are gone.
-pub(crate) async fn show(mode: Mode, mut events: Receiver<Event>) {
-    let mut bars = (mode == Mode::Bars).then(bars::Bars::new);
-    while let Some(event) = events.recv().await {
-        match (mode, &mut bars) {
-            (_, Some(bars)) => bars.show(&event),
-            (Mode::Lines, _) => lines::show(&event, &mut std::io::stderr().lock()),
+/// Shows events until their senders are gone. A log that is silent for long gets a line of what goes on:
+/// CI systems end jobs that say nothing.
+pub(crate) async fn show(mode: Mode, mut log: Option<LogDir>, mut events: Receiver<Event>) {
+    let mut screen = Screen { mode, bars: (mode == Mode::Bars).then(bars::Bars::new) };
+    let mut tally = Tally::default();
+    let mut said = tokio::time::Instant::now();
+    loop {
+        let next = tokio::time::timeout_at(said + HEARTBEAT, events.recv()).await;
+        match next {
+            Ok(None) => break,
+            Ok(Some(event)) => {
+                tally.count(&event, Instant::now());
+                screen.show(&event);
+                if lines::text(&event).is_some() {
+                    said = tokio::time::Instant::now();
+                }
+                if let Some(trouble) = log.as_mut().and_then(|log| log.note(&event).err()) {
+                    log = None;
+                    let text = format!("--log-dir: {trouble}; no more is written there");
+                    screen.show(&Event::Warning { host: None, text });
+                }
+            }
+            Err(_) => {
+                said = tokio::time::Instant::now();
+                if mode == Mode::Lines {
+                    let _ = writeln!(std::io::stderr().lock(), "{}", tally.line(Instant::now()));
+                }
+            }
+        }
+    }
+    if let Some(bars) = screen.bars {
+        bars.finish();
+    }
+}
+
+struct Screen {
+    mode: Mode,
+    bars: Option<bars::Bars>,
+}
+
+impl Screen {
+    fn show(&mut self, event: &Event) {
+        match (self.mode, &mut self.bars) {
+            (_, Some(bars)) => bars.show(event),
+            (Mode::Lines, _) => lines::show(event, &mut std::io::stderr().lock()),
             (Mode::JsonLines, _) => {
-                if let Ok(text) = serde_json::to_string(&event) {
+                if let Ok(text) = serde_json::to_string(event) {
                     // A listener that has left does not stop the run.
                     let _ = writeln!(std::io::stdout().lock(), "{text}");
                 }
             }
             (Mode::Quiet | Mode::Bars, _) => {
                 if let Event::Warning { .. } = event {
-                    lines::show(&event, &mut std::io::stderr().lock());
+                    lines::show(event, &mut std::io::stderr().lock());
                 }
             }
         }
-    }
-    if let Some(bars) = bars {
-        bars.finish();
     }
 }

@@ -48,44 +48,87 @@ pub(crate) enum HostKeyVerdict {
     },
 }
 
-/// Judges the key of the server at `address`:`port`.
-pub(crate) fn judge(
-    known: &[KnownHost],
-    address: &str,
-    port: u16,
-    key_type: &str,
-    key: &[u8],
-) -> HostKeyVerdict {
-    let name = lookup_name(address, port);
-    let here = || known.iter().filter(|entry| names_match(&entry.names, &name));
-    if let Some(entry) = here().find(|entry| entry.marker == Marker::Revoked && entry.key == key) {
+/// Judges a plain key of the host that known_hosts may have under one of `names`, the best first.
+pub(crate) fn judge(known: &[KnownHost], names: &[String], key_type: &str, key: &[u8]) -> HostKeyVerdict {
+    if let Some(entry) = revocation(known, names, key) {
         return HostKeyVerdict::Revoked { file: entry.file.clone(), line: entry.line };
     }
-    let mut plain = here().filter(|entry| entry.marker == Marker::None);
-    if plain.clone().any(|entry| entry.key_type == key_type && entry.key == key) {
-        return HostKeyVerdict::Known;
+    let mut changed = None;
+    for name in names {
+        let mut plain = of_name(known, name, &Marker::None);
+        if plain.clone().any(|entry| entry.key_type == key_type && entry.key == key) {
+            return HostKeyVerdict::Known;
+        }
+        // The name without the port may be another host's: it can vouch, not accuse.
+        changed = changed.or_else(|| plain.next().filter(|_| names.first() == Some(name)));
     }
-    match plain.next() {
+    match changed {
         Some(entry) => HostKeyVerdict::Changed { file: entry.file.clone(), line: entry.line },
         None => HostKeyVerdict::Unknown,
     }
 }
 
+/// The line that revokes a key, or an authority's key, for a host.
+pub(crate) fn revocation<'a>(known: &'a [KnownHost], names: &[String], key: &[u8]) -> Option<&'a KnownHost> {
+    known.iter().find(|entry| {
+        entry.marker == Marker::Revoked
+            && entry.key == key
+            && names.iter().any(|name| names_match(&entry.names, name))
+    })
+}
+
+/// Whether a key is that of an authority for a host.
+pub(crate) fn is_authority(known: &[KnownHost], names: &[String], key: &[u8]) -> bool {
+    names.iter().any(|name| of_name(known, name, &Marker::CertAuthority).any(|entry| entry.key == key))
+}
+
+/// Whether any authority is named for a host, so that a certificate is worth asking for.
+pub(crate) fn has_authority(known: &[KnownHost], names: &[String]) -> bool {
+    names.iter().any(|name| of_name(known, name, &Marker::CertAuthority).next().is_some())
+}
+
 /// Key types that are known for a host: they are asked for first, so that a host known by one kind
 /// of key does not show another.
-pub(crate) fn known_types(known: &[KnownHost], address: &str, port: u16) -> Vec<String> {
-    let name = lookup_name(address, port);
-    known
+pub(crate) fn known_types(known: &[KnownHost], names: &[String]) -> Vec<String> {
+    names
         .iter()
-        .filter(|entry| entry.marker == Marker::None && names_match(&entry.names, &name))
+        .flat_map(|name| of_name(known, name, &Marker::None))
         .map(|entry| entry.key_type.clone())
         .collect()
 }
 
-/// How known_hosts writes a host: with its port where that is not 22.
-pub(crate) fn lookup_name(address: &str, port: u16) -> String {
+fn of_name<'a>(
+    known: &'a [KnownHost],
+    name: &'a str,
+    marker: &'a Marker,
+) -> impl Iterator<Item = &'a KnownHost> + Clone {
+    known.iter().filter(move |entry| entry.marker == *marker && names_match(&entry.names, name))
+}
+
+/// What known_hosts may call a host: its alias, or its name with the port where that is not 22, and
+/// then without.
+pub(crate) fn lookup_names(address: &str, port: u16, alias: Option<&str>) -> Vec<String> {
+    if let Some(alias) = alias {
+        return vec![alias.to_ascii_lowercase()];
+    }
     let address = address.to_ascii_lowercase();
-    if port == 22 { address } else { format!("[{address}]:{port}") }
+    if port == 22 { vec![address] } else { vec![format!("[{address}]:{port}"), address] }
+}
+
+/// A line for a new host.
+pub(crate) fn new_line(name: &str, hash: bool, key_type: &str, key: &[u8], salt: [u8; 20]) -> String {
+    let name = if hash { hashed(name, &salt) } else { name.to_owned() };
+    format!("{name} {key_type} {}\n", BASE64.encode(key))
+}
+
+/// `|1|salt|HMAC-SHA1 of the name`
+fn hashed(name: &str, salt: &[u8]) -> String {
+    // HMAC takes keys of any length.
+    let mac = Hmac::<Sha1>::new_from_slice(salt).map(|mut mac| {
+        mac.update(name.as_bytes());
+        mac.finalize().into_bytes()
+    });
+    mac.map_or_else(|_| name.to_owned(), |mac| format!("|1|{}|{}", BASE64.encode(salt), BASE64.encode(mac)))
 }
 
 /// The lines of a file that can be read; others (options we do not know, damage) are left out, as
@@ -140,7 +183,7 @@ fn hash_matches(hashed: &str, name: &str) -> Option<bool> {
 }
 
 /// `*` and `?`; brackets are part of a name here.
-fn wildcard(pattern: &str, text: &str) -> bool {
+pub(super) fn wildcard(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
@@ -193,14 +236,14 @@ pub(crate) fn load(files: &[PathBuf]) -> Result<Vec<KnownHost>, KnownHostsError>
     Ok(known)
 }
 
-/// The files that OpenSSH reads by default.
-pub(crate) fn default_files() -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    if let Some(home) = std::env::home_dir() {
-        files.extend(["known_hosts", "known_hosts2"].map(|name| home.join(".ssh").join(name)));
-    }
-    files.extend(["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"].map(PathBuf::from));
-    files
+/// The user's files by default.
+pub(crate) fn user_files(home: &Path) -> Vec<PathBuf> {
+    ["known_hosts", "known_hosts2"].map(|name| home.join(".ssh").join(name)).to_vec()
+}
+
+/// The machine's files by default.
+pub(crate) fn global_files() -> Vec<PathBuf> {
+    ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"].map(PathBuf::from).to_vec()
 }
 
 #[cfg(test)]
@@ -212,7 +255,7 @@ mod tests {
 
     fn verdict(text: &str, address: &str, port: u16) -> HostKeyVerdict {
         let key = BASE64.decode(A).expect("valid");
-        judge(&parse(text, Path::new("kh")), address, port, "ssh-ed25519", &key)
+        judge(&parse(text, Path::new("kh")), &lookup_names(address, port, None), "ssh-ed25519", &key)
     }
 
     fn changed(line: usize) -> HostKeyVerdict {
@@ -231,16 +274,17 @@ mod tests {
         assert_eq!(verdict(&format!("*.lab ssh-ed25519 {A}\n"), "a.lab", 22), HostKeyVerdict::Known);
         assert_eq!(verdict(&format!("*.lab,!a.lab ssh-ed25519 {A}\n"), "a.lab", 22), HostKeyVerdict::Unknown);
         assert_eq!(verdict("", "web1", 22), HostKeyVerdict::Unknown);
+        // OpenSSH takes a name without port for a host on another port, where it fits.
+        assert_eq!(verdict(&format!("web1 ssh-ed25519 {A}\n"), "web1", 2222), HostKeyVerdict::Known);
+        assert_eq!(verdict(&format!("web1 ssh-ed25519 {B}\n"), "web1", 2222), HostKeyVerdict::Unknown);
+        assert_eq!(lookup_names("Web1", 2222, Some("Alias")), ["alias"]);
     }
 
     #[test]
     fn a_hashed_name() {
-        // Made with `ssh-keygen -H` for the name web1.
-        let salt = BASE64.encode([7u8; 20]);
-        let mut mac = Hmac::<Sha1>::new_from_slice(&[7u8; 20]).expect("any length");
-        mac.update(b"web1");
-        let hash = BASE64.encode(mac.finalize().into_bytes());
-        let line = format!("|1|{salt}|{hash} ssh-ed25519 {A}\n");
+        let key = BASE64.decode(A).expect("valid");
+        let line = new_line("web1", true, "ssh-ed25519", &key, [7; 20]);
+        assert!(line.starts_with("|1|BwcHBwcHBwcHBwcHBwcHBwcHBwc=|"), "{line}");
         assert_eq!(verdict(&line, "web1", 22), HostKeyVerdict::Known);
         assert_eq!(verdict(&line, "web2", 22), HostKeyVerdict::Unknown);
     }
@@ -255,6 +299,10 @@ mod tests {
         assert_eq!(verdict(&revoked, "web1", 22), HostKeyVerdict::Revoked { file: "kh".into(), line: 2 });
         let authority = format!("@cert-authority web1 ssh-ed25519 {A}\n");
         assert_eq!(verdict(&authority, "web1", 22), HostKeyVerdict::Unknown);
+        let (known, key) = (parse(&authority, Path::new("kh")), BASE64.decode(A).expect("valid"));
+        assert!(
+            is_authority(&known, &["web1".into()], &key) && !is_authority(&known, &["web2".into()], &key)
+        );
     }
 
     #[test]

@@ -1,10 +1,17 @@
 //! SSH: the only part that names russh.
 
+mod args;
 mod auth;
-pub(crate) mod known_hosts;
+mod config;
+mod host_key;
+mod keys;
+mod known_hosts;
 pub(crate) mod loopback;
 mod quick_ack;
+mod resolve;
+mod route;
 mod session;
 
-pub(crate) use auth::KeyRing;
-pub(crate) use session::{Channel, ChannelEvent, Limits, SshError, Target, connect};
+pub(crate) use keys::KeyRing;
+pub(crate) use resolve::{HostKeyPolicy, ResolveError, Resolver, Wish};
+pub(crate) use session::{Channel, ChannelEvent, Destination, Limits, SshError, connect};

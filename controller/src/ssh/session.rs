@@ -5,15 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::client::{self, Handle};
-use russh::keys::ssh_key::Algorithm;
-use russh::keys::{HashAlg, PublicKeyOrCertificate};
 use russh::{ChannelMsg, Disconnect, Preferred, cipher};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::auth::{Credentials, KeyRing, authenticate};
-use super::known_hosts::{self, HostKeyVerdict, KnownHost};
-use super::quick_ack::QuickAck;
+use super::auth::{Login, authenticate};
+use super::config::Family;
+use super::host_key::{self, Checker, Trust};
+use super::keys::KeyRing;
+use super::route::{self, Route};
 
 /// Window of the channel. 16 MiB was five to ten times slower at 20 to 50 hosts.
 const WINDOW: u32 = 2 * 1024 * 1024;
@@ -33,13 +32,32 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
 }
 
-/// Where to connect to, and as whom.
-pub(crate) struct Target<'a> {
-    pub(crate) address: &'a str,
-    pub(crate) port: u16,
-    pub(crate) user: &'a str,
-    pub(crate) private_key: Option<&'a std::path::Path>,
-    pub(crate) password: Option<&'a str>,
+/// Where to connect to, by which way, as whom, and whom to believe.
+pub(crate) struct Destination {
+    pub(super) address: String,
+    pub(super) port: u16,
+    pub(super) family: Family,
+    pub(super) host_key_alias: Option<String>,
+    /// What known_hosts may call it.
+    pub(super) names: Vec<String>,
+    pub(super) login: Login,
+    pub(super) trust: Arc<Trust>,
+    pub(super) route: Route,
+}
+
+impl Destination {
+    pub(crate) fn user(&self) -> &str {
+        &self.login.user
+    }
+
+    /// What a certificate calls it.
+    fn principal(&self) -> &str {
+        self.host_key_alias.as_deref().unwrap_or(&self.address)
+    }
+
+    pub(super) fn silent(&self, limit: Duration) -> SshError {
+        SshError::ConnectTimeout { address: self.address.clone(), port: self.port, seconds: limit.as_secs() }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +74,16 @@ pub(crate) enum SshError {
     HostKeyChanged { name: String, file: String, line: usize, fingerprint: String },
     #[error("the key that {name} shows is revoked by {file}:{line}")]
     HostKeyRevoked { name: String, file: String, line: usize },
-    #[error("{name} shows a host certificate, which is not read")]
-    HostCertificate { name: String },
+    #[error("the host certificate that {name} shows does not count: {reason}")]
+    HostCertificate { name: String, reason: String },
+    #[error("cannot write the key of {name} to {file}: {source}")]
+    NewHostKey { name: String, file: String, source: std::io::Error },
+    #[error("cannot start the ProxyCommand {command:?}: {source}")]
+    ProxyCommand { command: String, source: std::io::Error },
+    #[error("jump host {jump}: {source}")]
+    Jump { jump: String, source: Arc<SshError> },
+    #[error("jump host {jump} does not open the way to {address} port {port}: {reason}")]
+    NoWay { jump: String, address: String, port: u16, reason: String },
     #[error("SSH handshake failed: {0}")]
     Handshake(String),
     #[error("permission denied for {user} (tried: {tried})")]
@@ -88,7 +114,7 @@ impl SshError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
             Self::HostKeyUnknown { name, .. } => Some(format!(
-                "check that fingerprint on the host itself, then add it: ssh-keyscan {}",
+                "check that fingerprint on the host itself, then add it: ssh-keyscan {}; or use --host-key accept-new",
                 keyscan_words(name)
             )),
             Self::HostKeyChanged { name, file, .. } => Some(format!(
@@ -98,6 +124,7 @@ impl SshError {
                 "set ansible_user and ansible_ssh_private_key_file, or load the key into ssh-agent"
                     .to_owned(),
             ),
+            Self::Jump { source, .. } => source.hint(),
             _ => None,
         }
     }
@@ -111,71 +138,18 @@ fn keyscan_words(name: &str) -> String {
     }
 }
 
-/// Judges the server's key when the handshake shows it, and keeps the verdict for the error.
-pub(super) struct Checker {
-    known: Arc<Vec<KnownHost>>,
-    address: String,
-    port: u16,
-    refusal: Arc<Mutex<Option<SshError>>>,
-}
-
-impl client::Handler for Checker {
-    type Error = russh::Error;
-
-    async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
-        let refusal = self.refuse(shown);
-        let accepted = refusal.is_none();
-        if let Ok(mut slot) = self.refusal.lock() {
-            *slot = refusal;
-        }
-        Ok(accepted)
-    }
-}
-
-impl Checker {
-    fn refuse(&self, shown: &PublicKeyOrCertificate) -> Option<SshError> {
-        let name = known_hosts::lookup_name(&self.address, self.port);
-        let PublicKeyOrCertificate::PublicKey { key, .. } = shown else {
-            return Some(SshError::HostCertificate { name });
-        };
-        let Ok(bytes) = key.to_bytes() else {
-            return Some(SshError::Handshake("a host key of no known form".to_owned()));
-        };
-        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        let text = |path: std::path::PathBuf| path.display().to_string();
-        match known_hosts::judge(&self.known, &self.address, self.port, key.algorithm().as_str(), &bytes) {
-            HostKeyVerdict::Known => None,
-            HostKeyVerdict::Unknown => Some(SshError::HostKeyUnknown { name, fingerprint }),
-            HostKeyVerdict::Changed { file, line } => {
-                Some(SshError::HostKeyChanged { name, file: text(file), line, fingerprint })
-            }
-            HostKeyVerdict::Revoked { file, line } => {
-                Some(SshError::HostKeyRevoked { name, file: text(file), line })
-            }
-        }
-    }
-}
-
-fn config(known: &[KnownHost], address: &str, port: u16) -> client::Config {
-    let types = known_hosts::known_types(known, address, port);
-    let mut keys: Vec<Algorithm> = Preferred::DEFAULT.key.to_vec();
-    // Stable: known types first, each group in the library's order. An RSA key is known as ssh-rsa
-    // whatever hash it signs with.
-    keys.sort_by_key(|algorithm| {
-        let is_known = types.iter().any(|known| {
-            known == algorithm.as_str() || (known == "ssh-rsa" && matches!(algorithm, Algorithm::Rsa { .. }))
-        });
-        !is_known
-    });
+fn config(destination: &Destination) -> client::Config {
+    let mut preferred = host_key::preferred(&destination.trust, &destination.names);
     let mut ciphers = Preferred::DEFAULT.cipher.to_vec();
     // Hardware does AES; half the CPU of the library's default for bulk data.
     ciphers.sort_by_key(|&name| name != cipher::AES_256_GCM);
+    preferred.cipher = Cow::Owned(ciphers);
     client::Config {
         window_size: WINDOW,
         channel_buffer_size: CHANNEL_BUFFER,
         keepalive_interval: Some(KEEPALIVE),
         nodelay: true,
-        preferred: Preferred { key: Cow::Owned(keys), cipher: Cow::Owned(ciphers), ..Preferred::DEFAULT },
+        preferred,
         ..client::Config::default()
     }
 }
@@ -197,40 +171,46 @@ pub(crate) enum ChannelEvent {
     Closed,
 }
 
-/// Connects, checks the host key, logs in, starts `command`. Nothing is sent to a host whose key is
-/// not known.
-pub(crate) async fn connect(
-    target: &Target<'_>,
+/// Connects, checks the host key, logs in. Nothing is sent to a host whose key is not known.
+pub(super) async fn log_in(
+    destination: &Destination,
     ring: &KeyRing,
-    known: &Arc<Vec<KnownHost>>,
     limits: Limits,
-    command: &str,
-) -> Result<Channel, SshError> {
-    let stream = open_tcp(target, limits.connect).await?;
+) -> Result<Handle<Checker>, SshError> {
+    let link = route::open(destination, ring, limits).await?;
     let refusal = Arc::new(Mutex::new(None));
     let checker = Checker {
-        known: Arc::clone(known),
-        address: target.address.to_owned(),
-        port: target.port,
+        trust: Arc::clone(&destination.trust),
+        names: destination.names.clone(),
+        principal: destination.principal().to_owned(),
         refusal: Arc::clone(&refusal),
     };
-    let config = Arc::new(config(known, target.address, target.port));
-    let handshake = timeout(limits.connect, client::connect_stream(config, QuickAck(stream), checker)).await;
+    let config = Arc::new(config(destination));
+    let handshake = timeout(limits.connect, client::connect_stream(config, link.stream, checker)).await;
     if let Some(refused) = refusal.lock().ok().and_then(|mut slot| slot.take()) {
         return Err(refused);
     }
-    let mut handle = handshake
-        .map_err(|_| SshError::ConnectTimeout {
-            address: target.address.to_owned(),
-            port: target.port,
-            seconds: limits.connect.as_secs(),
-        })?
-        .map_err(|error| SshError::Handshake(error.to_string()))?;
-    let credentials =
-        Credentials { user: target.user, private_key: target.private_key, password: target.password, ring };
-    timeout(limits.auth, authenticate(&mut handle, &credentials))
+    let mut handle = match handshake {
+        Err(_) => return Err(destination.silent(limits.connect)),
+        Ok(Err(error)) => {
+            return Err(SshError::Handshake(format!("{error}{}", link.words.suffix().await)));
+        }
+        Ok(Ok(handle)) => handle,
+    };
+    timeout(limits.auth, authenticate(&mut handle, &destination.login, ring))
         .await
         .map_err(|_| SshError::AuthTimeout(limits.auth.as_secs()))??;
+    Ok(handle)
+}
+
+/// Logs in and starts `command`.
+pub(crate) async fn connect(
+    destination: &Destination,
+    ring: &KeyRing,
+    limits: Limits,
+    command: &str,
+) -> Result<Channel, SshError> {
+    let handle = log_in(destination, ring, limits).await?;
     let lost = |error: russh::Error| SshError::Lost(error.to_string());
     let channel = timeout(limits.idle, async {
         let channel = handle.channel_open_session().await.map_err(lost)?;
@@ -240,31 +220,6 @@ pub(crate) async fn connect(
     .await
     .map_err(|_| SshError::Idle(limits.idle.as_secs()))??;
     Ok(Channel { handle, inner: channel, idle: limits.idle })
-}
-
-async fn open_tcp(target: &Target<'_>, limit: Duration) -> Result<TcpStream, SshError> {
-    let (address, port) = (target.address.to_owned(), target.port);
-    let found = timeout(limit, tokio::net::lookup_host((target.address, port))).await;
-    let mut addresses = match found {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(source)) => return Err(SshError::Resolve { address, source }),
-        Err(_) => return Err(SshError::ConnectTimeout { address, port, seconds: limit.as_secs() }),
-    };
-    let mut last =
-        SshError::Resolve { address: address.clone(), source: std::io::ErrorKind::NotFound.into() };
-    for socket in addresses.by_ref() {
-        match timeout(limit, TcpStream::connect(socket)).await {
-            Ok(Ok(stream)) => {
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(source)) => last = SshError::Connect { address: address.clone(), port, source },
-            Err(_) => {
-                last = SshError::ConnectTimeout { address: address.clone(), port, seconds: limit.as_secs() }
-            }
-        }
-    }
-    Err(last)
 }
 
 impl Channel {

@@ -23,7 +23,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{pivot_root, sethostname};
 use pulpcov_tests::base;
-use pulpcov_tests::lab::{DISK_SIZE, host_address, host_name};
+use pulpcov_tests::lab::{DISK_SIZE, START, host_address, host_name};
 
 /// What boot ends with when its host rebooted itself.
 const REBOOT: i32 = 129;
@@ -154,7 +154,8 @@ fn init(state: &Path, n: &str) -> Result<i32> {
     });
     let ready = state.to_owned();
     std::thread::spawn(move || {
-        if (1..=n).all(answers) {
+        let patience = PATIENCE.max(START * u32::try_from(n).unwrap_or(u32::MAX));
+        if (1..=n).all(|i| answers(i, patience)) {
             let _ = fs::write(ready.join("ready"), "");
         }
     });
@@ -192,9 +193,9 @@ fn spawn_boot(program: &Path, state: &Path, i: usize) -> Result<u32> {
 }
 
 /// Whether a host's sshd sends its banner in time.
-fn answers(i: usize) -> bool {
+fn answers(i: usize, patience: Duration) -> bool {
     let begin = Instant::now();
-    while begin.elapsed() < PATIENCE {
+    while begin.elapsed() < patience {
         let mut banner = [0; 4];
         let greeted = TcpStream::connect((host_address(i).as_str(), 22)).is_ok_and(|mut stream| {
             let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));

@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use pulpcov_protocol::op::Install;
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use crate::failure::{During, Failure};
 use crate::host_fs::{self, Attributes};
 use crate::receipt::{Config, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
 use crate::{host, receipt};
+
+use super::preview::Preview;
 
 /// Largest file that is replaced and kept in case it has to come back: the agent's own program.
 const MAX_REPLACED: u64 = 8 * 1024 * 1024;
@@ -38,10 +41,14 @@ pub(super) struct Changes {
     undo: Vec<Undo>,
     touched: Vec<PathBuf>,
     aside: Vec<PathBuf>,
+    /// Only find out what would change.
+    check: bool,
+    pub(super) preview: Preview,
 }
 
 impl Changes {
-    pub(super) fn new(lib_root: &str, config: Config, old: Option<Receipt>) -> Self {
+    pub(super) fn new(args: &Install, config: Config, old: Option<Receipt>) -> Self {
+        let lib_root = args.lib_root.as_str();
         // Folders stay ours as long as anything is installed.
         let mut folders = old.as_ref().map(|old| old.folders.clone()).unwrap_or_default();
         let is_empty = std::fs::read_dir(lib_root).is_ok_and(|mut entries| entries.next().is_none());
@@ -59,6 +66,8 @@ impl Changes {
             undo: Vec::new(),
             touched: Vec::new(),
             aside: Vec::new(),
+            check: args.check,
+            preview: Preview::new(args.diff),
         }
     }
 
@@ -105,11 +114,18 @@ impl Changes {
     pub(super) fn folder(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
         let known = self.folders.iter().any(|folder| folder.path == path);
         match Attributes::of(path)? {
+            // What is only told does not come to be: it is told once.
+            None if self.check && self.touched.iter().any(|one| one == path) => {}
             None => {
                 if let Some(parent) = path.parent()
                     && Attributes::of(parent)?.is_none()
                 {
                     self.folder(parent, 0o755)?;
+                }
+                self.touched.push(path.to_owned());
+                self.preview.folder(path, true);
+                if self.check {
+                    return Ok(());
                 }
                 if !known {
                     self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
@@ -119,7 +135,6 @@ impl Changes {
                 self.undo.push(Undo::RemoveFolder(path.to_owned()));
                 fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
                 host_fs::restore_labels(&[path]);
-                self.touched.push(path.to_owned());
             }
             // A site-packages folder may well be a link into lib64; the data directory may not: root reads it.
             Some(_) if !path.is_dir() => {
@@ -131,6 +146,10 @@ impl Changes {
                         .hint("set pulpcov_data_root to the folder itself"));
                 }
                 if before.mode != mode {
+                    self.touched.push(path.to_owned());
+                    if self.check {
+                        return Ok(());
+                    }
                     if !known {
                         let folder = TouchedFolder { path: path.to_owned(), before: Some(before.clone()) };
                         self.folders.push(folder);
@@ -138,7 +157,6 @@ impl Changes {
                     }
                     fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
                     self.undo.push(Undo::PutBack(path.to_owned(), before));
-                    self.touched.push(path.to_owned());
                 }
             }
             Some(_) => {}
@@ -165,6 +183,7 @@ impl Changes {
         let of_old = self.old.as_ref().and_then(|old| old.files.get(path)).cloned();
         let mut before = of_old.as_ref().and_then(|file| file.before.clone());
         let mut is_same = false;
+        let mut now = None;
         match Attributes::of(path)? {
             None => self.undo.push(Undo::RemoveFile(path.to_owned())),
             Some(attributes) => {
@@ -187,17 +206,23 @@ impl Changes {
                     }
                 }
                 if !is_same {
+                    now = Some(found.clone());
                     self.undo.push(Undo::Rewrite(path.to_owned(), found, attributes));
                 }
             }
         }
         self.files.insert(path.to_owned(), TouchedFile { sha256: Some(sha256), mode, before });
-        if !is_same {
-            self.note_intent()?;
-            host_fs::write_whole(path, bytes, mode)?;
-            host_fs::restore_labels(&[path]);
-            self.touched.push(path.to_owned());
+        if is_same {
+            return Ok(());
         }
+        self.touched.push(path.to_owned());
+        self.preview.file(path, now.as_deref(), Some(bytes));
+        if self.check {
+            return Ok(());
+        }
+        self.note_intent()?;
+        host_fs::write_whole(path, bytes, mode)?;
+        host_fs::restore_labels(&[path]);
         Ok(())
     }
 
@@ -210,13 +235,16 @@ impl Changes {
     ) -> Result<(), Failure> {
         self.files.insert(path.to_owned(), TouchedFile { sha256: None, mode: 0o644, before: None });
         if stale || !path.exists() {
+            self.touched.push(path.to_owned());
+            if self.check {
+                return Ok(());
+            }
             if !path.exists() {
                 self.undo.push(Undo::RemoveFile(path.to_owned()));
             }
             self.note_intent()?;
             make()?;
             fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o644))?;
-            self.touched.push(path.to_owned());
         }
         Ok(())
     }
@@ -250,6 +278,11 @@ impl Changes {
     ) -> Result<(), Failure> {
         // No digest is that of a tree which is only meant to be.
         self.trees.insert(path.to_owned(), String::new());
+        self.touched.push(path.to_owned());
+        self.preview.folder(path, true);
+        if self.check {
+            return Ok(());
+        }
         self.note_intent()?;
         if path.exists() {
             self.move_aside(path)?;
@@ -257,7 +290,6 @@ impl Changes {
         self.undo.push(Undo::RemoveTree(path.to_owned()));
         make(path)?;
         host_fs::restore_labels(&[path]);
-        self.touched.push(path.to_owned());
         self.trees.insert(path.to_owned(), tree_digest(path)?);
         Ok(())
     }
@@ -271,15 +303,21 @@ impl Changes {
             }
             if let Some(attributes) = Attributes::of(path)? {
                 let bytes = host_fs::read_limited(path, MAX_REPLACED)?;
-                self.undo.push(Undo::Rewrite(path.clone(), bytes, attributes));
-                undo_file(path, file)?;
                 self.touched.push(path.clone());
+                self.preview.file(path, Some(&bytes), file.before.as_ref().map(|one| one.bytes.as_slice()));
+                if !self.check {
+                    self.undo.push(Undo::Rewrite(path.clone(), bytes, attributes));
+                    undo_file(path, file)?;
+                }
             }
         }
         for path in old.trees.keys() {
             if !self.trees.contains_key(path) && path.exists() {
-                self.move_aside(path)?;
                 self.touched.push(path.clone());
+                self.preview.folder(path, false);
+                if !self.check {
+                    self.move_aside(path)?;
+                }
             }
         }
         Ok(())

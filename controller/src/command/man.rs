@@ -1,0 +1,45 @@
+//! `pulpcov man`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::CommandFactory;
+use clap_mangen::Man;
+
+use crate::cli::Cli;
+use crate::exit::Exit;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Folder that gets a page for each command; the main page goes to stdout without it
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let mut command = Cli::command();
+    if let Some(folder) = &args.folder {
+        fs_err::create_dir_all(folder)?;
+        // Pages of subcommands want their full names.
+        command.build();
+        pages(&command, "pulpcov", folder)?;
+    } else {
+        let mut text = Vec::new();
+        Man::new(command).render(&mut text)?;
+        std::io::stdout().lock().write_all(&text)?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// A page for a command and for each below it: `pulpcov-fleet-install.1`.
+fn pages(command: &clap::Command, name: &str, folder: &std::path::Path) -> Result<()> {
+    let mut text = Vec::new();
+    Man::new(command.clone().display_name(name.to_owned())).render(&mut text)?;
+    let path = folder.join(format!("{name}.1"));
+    crate::run_dir::write_output(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        pages(inner, &format!("{name}-{}", inner.get_name()), folder)?;
+    }
+    Ok(())
+}

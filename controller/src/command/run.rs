@@ -1,0 +1,274 @@
+//! `pulpcov fleet run`: the whole night in one command.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+use pulpcov_protocol::op::{DEFAULT_LABEL, DEFAULT_LIB_ROOT, Op, Status};
+use pulpcov_protocol::outcome::Detail;
+use pulpcov_protocol::text::error_chain;
+use rustix::process::Signal;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::differences::CheckArgs;
+use super::reach::{Reach, exit_of};
+use super::{collect, install, report, uninstall};
+use crate::cli::{FleetArgs, label, seconds};
+use crate::exit::{Exit, usage, usage_hint};
+use crate::fleet::Done;
+use crate::recap::Recap;
+use crate::remote_agent::AgentError;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    fleet: FleetArgs,
+    #[command(flatten)]
+    what: install::What,
+    /// Name of what is recorded while the command runs; what the start covers is kept apart
+    #[arg(long, value_name = "LABEL", value_parser = label, default_value = DEFAULT_LABEL)]
+    record_as: String,
+    /// Run directory; one that exists is added to [default: runs/TIME, and runs/latest points at it]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Seconds to wait for live processes to flush
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    flush_timeout: f64,
+    /// Leave agent and hook on the hosts
+    #[arg(long)]
+    keep: bool,
+    #[command(flatten)]
+    report: report::Output,
+    /// Command to run once all is recorded; it gets `PULPCOV_RUN`, the run directory, and `PULPCOV_LABEL`
+    #[arg(value_name = "COMMAND", last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+pub(crate) async fn run(args: Args) -> Result<Exit> {
+    report::check(&args.report)?;
+    if args.fleet.rerun.is_some() {
+        return Err(usage_hint(
+            anyhow::anyhow!("--rerun does not go with run"),
+            "a night begins with all its hosts; --limit names fewer",
+        ));
+    }
+    let Some((program, words)) = args.command.split_first() else {
+        return Err(usage(anyhow::anyhow!("no command")));
+    };
+    find_program(Path::new(program))?;
+    let reach = Reach::new(&args.fleet, "install").await?;
+    let base = reach.next("status", |_| true);
+    let may_fail = args.fleet.max_fail.map_or(0, |max| max.of(base.hosts.len()));
+    let run = collect::place(args.output.as_deref())?;
+    let path = std::path::absolute(&run.path)?;
+
+    let before = installed(base.next("status", |_| true)).await?;
+    let how = install::How { restart: true, label: Some(args.record_as.clone()), check: CheckArgs::none() };
+    let commands = args.what.commands.clone();
+    let started = install::install_all(reach, args.what, how).await?;
+    let good = names(&started, |bad| !bad);
+    let bad = started.0.len() - good.len();
+    let night = Night { base, before, keep: args.keep, commands };
+    if bad > may_fail || good.is_empty() {
+        say(&format!("the command was not run: {bad} of {} hosts are not recorded", started.0.len()));
+        night.put_back(&names(&started, |_| true)).await?;
+        return Ok(exit_of(&started));
+    }
+    let ended = run_command(program, words, &path, &args.record_as, args.fleet.jsonl).await?;
+    say(&format!("the command ended with {}", ended.words));
+    let (collected, run) = collect::collect_all(
+        night.base.next("collect", |host| good.contains(host)),
+        Some(&run.path),
+        args.flush_timeout,
+        false,
+    )
+    .await?;
+    if args.output.is_none() && !collected.0.values().all(|status| status.verdict.is_bad()) {
+        run.becomes_latest();
+    }
+    // Hosts that were not asked are missing all the same.
+    let unasked = started.0.iter().filter(|(_, status)| status.verdict.is_bad());
+    run.note(
+        unasked.map(|(host, status)| (host.clone(), Some(format!("not recorded: {}", status.msg)))).collect(),
+        night.base.groups.clone(),
+    )?;
+    let reported = report::of_runs(std::slice::from_ref(&run.path), &args.report, None);
+    // What is not here yet stays there: those hosts are left as they are.
+    let mut done = names(&collected, |bad| !bad);
+    for host in names(&collected, |bad| bad) {
+        say(&format!("{host} is left as it is: collect its data, then uninstall"));
+    }
+    done.extend(names(&started, |bad| bad));
+    let back = night.put_back(&done).await?;
+    say(&format!("collected into {}", run.path.display()));
+    let hosts = [exit_of(&started), exit_of(&collected), back].into_iter().find(|exit| *exit != Exit::Ok);
+    Ok(match (ended.code, reported) {
+        (code, Err(error)) if code != 0 => {
+            // The command's end is the news; why there is no report is told beside it.
+            say(&format!("no report: {}", error_chain(error.as_ref())));
+            Exit::Command(code)
+        }
+        (_, Err(error)) => return Err(error),
+        (0, Ok(gate)) => hosts.unwrap_or(gate),
+        (code, Ok(_)) => Exit::Command(code),
+    })
+}
+
+/// What is the same from the first stage to the last.
+struct Night {
+    base: Reach,
+    /// Hosts where something was installed before: that is not ours to remove.
+    before: BTreeSet<String>,
+    keep: bool,
+    commands: crate::cli::ServiceCommands,
+}
+
+impl Night {
+    /// Makes of `hosts` what they were.
+    async fn put_back(&self, hosts: &BTreeSet<String>) -> Result<Exit> {
+        let ours = |host: &str| hosts.contains(host) && !self.before.contains(host);
+        let reach = self.base.next("uninstall", ours);
+        if self.keep || reach.hosts.is_empty() {
+            return Ok(Exit::Ok);
+        }
+        let how = uninstall::How {
+            force: false,
+            // What was recorded is here; what the services do while they stop is nobody's test.
+            erase_data: true,
+            restart: true,
+            check: CheckArgs::none(),
+            commands: self.commands.clone(),
+        };
+        Ok(exit_of(&uninstall::uninstall_all(reach, how).await?))
+    }
+}
+
+/// Hosts where something is installed now.
+async fn installed(reach: Reach) -> Result<BTreeSet<String>> {
+    let recap = reach
+        .run(|access, host, reporter| async move {
+            let mut agent = access.open(&host).await?;
+            let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
+            let outcome = agent.call(&Op::Status(Status { lib_root }), &reporter).await?;
+            agent.close().await;
+            let Detail::Status(detail) = outcome.pulpcov else {
+                return Err(AgentError::Unexpected("status without its details".to_owned()));
+            };
+            Ok(Done { changed: false, msg: outcome.msg, warnings: Vec::new(), data: detail.installed })
+        })
+        .await?;
+    Ok(recap.0.into_iter().filter(|(_, status)| status.data == Some(true)).map(|(host, _)| host).collect())
+}
+
+fn names<T>(recap: &Recap<T>, wanted: impl Fn(bool) -> bool) -> BTreeSet<String> {
+    let hosts = recap.0.iter().filter(|(_, status)| wanted(status.verdict.is_bad()));
+    hosts.map(|(host, _)| host.clone()).collect()
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "run: {text}");
+}
+
+/// How the command ended.
+struct Ended {
+    code: u8,
+    words: String,
+}
+
+impl Ended {
+    fn of(status: ExitStatus, interrupted: Option<i32>) -> Self {
+        match (status.code(), status.signal().or(interrupted)) {
+            (Some(code), None) => Self { code: u8::try_from(code).unwrap_or(1), words: code.to_string() },
+            // As a shell would say it. A command that takes an interrupt for its good end was cut off too.
+            (Some(code), Some(signal)) if code != 0 => Self {
+                code: u8::try_from(code).unwrap_or(1),
+                words: format!("{code}, after signal {signal}"),
+            },
+            (_, signal) => {
+                let signal = signal.unwrap_or(0);
+                Self { code: u8::try_from(128 + signal).unwrap_or(1), words: format!("signal {signal}") }
+            }
+        }
+    }
+}
+
+/// Runs the command to its end, which an interrupt may bring about: what it did until then is collected.
+async fn run_command(
+    program: &OsString,
+    words: &[OsString],
+    run: &Path,
+    label: &str,
+    jsonl: bool,
+) -> Result<Ended> {
+    let mut command = Command::new(program);
+    command.args(words).env("PULPCOV_RUN", run).env("PULPCOV_LABEL", label);
+    if jsonl {
+        // stdout is for JSON lines alone.
+        command.stdout(Stdio::from(std::io::stderr().as_fd().try_clone_to_owned()?));
+    }
+    let (mut interrupt, mut end) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            return Ok(Ended { code: 126, words: format!("no start: {}: {error}", program.display()) });
+        }
+    };
+    let mut interrupted = None;
+    loop {
+        let signal = tokio::select! {
+            status = child.wait() => return Ok(Ended::of(status.context("cannot wait for the command")?, interrupted)),
+            _ = interrupt.recv() => Signal::INT,
+            _ = end.recv() => Signal::TERM,
+            _ = hang_up.recv() => Signal::HUP,
+        };
+        interrupted = Some(signal.as_raw());
+        say(&format!("signal {}: what the command did until now will be collected", signal.as_raw()));
+        pass_on(&child, signal);
+    }
+}
+
+/// A terminal has told the command itself; whoever signals this process alone has not.
+fn pass_on(child: &Child, signal: Signal) {
+    let of_terminal = signal == Signal::INT && rustix::termios::isatty(std::io::stdin());
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid.filter(|_| !of_terminal) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
+}
+
+/// A command that is not there is a slip: it is found before any host is touched.
+fn find_program(program: &Path) -> Result<()> {
+    let found = if program.components().count() > 1 {
+        program.is_file()
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    };
+    if found { Ok(()) } else { Err(usage(anyhow::anyhow!("there is no command {}", program.display()))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_command_is_told_as_a_shell_would() {
+        let end = |raw, interrupted| Ended::of(ExitStatus::from_raw(raw), interrupted).code;
+        assert_eq!((end(0, None), end(3 << 8, None), end(9, None)), (0, 3, 137));
+        assert_eq!((end(0, Some(2)), end(5 << 8, Some(15)), end(2, Some(2))), (130, 5, 130));
+    }
+
+    #[test]
+    fn a_command_that_is_not_there_is_named() {
+        assert!(find_program(Path::new("sh")).is_ok() && find_program(Path::new("/bin/sh")).is_ok());
+        let error = find_program(Path::new("no-such-command")).expect_err("it is not there");
+        assert!(error.to_string().contains("no-such-command"));
+    }
+}

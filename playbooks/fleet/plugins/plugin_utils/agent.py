@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
+"""Speaks to pulpcov-agent on a host: one round trip where it is there already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.text.converters import to_native
+from ansible.plugins.action import ActionBase
+
+# What `uname -m` says, and whose agent runs there.
+MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+# How a command ends that finds no agent.
+ABSENT = 97
+
+COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+COMMON = {
+    "lib_root": {"type": "str"},
+    "agent_root": {"type": "str", "default": "/usr/local/lib/pulpcov-agent"},
+    "agent_dir": {"type": "path"},
+}
+
+
+class AgentAction(ActionBase):
+    """An action that asks the agent for one op."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    # The agent's verb, and the options that it takes as they are.
+    OP = ""
+    SPEC: dict = {}
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        del tmp
+        self.host = (task_vars or {}).get("inventory_hostname", "")
+        _validation, args = self.validate_argument_spec(dict(COMMON, **self.SPEC))
+        self.args = args
+        self.brought = False
+        try:
+            result.update(self.act(args))
+        finally:
+            if self._task.check_mode and self.brought:
+                self.execute(f"rm -rf {shlex.quote(self.folder())}; rmdir {shlex.quote(self.root())} 2>/dev/null; :")
+        return result
+
+    def act(self, args):
+        """What the action does; most ask once."""
+        return self.ask(self.OP, self.words(args))
+
+    def words(self, args):
+        """The op's own words: all options that were given, but for those about the agent itself."""
+        return {
+            name: value
+            for name, value in args.items()
+            if value is not None and name not in ("agent_root", "agent_dir")
+        }
+
+    def ask(self, op, words):
+        """Asks the agent; brings it where it is absent."""
+        check, diff = bool(self._task.check_mode), bool(self._task.diff)
+        request = dict(words, op=op, _ansible_check_mode=check, _ansible_diff=diff)
+        program = shlex.quote(self.program())
+        script = f"if [ -x {program} ]; then exec {program} ansible -; fi; uname -m; exit {ABSENT}"
+        data = json.dumps(request).encode()
+        ended = self.execute(script, data)
+        if ended["rc"] == ABSENT:
+            self.bring(ended["stdout"].split()[-1:])
+            ended = self.execute(script, data)
+        return self.outcome(op, ended)
+
+    def outcome(self, op, ended):
+        """What the agent said, as a task's result."""
+        for line in ended["stdout"].splitlines():
+            # Login shells may say something first.
+            if line.startswith("{"):
+                outcome = json.loads(line)
+                break
+        else:
+            words = (ended["stderr"].strip() or ended["stdout"].strip()).splitlines()
+            raise AnsibleActionFail(f"{op}: the agent gave no answer (rc {ended['rc']}): {' '.join(words[-1:])}")
+        hint = outcome.pop("hint", None)
+        if ended["rc"] != 0:
+            outcome["failed"] = True
+        if outcome.get("failed") and hint:
+            outcome["msg"] = f"{outcome['msg']} ({hint})"
+        outcome.pop("schema", None)
+        return outcome
+
+    def execute(self, script, data=None):
+        """Runs a shell script on the host, with `data` as its stdin."""
+        return self._low_level_execute_command(script, in_data=data, executable="/bin/sh")
+
+    # Where the agent lies: a folder of root's, with a digest in its name, so that another version is
+    # another place.
+
+    def root(self):
+        return self.args["agent_root"].rstrip("/")
+
+    def folder(self):
+        digest = hashlib.sha256()
+        for name in sorted(set(MACHINES.values())):
+            digest.update(self.binary(name) or b"")
+        return f"{self.root()}/{digest.hexdigest()[:16]}"
+
+    def program(self):
+        return f"{self.folder()}/pulpcov-agent"
+
+    def binary(self, machine):
+        """The agent for a kind of machine; nothing where this control node has none."""
+        folder = self.args["agent_dir"] or os.environ.get("PULPCOV_AGENT_DIR")
+        folder = folder or os.path.join(COLLECTION, "files", "bin")
+        try:
+            with open(os.path.join(folder, f"pulpcov-agent-{machine}"), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise AnsibleActionFail(f"cannot read the agent: {to_native(error)}") from error
+
+    def bring(self, words):
+        """Puts the agent onto the host, whole or not at all."""
+        found = words[0] if words else "?"
+        machine = MACHINES.get(found)
+        binary = self.binary(machine) if machine else None
+        if binary is None:
+            raise AnsibleActionFail(f"there is no agent for {found}: build it, or name its folder with agent_dir")
+        self.put(binary, self.folder(), "pulpcov-agent", "755")
+        self.brought = True
+
+    def put(self, data, folder, name, mode):
+        """Writes a file into a folder that is the acting user's own."""
+        here, new, end = (shlex.quote(path) for path in (folder, f"{folder}/.new", f"{folder}/{name}"))
+        script = (
+            f'umask 022 && mkdir -p {here} && [ -O {here} ] && [ ! -L {here} ] && cat > {new}.$$ && '
+            f'[ "$(wc -c < {new}.$$)" -eq {len(data)} ] && chmod {mode} {new}.$$ && mv -f {new}.$$ {end} || '
+            f'{{ rc=$?; rm -f {new}.$$; echo "cannot write {name} into {folder}" >&2; exit $rc; }}'
+        )
+        ended = self.execute(script, data)
+        if ended["rc"] != 0:
+            words = (ended["stderr"] or ended["stdout"]).strip().splitlines()
+            raise AnsibleActionFail(f"{'; '.join(words[-2:])} (become: true makes one root)")
