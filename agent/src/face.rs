@@ -21,7 +21,7 @@ pulpcov-agent: records Python services on this host with coverage.py
 Usage:
   pulpcov-agent <VERB> [--json] [--args FILE]   one op; its words as a JSON object in FILE ('-' is stdin)
   pulpcov-agent ansible FILE                    the same as an Ansible module: {\"op\": VERB, ...}
-  pulpcov-agent serve                           framed ops on stdin, for the pulpcov controller
+  pulpcov-agent serve [OP]                      framed ops on stdin, for the pulpcov controller
 
 Verbs:
   probe      look at the host and its interpreters
@@ -89,7 +89,7 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
             say(concat!("pulpcov-agent ", env!("CARGO_PKG_VERSION"), "\n"));
             ExitCode::SUCCESS
         }
-        Some("serve") => match serve::run() {
+        Some("serve") => match serve::run(words.get(1).map(String::as_str)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
                 complain(&failure);

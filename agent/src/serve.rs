@@ -9,7 +9,7 @@ use std::time::Duration;
 use pulpcov_protocol::frame::{Frame, FrameError, Kind, MAX_DATA, StreamEnd, read_frame, write_frame};
 use pulpcov_protocol::op::{Op, Wheel};
 use pulpcov_protocol::outcome::{Hello, Outcome, Progress};
-use pulpcov_protocol::text::{error_chain, hex};
+use pulpcov_protocol::text::{error_chain, hex, unhex};
 use pulpcov_protocol::version::PROTOCOL;
 use pulpcov_protocol::wheel::WheelName;
 use serde::Serialize;
@@ -27,8 +27,9 @@ const MAX_WHEEL: u64 = 64 * 1024 * 1024;
 
 type Out = Mutex<io::Stdout>;
 
-/// Serves until the controller is gone: an agent never outlives its channel.
-pub(crate) fn run() -> Result<(), Failure> {
+/// Serves until the controller is gone: an agent never outlives its channel. The first op may stand in the command
+/// line, which saves a round trip.
+pub(crate) fn run(first: Option<&str>) -> Result<(), Failure> {
     let out = Mutex::new(io::stdout());
     let hello = Hello {
         protocol: PROTOCOL,
@@ -42,18 +43,26 @@ pub(crate) fn run() -> Result<(), Failure> {
         let _ = send(&out, Kind::Progress, &Progress { step: step.to_owned() });
     };
     let mut session = Session::new(&progress);
-    while let Some(frame) = read_frame(&mut input).map_err(wire)? {
-        if frame.kind != Kind::Op {
-            return Err(Failure::new(format!("expected an op, got a {:?} frame", frame.kind)));
-        }
-        let outcome = match serde_json::from_slice::<Op>(&frame.payload) {
+    let mut first =
+        first.map(|word| unhex(word).ok_or_else(|| Failure::new("the first op is none"))).transpose()?;
+    loop {
+        let payload = match first.take() {
+            Some(payload) => payload,
+            None => match read_frame(&mut input).map_err(wire)? {
+                Some(Frame { kind: Kind::Op, payload }) => payload,
+                Some(frame) => {
+                    return Err(Failure::new(format!("expected an op, got a {:?} frame", frame.kind)));
+                }
+                None => return Ok(()),
+            },
+        };
+        let outcome = match serde_json::from_slice::<Op>(&payload) {
             Ok(op) => answer(&op, &mut session, &mut input, &out),
             Err(error) => Err(Failure::new(format!("this agent does not know that op: {error}"))),
         };
         let outcome = outcome.unwrap_or_else(|failure| Outcome::failure(failure.msg, failure.hint));
         send(&out, Kind::Outcome, &outcome)?;
     }
-    Ok(())
 }
 
 fn answer(

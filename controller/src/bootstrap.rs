@@ -62,11 +62,12 @@ pub(crate) struct BecomeBy<'a> {
     pub(crate) has_password: bool,
 }
 
-/// The command for the one exec channel of a host.
+/// The command for the one exec channel of a host; `first` is the word of an op that the agent begins with.
 pub(crate) fn command(
     x86_64: Option<Offer<'_>>,
     aarch64: Option<Offer<'_>>,
     by: Option<BecomeBy<'_>>,
+    first: Option<&str>,
 ) -> String {
     let mut command = format!("exec /bin/sh -c '{}' pulpcov", one_line());
     // Writing to a String cannot fail.
@@ -83,6 +84,9 @@ pub(crate) fn command(
             write!(command, " {} {} {password}", method.name(), exe.unwrap_or(method.name()))
         }
     };
+    if let Some(word) = first {
+        let _ = write!(command, " {word}");
+    }
     command
 }
 
@@ -122,9 +126,11 @@ mod tests {
         assert!(!script.replace("! ", "").contains('!'), "csh takes it for history: {script}");
         let offer = || Some(Offer { sha256: "ab", size: 7 });
         let by = BecomeBy { method: BecomeMethod::Sudo, exe: Some("/opt/sudo"), has_password: false };
-        let sudo = command(offer(), None, Some(by));
+        let sudo = command(offer(), None, Some(by), None);
         assert!(sudo.ends_with("' pulpcov ab 7 none 0 sudo /opt/sudo nopw"), "{sudo}");
-        assert!(command(offer(), None, None).ends_with("' pulpcov ab 7 none 0 none none nopw"));
+        assert!(
+            command(offer(), None, None, Some("7b7d")).ends_with("' pulpcov ab 7 none 0 none none nopw 7b7d")
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 # are no single quotes, for the whole is between two, and no `!` before a word, which is history to csh.
 #
 # Takes: digest and size of the x86-64 agent, digest and size of the aarch64 one, how to become root,
-# by which program, and whether a password may come.
+# by which program, whether a password may come, and the first op, if it is short.
 
 m=$(uname -m);
 case $m in
@@ -12,7 +12,7 @@ case $m in
     *) h=none;;
 esac;
 case $h in none) echo "PCOV1 ERR there is no agent for $m"; exit 73;; esac;
-w=$5; y=$6; q=$7;
+w=$5; y=$6; q=$7; z=$8;
 u=$(id -u);
 umask 077;
 
@@ -54,9 +54,9 @@ fi;
 
 echo "PCOV1 RUN";
 case $w$q in
-    none*) exec "$a" serve;;
-    sudonopw) exec "$y" -n "$a" serve;;
-    sudo*) exec "$y" -S -p PCOV1-ASK: "$a" serve;;
-    doas*) exec "$y" -n "$a" serve;;
-    su*) LC_ALL=C; export LC_ALL; exec "$y" -s /bin/sh -c "exec \"\$0\" serve" root "$a";;
+    none*) exec "$a" serve $z;;
+    sudonopw) exec "$y" -n "$a" serve $z;;
+    sudo*) exec "$y" -S -p PCOV1-ASK: "$a" serve $z;;
+    doas*) exec "$y" -n "$a" serve $z;;
+    su*) LC_ALL=C; export LC_ALL; exec "$y" -s /bin/sh -c "exec \"\$0\" serve $z" root "$a";;
 esac

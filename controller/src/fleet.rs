@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pulpcov_protocol::op::Op;
+use pulpcov_protocol::outcome::Outcome;
 use pulpcov_protocol::text::error_chain;
 use tokio::task::JoinSet;
 
@@ -36,8 +38,36 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// A running agent on `host`. Connection failures are tried again, refusals never.
-    pub(crate) async fn open(&self, host: &Host) -> Result<RemoteAgent, AgentError> {
+    /// An agent on `host` that has done `op`. Connection failures are tried again, refusals never.
+    pub(crate) async fn ask(
+        &self,
+        host: &Host,
+        op: &Op,
+        reporter: &Reporter,
+    ) -> Result<(RemoteAgent, Outcome), AgentError> {
+        let word = op.to_word();
+        let mut agent = self.open(host, word.as_deref()).await?;
+        let outcome = match word {
+            Some(_) => agent.outcome(reporter).await?,
+            None => agent.call(op, reporter).await?,
+        };
+        Ok((agent, outcome))
+    }
+
+    /// The same for a visit of one op.
+    pub(crate) async fn ask_once(
+        &self,
+        host: &Host,
+        op: &Op,
+        reporter: &Reporter,
+    ) -> Result<Outcome, AgentError> {
+        let (agent, outcome) = self.ask(host, op, reporter).await?;
+        agent.close().await;
+        Ok(outcome)
+    }
+
+    /// A running agent that is about to do the op of a word, if any.
+    async fn open(&self, host: &Host, first: Option<&str>) -> Result<RemoteAgent, AgentError> {
         let Some(destination) = self.destinations.get(&host.name) else {
             return Err(AgentError::Unexpected("host that is not of this run".to_owned()));
         };
@@ -51,6 +81,7 @@ impl Access {
             self.agents.x86_64.as_ref().map(crate::agent_binary::AgentBinary::offer),
             self.agents.aarch64.as_ref().map(crate::agent_binary::AgentBinary::offer),
             by,
+            first,
         );
         let mut pause = RETRY_PAUSE;
         let mut left = self.retries;

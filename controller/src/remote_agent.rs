@@ -204,6 +204,11 @@ impl RemoteAgent {
             let end = StreamEnd { bytes: stream.len() as u64, sha256: hex(Sha256::digest(stream)) };
             self.send_json(Kind::DataEnd, &end).await?;
         }
+        self.outcome(progress).await
+    }
+
+    /// The outcome of the op that the agent is at.
+    pub(crate) async fn outcome(&mut self, progress: &dyn Progressing) -> Result<Outcome, AgentError> {
         loop {
             let frame = self.frame().await?;
             match frame.kind {

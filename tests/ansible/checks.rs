@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
-use pulpcov_tests::python;
+use pulpcov_tests::python::{self, collection, path_with};
 
-use super::{collection, path_with, said};
+use super::said;
 
 fn in_collection(program: &str, words: &[&str]) -> Output {
     let bin = python::ansible_lint();

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use pulpcov_tests::lab::Lab;
+use pulpcov_tests::python::path_with;
 use pulpcov_tests::{programs, python};
 
-use super::{ansible, path_with, said};
+use super::{ansible, said};
 
 fn recipe(name: &str) -> PathBuf {
     programs::workspace().join("playbooks/ci").join(name)

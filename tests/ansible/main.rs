@@ -6,32 +6,10 @@ mod collection;
 mod command;
 mod slices;
 
-use std::path::PathBuf;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use pulpcov_tests::lab::Lab;
-use pulpcov_tests::{programs, python};
-
-/// The collection as it is built from this checkout: the folder of `ansible_collections`.
-fn collection() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let output = Command::new(programs::workspace().join(".ci/collection"))
-                .env("PATH", path_with(&python::ansible()))
-                .output()
-                .expect(".ci/collection runs");
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            programs::target().join("collection")
-        })
-        .clone()
-}
-
-/// `PATH` with a folder before all others.
-fn path_with(folder: &std::path::Path) -> String {
-    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())
-}
+use pulpcov_tests::python::{self, collection};
 
 /// A program of ansible-core's in the lab's network, with the collection.
 fn ansible(lab: &Lab, program: &str) -> Command {

@@ -1,8 +1,8 @@
 //! `pulpcov fleet` against the tools that people use for it, in turn on the same real hosts: wall, client CPU, peak memory.
 //! `cargo bench -p pulpcov-tests --bench fleet -- [HOSTS [ROUNDS [TOOL...]]]`, as root.
 //!
-//! Two jobs, by the same agent on the hosts whoever starts it. *Night*: install finds all in place, then 20 MB of each host
-//! are collected. *First*: install on hosts that have nothing; most of that is the hosts' own work.
+//! Two jobs, by the same agent on the hosts whoever starts it. *Night*: install finds all in place, then 20 MB of data files
+//! are collected of each host. *First*: install on hosts that have nothing; most of that is the hosts' own work.
 
 #[path = "fleet/measured.rs"]
 mod measured;
@@ -13,13 +13,13 @@ mod tools;
 
 use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use measured::{Cost, median};
-use pulpcov_tests::lab::{Lab, Options, host_name};
+use pulpcov_tests::lab::{Lab, Options};
+use pulpcov_tests::python;
 use tools::{Job, TOOLS, Tool};
-
-/// What lies on each host to be fetched.
-const DATA: usize = 20_000_000;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
@@ -36,7 +36,11 @@ fn main() {
     bench.begin(Job::Night, false);
     let [warm, cold] = round_trips::count(&bench.lab);
     say(&format!("round trips to an installed host: {warm:.1} with the agent there, {cold:.1} without"));
-    say(&format!("{hosts} hosts, {} MB each, median of {rounds} rounds in turn", DATA / 1_000_000));
+    let megabytes = bench.bytes / 1_000_000;
+    say(&format!(
+        "{hosts} hosts, {} data files of {megabytes} MB on each, median of {rounds} rounds in turn",
+        bench.files
+    ));
     for job in [Job::Night, Job::First] {
         bench.begin(job, tools.iter().any(|tool| tool.name != "pulpcov"));
         let mut costs: Vec<Vec<Cost>> = tools.iter().map(|_| Vec::new()).collect();
@@ -73,13 +77,22 @@ fn table(job: Job, tools: &[&Tool], costs: &[Vec<Cost>]) {
 struct Bench {
     lab: Lab,
     hosts: usize,
+    /// Data files on each host.
+    files: usize,
+    bytes: u64,
 }
 
 impl Bench {
     fn new(hosts: usize) -> Self {
-        let lab = Lab::start_with(hosts, &Options::default());
+        let lab = Lab::start_with(hosts, &Options { shared: true, ..Options::default() });
         lab.inventory("");
-        let bench = Self { lab, hosts };
+        let (mut files, mut bytes) = (0, 0);
+        for path in walk(&python::data_files()) {
+            let name = path.file_name().expect("a name");
+            bytes += fs::copy(&path, lab.path("shared").join(name)).expect("copied");
+            files += 1;
+        }
+        let bench = Self { lab, hosts, files, bytes };
         tools::prepare(&bench.lab, hosts);
         bench
     }
@@ -100,11 +113,7 @@ impl Bench {
                 let _ = fs::remove_dir_all(self.lab.path("out"));
                 fs::create_dir(self.lab.path("out")).expect("a folder");
                 for i in 1..=self.hosts {
-                    let file = format!("/srv/pulp_coverage/data.{}.999.bench", host_name(i));
-                    self.lab.shell(
-                        i,
-                        &format!("(printf 'SQLite format 3\\000'; head -c {DATA} /dev/urandom) > {file}"),
-                    );
+                    self.lab.shell(i, "cp /shared/data.* /srv/pulp_coverage/");
                 }
             }
         }
@@ -117,12 +126,15 @@ impl Bench {
 
     /// A tool that brought less than all has not done the job.
     fn check(&self, tool: &Tool) {
-        let mut bytes = 0;
-        for path in walk(&self.lab.path("out")) {
-            bytes += fs::metadata(path).map_or(0, |found| found.len());
-        }
-        let wanted = u64::try_from(DATA * self.hosts).expect("a size");
-        assert!(bytes >= wanted, "{} brought {bytes} bytes of {wanted}", tool.name);
+        let listed = |path: &Path| {
+            let output = Command::new("tar").arg("-tzf").arg(path).output().expect("tar runs");
+            let names = String::from_utf8_lossy(&output.stdout).into_owned();
+            names.lines().filter(|name| name.starts_with("data/")).count()
+        };
+        let bundles = walk(&self.lab.path("out"));
+        let bundles = bundles.iter().filter(|path| path.extension().is_some_and(|end| end == "gz"));
+        let files: usize = bundles.map(|path| listed(path)).sum();
+        assert_eq!(files, self.files * self.hosts, "what {} brought", tool.name);
     }
 
     fn clean(&self) {
@@ -138,7 +150,7 @@ impl Bench {
     }
 }
 
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+fn walk(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
-use crate::programs::workspace;
+use crate::programs::{self, workspace};
 
 /// The reference: the coverage.py whose numbers ours must equal.
 pub const COVERAGE: &str = "7.17.3";
@@ -75,10 +76,37 @@ pub fn ci_checks() -> PathBuf {
     venv.join("bin")
 }
 
+/// 20 MB of data files of 100 processes, as coverage.py writes them.
+pub fn data_files() -> PathBuf {
+    once("data-files-1", |path| {
+        run(Command::new(reference())
+            .arg(workspace().join("tests/bench/make_fleet.py"))
+            .arg(path.join("data"))
+            .args(["--hosts", "1", "--processes", "100", "--sources", "500"]));
+    })
+    .join("data")
+}
+
+/// The collection as it is built from this checkout: the folder of `ansible_collections`.
+pub fn collection() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            run(Command::new(workspace().join(".ci/collection")).env("PATH", path_with(&ansible())));
+            programs::target().join("collection")
+        })
+        .clone()
+}
+
+/// `PATH` with a folder before all others.
+pub fn path_with(folder: &Path) -> String {
+    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())
+}
+
 /// What `pulpcov wheelhouse sync` fetches.
 pub fn synced_wheelhouse() -> PathBuf {
     once("synced-wheelhouse-1", |path| {
-        run(Command::new(crate::programs::pulpcov()).args(["wheelhouse", "sync"]).arg(path));
+        run(Command::new(programs::pulpcov()).args(["wheelhouse", "sync"]).arg(path));
     })
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::profile::Profile;
+use crate::text::hex;
 
 /// Where pulpcov's own files live on a host unless the inventory says otherwise.
 pub const DEFAULT_LIB_ROOT: &str = "/usr/local/lib/pulpcov";
@@ -13,6 +14,9 @@ pub const DEFAULT_DATA_ROOT: &str = "/srv/pulp_coverage";
 fn default_lib_root() -> String {
     DEFAULT_LIB_ROOT.to_owned()
 }
+
+/// Longest op, in bytes of JSON, that may stand in a command line: what becomes root writes that to its log.
+const MAX_WORD: usize = 1024;
 
 /// One request. The wire form is `{"op": "install", ...}`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +58,12 @@ impl Op {
             Self::Compact(_) => "compact",
             Self::Uninstall(_) => "uninstall",
         }
+    }
+
+    /// The op as a word of the agent's command line that any shell leaves as it is; `None` where it is too long.
+    pub fn to_word(&self) -> Option<String> {
+        let json = serde_json::to_vec(self).ok().filter(|json| json.len() <= MAX_WORD)?;
+        Some(hex(json))
     }
 }
 
@@ -375,6 +385,17 @@ mod tests {
     fn an_op_reads_as_a_person_would_write_it() {
         let op: Op = serde_json::from_str(r#"{"op": "services", "action": "restart"}"#).expect("valid");
         assert!(matches!(op, Op::Services(Services { action: ServiceAction::Restart, .. })));
+    }
+
+    #[test]
+    fn a_short_op_is_a_word() {
+        let status = |lib_root: String| Op::Status(Status { lib_root });
+        let op = status("/srv/lib root\u{e4}'".to_owned());
+        let word = op.to_word().expect("short");
+        assert!(word.chars().all(|c| c.is_ascii_alphanumeric()), "{word}");
+        let json = crate::text::unhex(&word).expect("digits");
+        assert_eq!(serde_json::from_slice::<Op>(&json).expect("an op"), op);
+        assert_eq!(status("x".repeat(MAX_WORD)).to_word(), None);
     }
 
     #[test]

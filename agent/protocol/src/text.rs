@@ -24,3 +24,33 @@ pub fn hex(bytes: impl AsRef<[u8]>) -> String {
         text
     })
 }
+
+/// The bytes that [`hex`] wrote; `None` where it did not.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2).map(|pair| match *pair {
+        [high, low] => Some((char::from(high).to_digit(16)?, char::from(low).to_digit(16)?)),
+        _ => None,
+    });
+    digits.map(|pair| pair.and_then(|(high, low)| u8::try_from(high * 16 + low).ok())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn digits_round_trip(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn what_are_no_digits_is_refused() {
+        for bad in ["0", "0g", "+1", "ä0", "00 "] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::{Manifest, Source};
-use pulpcov_protocol::op::{Bundle, Collect, DEFAULT_LIB_ROOT, Erase, ErasedFile, Op, Want};
+use pulpcov_protocol::op::{Bundle, Collect, Erase, ErasedFile, Op, Want};
 use pulpcov_protocol::outcome::{CollectDetail, Detail};
 
 use super::reach::{Reach, exit_of, troubles};
@@ -123,27 +123,15 @@ async fn collect_one(
     reporter: &Reporter,
     plan: &Plan,
 ) -> Result<Done<()>, AgentError> {
-    let mut agent = access.open(host).await?;
-    let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
-    let mut flush_timeout = Some(plan.flush_timeout);
+    let lib_root = host.lib_root();
+    let list = |flush_timeout, skip| {
+        Op::Collect(Collect { lib_root: lib_root.clone(), flush_timeout, skip, check: false })
+    };
+    let (mut agent, mut outcome) = access.ask(host, &list(Some(plan.flush_timeout), 0), reporter).await?;
     let (mut skip, mut files, mut bytes, mut erased) = (0, 0, 0, 0);
     let mut warnings = Vec::new();
-    let mut rounds = 0;
+    let mut rounds = 1;
     let processes = loop {
-        rounds += 1;
-        if rounds > MAX_ROUNDS {
-            return Err(AgentError::Unexpected(format!(
-                "list of data files that has no end after {MAX_ROUNDS} rounds"
-            )));
-        }
-        // Only the first round flushes: the later ones fetch what did not fit.
-        let op = Op::Collect(Collect {
-            lib_root: lib_root.clone(),
-            flush_timeout: flush_timeout.take(),
-            skip,
-            check: false,
-        });
-        let outcome = agent.call(&op, reporter).await?;
         let Detail::Collect(listed) = outcome.pulpcov else {
             return Err(AgentError::Unexpected("collect without its details".to_owned()));
         };
@@ -163,6 +151,14 @@ async fn collect_one(
         if listed.remaining == 0 || listed.data_files == 0 {
             break listed.processes;
         }
+        rounds += 1;
+        if rounds > MAX_ROUNDS {
+            return Err(AgentError::Unexpected(format!(
+                "list of data files that has no end after {MAX_ROUNDS} rounds"
+            )));
+        }
+        // Only the first round flushes: the later ones fetch what did not fit.
+        outcome = agent.call(&list(None, skip), reporter).await?;
     };
     agent.close().await;
     let msg =

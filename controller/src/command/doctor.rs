@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
-use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Doctor, Op};
+use pulpcov_protocol::op::{Doctor, Op};
 use pulpcov_protocol::outcome::{Detail, DoctorDetail, Grade};
 use serde_json::json;
 
@@ -42,14 +42,12 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
             let profile = profiles.get(&host.name).cloned();
             async move {
                 let op = Op::Doctor(Box::new(Doctor {
-                    lib_root: host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned()),
+                    lib_root: host.lib_root(),
                     data_root: host.pulpcov.data_root.clone(),
                     profile,
                     interpreters: host.pulpcov.interpreters.clone(),
                 }));
-                let mut agent = access.open(&host).await?;
-                let outcome = agent.call(&op, &reporter).await?;
-                agent.close().await;
+                let outcome = access.ask_once(&host, &op, &reporter).await?;
                 let Detail::Doctor(data) = outcome.pulpcov else {
                     return Err(AgentError::Unexpected("doctor without its findings".to_owned()));
                 };

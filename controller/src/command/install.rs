@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
-use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Install, Op, Probe};
-use pulpcov_protocol::outcome::{Detail, FileDiff, Interpreter};
+use pulpcov_protocol::op::{Install, Op, Probe, Wheel};
+use pulpcov_protocol::outcome::{Detail, FileDiff};
 use pulpcov_protocol::profile::Profile;
 
 use super::differences::{self, CheckArgs};
@@ -17,7 +17,7 @@ use crate::fleet::{Access, Done, Reporter};
 use crate::inventory::Host;
 use crate::profiles;
 use crate::recap::Recap;
-use crate::remote_agent::{AgentError, Progressing};
+use crate::remote_agent::{AgentError, Progressing, RemoteAgent};
 use crate::wheelhouse::Wheelhouse;
 
 #[derive(Debug, clap::Args)]
@@ -97,39 +97,16 @@ async fn install(
     reporter: &Reporter,
     plan: &Plan,
 ) -> Result<Done<Vec<FileDiff>>, AgentError> {
-    let mut agent = access.open(host).await?;
     let Some(profile) = plan.profiles.get(&host.name).cloned() else {
         return Err(AgentError::Failed { msg: "it has no profile".to_owned(), hint: None });
     };
-    let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
-    let mut wheels = Vec::new();
-    if let Some(wheelhouse) = &plan.wheelhouse {
-        reporter.step("looking at the interpreters");
-        let probe = Probe {
-            lib_root: lib_root.clone(),
-            units: profile.units.clone(),
-            interpreters: host.pulpcov.interpreters.clone(),
-        };
-        let outcome = agent.call(&Op::Probe(probe), reporter).await?;
-        let interpreters: Vec<Interpreter> = match outcome.pulpcov {
-            Detail::Probe(detail) => detail.interpreters,
-            _ => return Err(AgentError::Unexpected("probe without interpreters".to_owned())),
-        };
-        wheels = wheelhouse
-            .for_host(&interpreters)
-            .map_err(|error| AgentError::Failed { msg: error.to_string(), hint: None })?;
-        if plan.how.check.check {
-            // That there are wheels is known now; nothing is unpacked.
-            wheels.clear();
-        }
-    }
-    let op = Op::Install(Box::new(Install {
-        lib_root,
+    let mut op = Install {
+        lib_root: host.lib_root(),
         data_root: host.pulpcov.data_root.clone(),
         profile,
         interpreters: host.pulpcov.interpreters.clone(),
         host_label: host.pulpcov.host_label.clone(),
-        wheels: wheels.iter().map(|(wheel, _)| wheel.clone()).collect(),
+        wheels: Vec::new(),
         wheelhouse: None,
         offered: Vec::new(),
         restart: plan.how.restart,
@@ -138,9 +115,45 @@ async fn install(
         force: plan.force,
         check: plan.how.check.check,
         diff: plan.how.check.diff,
-    }));
-    let streams: Vec<Vec<u8>> = wheels.into_iter().map(|(_, bytes)| bytes).collect();
-    let outcome = agent.call_with(&op, &streams, reporter).await?;
-    agent.close().await;
+    };
+    let outcome = match &plan.wheelhouse {
+        None => access.ask_once(host, &Op::Install(Box::new(op)), reporter).await?,
+        Some(wheelhouse) => {
+            let (mut agent, wheels) = choose_wheels(access, host, reporter, &op, wheelhouse).await?;
+            let mut streams = Vec::new();
+            // A check knows now that there are wheels; nothing is unpacked.
+            for (wheel, bytes) in wheels.into_iter().filter(|_| !op.check) {
+                op.wheels.push(wheel);
+                streams.push(bytes);
+            }
+            let outcome = agent.call_with(&Op::Install(Box::new(op)), &streams, reporter).await?;
+            agent.close().await;
+            outcome
+        }
+    };
     Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: outcome.diff })
+}
+
+/// The wheels that a host's interpreters want, and the agent that has looked at these.
+async fn choose_wheels(
+    access: &Access,
+    host: &Host,
+    reporter: &Reporter,
+    op: &Install,
+    wheelhouse: &Wheelhouse,
+) -> Result<(RemoteAgent, Vec<(Wheel, Vec<u8>)>), AgentError> {
+    reporter.step("looking at the interpreters");
+    let probe = Probe {
+        lib_root: op.lib_root.clone(),
+        units: op.profile.units.clone(),
+        interpreters: op.interpreters.clone(),
+    };
+    let (agent, outcome) = access.ask(host, &Op::Probe(probe), reporter).await?;
+    let Detail::Probe(found) = outcome.pulpcov else {
+        return Err(AgentError::Unexpected("probe without interpreters".to_owned()));
+    };
+    let wheels = wheelhouse
+        .for_host(&found.interpreters)
+        .map_err(|error| AgentError::Failed { msg: error.to_string(), hint: None })?;
+    Ok((agent, wheels))
 }

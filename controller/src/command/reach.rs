@@ -187,9 +187,7 @@ pub(super) async fn ask_once(
     reporter: &Reporter,
     op: &Op,
 ) -> Result<Done<Vec<FileDiff>>, AgentError> {
-    let mut agent = access.open(host).await?;
-    let outcome = agent.call(op, reporter).await?;
-    agent.close().await;
+    let outcome = access.ask_once(host, op, reporter).await?;
     Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: outcome.diff })
 }
 

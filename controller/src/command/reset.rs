@@ -1,7 +1,7 @@
 //! `pulpcov fleet reset`
 
 use anyhow::Result;
-use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, Reset};
+use pulpcov_protocol::op::{Op, Reset};
 
 use super::reach::{Reach, ask_once, exit_of};
 use crate::cli::{FleetArgs, label, seconds};
@@ -27,7 +27,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let (label, timeout, check) = (args.label, args.flush_timeout, args.check);
     let recap = reach
         .run(move |access, host, reporter| {
-            let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
+            let lib_root = host.lib_root();
             let op = Op::Reset(Reset { lib_root, label: label.clone(), timeout, check });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
-use pulpcov_protocol::op::{DEFAULT_LABEL, DEFAULT_LIB_ROOT, Op, Status};
+use pulpcov_protocol::op::{DEFAULT_LABEL, Op, Status};
 use pulpcov_protocol::outcome::Detail;
 use pulpcov_protocol::text::error_chain;
 use rustix::process::Signal;
@@ -153,10 +153,8 @@ impl Night {
 async fn installed(reach: Reach) -> Result<BTreeSet<String>> {
     let recap = reach
         .run(|access, host, reporter| async move {
-            let mut agent = access.open(&host).await?;
-            let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
-            let outcome = agent.call(&Op::Status(Status { lib_root }), &reporter).await?;
-            agent.close().await;
+            let op = Op::Status(Status { lib_root: host.lib_root() });
+            let outcome = access.ask_once(&host, &op, &reporter).await?;
             let Detail::Status(detail) = outcome.pulpcov else {
                 return Err(AgentError::Unexpected("status without its details".to_owned()));
             };

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::ValueEnum;
-use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, ServiceAction, Services};
+use pulpcov_protocol::op::{Op, ServiceAction, Services};
 
 use super::reach::{Reach, ask_once, exit_of};
 use crate::cli::{FleetArgs, ServiceCommands};
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let (units, commands, check) = (args.units, args.commands, args.check);
     let recap = reach
         .run(move |access, host, reporter| {
-            let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
+            let lib_root = host.lib_root();
             let commands = commands.of(&host);
             let op = Op::Services(Services { lib_root, action, units: units.clone(), commands, check });
             async move { ask_once(&access, &host, &reporter, &op).await }

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use pulpcov_protocol::manifest::ProcessState;
-use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, Status};
+use pulpcov_protocol::op::{Op, Status};
 use pulpcov_protocol::outcome::{Detail, StatusDetail};
 use serde_json::json;
 
@@ -31,10 +31,8 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let mode = reach.mode;
     let recap = reach
         .run(|access, host, reporter| async move {
-            let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
-            let mut agent = access.open(&host).await?;
-            let outcome = agent.call(&Op::Status(Status { lib_root }), &reporter).await?;
-            agent.close().await;
+            let op = Op::Status(Status { lib_root: host.lib_root() });
+            let outcome = access.ask_once(&host, &op, &reporter).await?;
             let Detail::Status(data) = outcome.pulpcov else {
                 return Err(AgentError::Unexpected("status without its details".to_owned()));
             };

@@ -1,7 +1,7 @@
 //! `pulpcov fleet uninstall`
 
 use anyhow::Result;
-use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, Op, Uninstall};
+use pulpcov_protocol::op::{Op, Uninstall};
 use pulpcov_protocol::outcome::FileDiff;
 
 use super::differences::{self, CheckArgs};
@@ -56,7 +56,7 @@ pub(super) async fn uninstall_all(reach: Reach, how: How) -> Result<Recap<Vec<Fi
     let How { force, erase_data, restart, check: CheckArgs { check, diff }, commands } = how;
     reach
         .run(move |access, host, reporter| {
-            let lib_root = host.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned());
+            let lib_root = host.lib_root();
             let commands = commands.of(&host);
             let op = Op::Uninstall(Uninstall { lib_root, force, erase_data, restart, commands, check, diff });
             async move { ask_once(&access, &host, &reporter, &op).await }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pulpcov_protocol::op::DEFAULT_LIB_ROOT;
 use serde_json::Value;
 
 use crate::bootstrap::BecomeMethod;
@@ -25,6 +26,13 @@ pub(crate) struct Host {
     pub(crate) ssh_args: Vec<String>,
     pub(crate) r#become: Become,
     pub(crate) pulpcov: PulpcovVars,
+}
+
+impl Host {
+    /// Where pulpcov's own files live there.
+    pub(crate) fn lib_root(&self) -> String {
+        self.pulpcov.lib_root.clone().unwrap_or_else(|| DEFAULT_LIB_ROOT.to_owned())
+    }
 }
 
 /// Whether to become root, and how.

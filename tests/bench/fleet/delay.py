@@ -1,10 +1,11 @@
 """A TCP proxy that makes a line long: `delay.py PORT HOST HOST_PORT SECONDS`, the seconds being those of one way."""
 import asyncio
+import socket
 import sys
 
 
-async def one_way(reader, writer, seconds):
-    """Hands on what comes, each piece `seconds` after it came."""
+async def one_way(reader, source, writer, seconds):
+    """Hands on what comes from `source`, each piece `seconds` after it came."""
     loop, queue = asyncio.get_running_loop(), asyncio.Queue()
 
     async def deliver():
@@ -19,6 +20,8 @@ async def one_way(reader, writer, seconds):
 
     delivering = asyncio.create_task(deliver())
     while True:
+        # A line has one ACK, that of its far end, and the client there does not delay it; nor must we here.
+        source.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         try:
             data = await reader.read(1 << 20)
         except OSError:
@@ -36,7 +39,8 @@ async def main():
         # The handshake of TCP is a round trip, too.
         await asyncio.sleep(2 * seconds)
         far_reader, far_writer = await asyncio.open_connection(host, host_port, limit=1 << 24)
-        await asyncio.gather(one_way(reader, far_writer, seconds), one_way(far_reader, writer, seconds))
+        near, far = (one.get_extra_info("socket") for one in (writer, far_writer))
+        await asyncio.gather(one_way(reader, near, far_writer, seconds), one_way(far_reader, far, writer, seconds))
 
     server = await asyncio.start_server(connected, "127.0.0.1", port, limit=1 << 24)
     print("ready", flush=True)

@@ -143,7 +143,7 @@ fn ansible(lab: &Lab, mitogen: bool) -> Command {
         .env("PWD", lab.path(""))
         .env("HOME", lab.path("home"))
         .env("ANSIBLE_PIPELINING", "True")
-        .env("ANSIBLE_COLLECTIONS_PATH", programs::target().join("collection"))
+        .env("ANSIBLE_COLLECTIONS_PATH", python::collection())
         .env("ANSIBLE_SSH_COMMON_ARGS", format!("-o UserKnownHostsFile={}", text(lab, "known_hosts")))
         .env("LC_ALL", "C.UTF-8");
     if mitogen {
