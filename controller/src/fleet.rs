@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::Outcome;
 use pulpcov_protocol::text::error_chain;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::agent_binary::AgentBinaries;
@@ -137,7 +138,7 @@ pub(crate) struct FanOut {
 /// Runs `job` on every host, in the order of `hosts`.
 ///
 /// # Cancel safety
-/// The first Ctrl-C starts no new host and lets the running ones end; the second drops them.
+/// The first Ctrl-C, or SIGTERM, starts no new host and lets the running ones end; the second drops them.
 pub(crate) async fn run<T, F, R>(hosts: Vec<Host>, fan_out: FanOut, events: &Events, job: F) -> Recap<T>
 where
     T: Send + 'static,
@@ -151,6 +152,9 @@ where
         Queue { fan_out, left_of_batch: fan_out.serial.unwrap_or(usize::MAX), bad: 0, stop: None };
     let mut running = JoinSet::new();
     let mut statuses = BTreeMap::new();
+    // Before any host begins: none may be cut off by what comes in between.
+    let (mut interrupt, mut end) =
+        (Signals::of(SignalKind::interrupt()), Signals::of(SignalKind::terminate()));
     let mut interrupts = 0;
     loop {
         while queue.takes_one(running.len())
@@ -178,7 +182,7 @@ where
                 queue.count(status.verdict);
                 statuses.insert(name, status);
             },
-            _ = tokio::signal::ctrl_c() => {
+            () = async { tokio::select! { () = interrupt.next() => {}, () = end.next() => {} } } => {
                 interrupts += 1;
                 queue.stop = Some("interrupted before it began".to_owned());
                 if interrupts > 1 {
@@ -204,6 +208,24 @@ where
         status.address = address;
     }
     Recap(statuses)
+}
+
+/// Signals of a kind; none come where they cannot be listened to.
+struct Signals(Option<Signal>);
+
+impl Signals {
+    fn of(kind: SignalKind) -> Self {
+        Self(signal(kind).ok())
+    }
+
+    async fn next(&mut self) {
+        match &mut self.0 {
+            Some(signals) => {
+                signals.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Decides whether another host may begin.

@@ -1,7 +1,11 @@
 //! Many hosts: what would be done, batches, when to stop, and doing again what failed.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::Stdio;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pulpcov_tests::lab::{Lab, Options};
 use pulpcov_tests::python;
 
@@ -121,4 +125,40 @@ fn a_collect_that_is_done_again_adds_to_its_run() {
         );
     }
     lab.pulpcov_ends(0, &["report", run.trim(), "--require-complete"]);
+}
+
+#[test]
+fn the_first_interrupt_begins_no_more_hosts_and_the_second_drops_those_at_work() {
+    for (signals, first, words_of_first) in
+        [(1, "h1      ok", "not installed"), (2, "h1      failed", "dropped in the middle")]
+    {
+        let mut lab = Lab::start_with(3, &Options::default());
+        lab.inventory("");
+        // Its sshd is reached and says nothing: the host is at work for as long as it takes.
+        lab.freeze(1);
+        let words = ["--forks", "1", "--retries", "0", "--connect-timeout", "300", "--log-dir", "logs"];
+        let mut child = lab
+            .fleet_command("status", &words)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut said = BufReader::new(child.stderr.take().expect("its stderr"));
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        let mut text = String::new();
+        lab.wait("h1 to begin", |lab| lab.path("logs/h1.log").exists());
+        for signal in [Signal::SIGINT, Signal::SIGTERM].into_iter().take(signals) {
+            kill(pid, signal).expect("signalled");
+            while !text.contains("interrupted: running hosts may end") {
+                assert!(said.read_line(&mut text).expect("a line") > 0, "{text}");
+            }
+        }
+        if signals == 1 {
+            lab.thaw(1);
+        }
+        said.read_to_string(&mut text).expect("text");
+        assert_eq!(child.wait().expect("it ends").code(), Some(4), "{text}");
+        assert!(text.contains(first) && text.contains(words_of_first), "{text}");
+        assert!(text.contains("h[2-3]  not started  interrupted before it began"), "{text}");
+    }
 }

@@ -84,7 +84,7 @@ fn what_a_failing_command_did_is_collected_and_reported() {
     let output = night(&lab, &words, "touch ran").output().expect("it runs");
     let text = said(&output);
     assert_eq!(output.status.code(), Some(4), "{text}");
-    assert!(text.contains("the command was not run: 1 of 2 hosts are not recorded"), "{text}");
+    assert!(text.contains("the command was not run: 1 of 2 hosts do not answer"), "{text}");
     assert!(!lab.path("ran").exists());
     let words = ["--output", "run3", "--retries", "0", "--max-fail", "1", "--require-complete"];
     let output = night(&lab, &words, "touch ran").output().expect("it runs");
@@ -119,4 +119,31 @@ fn an_interrupt_ends_the_command_and_keeps_what_it_did() {
     assert!(text.contains("the command ended with signal 15") && text.contains("TOTAL"), "{text}");
     let (_, words) = lab.fleet_says("status", &[]);
     assert!(words.contains("not installed"), "{words}");
+}
+
+#[test]
+fn an_interrupt_before_the_command_puts_everything_back() {
+    let mut lab = Lab::start(2);
+    lab.inventory("");
+    lab.wait_for_shop();
+    let before = [1, 2].map(|i| lab.file_tree(i));
+    let mut child = night(&lab, &["--output", "run", "--log-dir", "logs"], "touch begun")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    lab.wait("the install to begin", |lab| {
+        assert!(child.try_wait().expect("a child").is_none(), "it ended");
+        fs::read_to_string(lab.path("logs/h1.log")).is_ok_and(|log| log.contains("install begins"))
+    });
+    kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGTERM).expect("signalled");
+    let output = child.wait_with_output().expect("it ends");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(143), "{text}");
+    assert!(text.contains("run: interrupted: the command was not run"), "{text}");
+    assert!(!lab.path("begun").exists() && !text.contains("TOTAL"), "{text}");
+    for (i, before) in [1, 2].into_iter().zip(&before) {
+        assert_eq!(lab.changes(i, before, &["./tmp/.pulpcov-", "./tmp d"]), Vec::<String>::new(), "{text}");
+    }
 }

@@ -1,12 +1,14 @@
 //! `pulpcov fleet run`: the whole night in one command.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::{Context, Result};
 use pulpcov_protocol::op::{DEFAULT_LABEL, Op, Status};
@@ -62,21 +64,47 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         return Err(usage(anyhow::anyhow!("no command")));
     };
     find_program(Path::new(program))?;
-    let reach = Reach::new(&args.fleet, "install").await?;
+    let reach = Reach::new(&args.fleet, "status").await?;
     let base = reach.next("status", |_| true);
     let may_fail = args.fleet.max_fail.map_or(0, |max| max.of(base.hosts.len()));
     let run = collect::place(args.output.as_deref())?;
     let path = std::path::absolute(&run.path)?;
 
-    let before = installed(base.next("status", |_| true)).await?;
+    let interrupts = Interrupts::watch()?;
+    let found = installed(reach).await?;
+    // A host that does not say what it has could not be put back to that.
+    let mut unrecorded = reasons(&found);
+    if let Some(exit) = interrupts.exit() {
+        return Ok(exit);
+    }
+    if unrecorded.len() > may_fail || unrecorded.len() == found.0.len() {
+        say(&format!(
+            "the command was not run: {} of {} hosts do not answer",
+            unrecorded.len(),
+            found.0.len()
+        ));
+        return Ok(exit_of(&found));
+    }
+    let had = found.0.iter().filter(|(_, status)| status.data == Some(true));
+    let before = had.map(|(host, _)| host.clone()).collect();
     let how = install::How { restart: true, label: Some(args.record_as.clone()), check: CheckArgs::none() };
     let commands = args.what.commands.clone();
-    let started = install::install_all(reach, args.what, how).await?;
+    let reached = base.next("install", |host| !unrecorded.contains_key(host));
+    let started = install::install_all(reached, args.what, how).await?;
+    unrecorded.extend(reasons(&started));
     let good = names(&started, |bad| !bad);
-    let bad = started.0.len() - good.len();
     let night = Night { base, before, keep: args.keep, commands };
-    if bad > may_fail || good.is_empty() {
-        say(&format!("the command was not run: {bad} of {} hosts are not recorded", started.0.len()));
+    if let Some(exit) = interrupts.exit() {
+        say("interrupted: the command was not run");
+        night.put_back(&names(&started, |_| true)).await?;
+        return Ok(exit);
+    }
+    if unrecorded.len() > may_fail || good.is_empty() {
+        say(&format!(
+            "the command was not run: {} of {} hosts are not recorded",
+            unrecorded.len(),
+            found.0.len()
+        ));
         night.put_back(&names(&started, |_| true)).await?;
         return Ok(exit_of(&started));
     }
@@ -93,11 +121,8 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         run.becomes_latest();
     }
     // Hosts that were not asked are missing all the same.
-    let unasked = started.0.iter().filter(|(_, status)| status.verdict.is_bad());
-    run.note(
-        unasked.map(|(host, status)| (host.clone(), Some(format!("not recorded: {}", status.msg)))).collect(),
-        night.base.groups.clone(),
-    )?;
+    let missing = unrecorded.into_iter().map(|(host, why)| (host, Some(format!("not recorded: {why}"))));
+    run.note(missing.collect(), night.base.groups.clone())?;
     let reported = report::of_runs(std::slice::from_ref(&run.path), &args.report, None);
     // What is not here yet stays there: those hosts are left as they are.
     let mut done = names(&collected, |bad| !bad);
@@ -107,7 +132,8 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     done.extend(names(&started, |bad| bad));
     let back = night.put_back(&done).await?;
     say(&format!("collected into {}", run.path.display()));
-    let hosts = [exit_of(&started), exit_of(&collected), back].into_iter().find(|exit| *exit != Exit::Ok);
+    let hosts = [exit_of(&found), exit_of(&started), exit_of(&collected), back];
+    let hosts = hosts.into_iter().find(|exit| *exit != Exit::Ok);
     Ok(match (ended.code, reported) {
         (code, Err(error)) if code != 0 => {
             // The command's end is the news; why there is no report is told beside it.
@@ -118,6 +144,35 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         (0, Ok(gate)) => hosts.unwrap_or(gate),
         (code, Ok(_)) => Exit::Command(code),
     })
+}
+
+/// Whether somebody wants an end before the command has begun. SIGHUP too: hosts are to be put back.
+struct Interrupts(Arc<AtomicI32>);
+
+impl Interrupts {
+    fn watch() -> Result<Self> {
+        let (mut interrupt, mut end) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let last = Arc::new(AtomicI32::new(0));
+        let noted = Arc::clone(&last);
+        tokio::spawn(async move {
+            loop {
+                let signal = tokio::select! {
+                    _ = interrupt.recv() => Signal::INT,
+                    _ = end.recv() => Signal::TERM,
+                    _ = hang_up.recv() => Signal::HUP,
+                };
+                noted.store(signal.as_raw(), Ordering::Relaxed);
+            }
+        });
+        Ok(Self(last))
+    }
+
+    /// What to end with, as a shell would say it.
+    fn exit(&self) -> Option<Exit> {
+        let signal = self.0.load(Ordering::Relaxed);
+        (signal != 0).then(|| Exit::Command(u8::try_from(128 + signal).unwrap_or(1)))
+    }
 }
 
 /// What is the same from the first stage to the last.
@@ -149,9 +204,9 @@ impl Night {
     }
 }
 
-/// Hosts where something is installed now.
-async fn installed(reach: Reach) -> Result<BTreeSet<String>> {
-    let recap = reach
+/// Whether something is installed on each host now.
+async fn installed(reach: Reach) -> Result<Recap<bool>> {
+    reach
         .run(|access, host, reporter| async move {
             let op = Op::Status(Status { lib_root: host.lib_root() });
             let outcome = access.ask_once(&host, &op, &reporter).await?;
@@ -160,8 +215,13 @@ async fn installed(reach: Reach) -> Result<BTreeSet<String>> {
             };
             Ok(Done { changed: false, msg: outcome.msg, warnings: Vec::new(), data: detail.installed })
         })
-        .await?;
-    Ok(recap.0.into_iter().filter(|(_, status)| status.data == Some(true)).map(|(host, _)| host).collect())
+        .await
+}
+
+/// Hosts that failed, and why.
+fn reasons<T>(recap: &Recap<T>) -> BTreeMap<String, String> {
+    let bad = recap.0.iter().filter(|(_, status)| status.verdict.is_bad());
+    bad.map(|(host, status)| (host.clone(), status.msg.clone())).collect()
 }
 
 fn names<T>(recap: &Recap<T>, wanted: impl Fn(bool) -> bool) -> BTreeSet<String> {
