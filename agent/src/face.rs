@@ -31,7 +31,10 @@ Verbs:
   collect    flush, and write one bundle of all data (--bundle PATH, --host NAME)
   erase      remove data that a fetched bundle holds (--bundle PATH)
   analyse    coverage.py's analysis of {\"paths\": [...]}
+  doctor     what would keep services from being measured; needs {\"profile\": {...}}
   services   {\"action\": \"start\" | \"stop\" | \"restart\"}
+  reset      begin anew, under {\"label\": LABEL}
+  compact    make few data files of the many of processes that are gone
   uninstall  put everything back
 
 Options:
@@ -145,12 +148,12 @@ fn answer(words: &Words) -> ExitCode {
     };
     let outcome = args
         .map(|mut args| {
-            set_flags(&mut args, &words.verb, words.check, words.diff);
             args.extend(
                 words.lib_root.iter().map(|path| ("lib_root".to_owned(), Value::String(path.clone()))),
             );
             args
         })
+        .and_then(|args| with_flags(args, &words.verb, words.check, words.diff))
         .and_then(|args| one(&words.verb, args, words.bundle.as_deref(), words.host.as_deref()))
         .unwrap_or_else(|failure| Outcome::failure(failure.msg, failure.hint));
     if words.json { print_json(&outcome) } else { print_text(&outcome) }
@@ -168,12 +171,7 @@ fn answer_ansible(file: Option<&str>) -> ExitCode {
             let Some(Value::String(verb)) = args.remove("op") else {
                 return Err(Failure::new("the arguments name no op"));
             };
-            if check && verb == "compact" {
-                return Err(
-                    Failure::new("compact has no check mode").hint("set check_mode: false, or skip it")
-                );
-            }
-            set_flags(&mut args, &verb, check, diff);
+            args = with_flags(args, &verb, check, diff)?;
             let bundle = take_text(&mut args, "bundle")?.map(PathBuf::from);
             let host = take_text(&mut args, "host")?;
             one(&verb, args, bundle.as_deref(), host.as_deref())
@@ -183,7 +181,15 @@ fn answer_ansible(file: Option<&str>) -> ExitCode {
 }
 
 /// Verbs that only look are the same in check mode.
-fn set_flags(args: &mut Map<String, Value>, verb: &str, check: bool, diff: bool) {
+fn with_flags(
+    mut args: Map<String, Value>,
+    verb: &str,
+    check: bool,
+    diff: bool,
+) -> Result<Map<String, Value>, Failure> {
+    if check && verb == "compact" {
+        return Err(Failure::new("compact has no check mode").hint("leave it out of a check"));
+    }
     let changes = !["probe", "status", "doctor", "analyse"].contains(&verb);
     for (flag, is_set) in
         [("check", check && changes), ("diff", diff && ["install", "uninstall"].contains(&verb))]
@@ -192,6 +198,7 @@ fn set_flags(args: &mut Map<String, Value>, verb: &str, check: bool, diff: bool)
             args.insert(flag.to_owned(), Value::Bool(true));
         }
     }
+    Ok(args)
 }
 
 fn take_text(args: &mut Map<String, Value>, key: &str) -> Result<Option<String>, Failure> {

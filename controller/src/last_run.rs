@@ -92,14 +92,14 @@ impl Place {
         serde_json::from_slice(&text).ok().filter(|run: &LastRun| run.format == FORMAT).ok_or_else(damaged)
     }
 
-    /// Keeps how hosts ended; those that were not asked this time stay as they were.
+    /// Keeps how hosts ended; of a part of the hosts, those that were not asked stay as they were.
     pub(crate) fn keep(
         &self,
         hosts: BTreeMap<String, Verdict>,
-        rerun: bool,
+        partial: bool,
         run: Option<PathBuf>,
     ) -> Result<(), LastRunError> {
-        let earlier = if rerun { self.load().ok() } else { None };
+        let earlier = if partial { self.load().ok() } else { None };
         let mut all = earlier.map(|run| run.hosts).unwrap_or_default();
         all.extend(hosts);
         let run = LastRun {

@@ -1,5 +1,7 @@
 //! An agent at the other end of a channel: started by the bootstrap, spoken to in frames.
 
+use std::time::Duration;
+
 use pulpcov_protocol::frame::{Decoder, Frame, FrameError, Kind, MAX_DATA, StreamEnd, header};
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::{Hello, Outcome, Progress};
@@ -16,6 +18,9 @@ use crate::ssh::{Channel, ChannelEvent, SshError};
 /// Bytes of a host's stderr that are kept for the error message.
 const MAX_STDERR: usize = 4096;
 
+/// An agent over a line of 128 kbit/s.
+const SLOW_UPLOAD: Duration = Duration::from_mins(2);
+
 /// Why a host's agent did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
@@ -23,6 +28,8 @@ pub(crate) enum AgentError {
     Ssh(#[from] SshError),
     #[error("cannot start the agent: {0}")]
     Bootstrap(String),
+    #[error("its agent has not started within {0} s")]
+    Start(u64),
     #[error("{} refuses the password", .0.name())]
     BecomePassword(BecomeMethod),
     #[error("{} wants a password", .0.name())]
@@ -90,8 +97,16 @@ pub(crate) struct Provisions<'a> {
 }
 
 impl RemoteAgent {
-    /// Brings the agent up behind a channel that runs the bootstrap.
+    /// Brings the agent up behind a channel that runs the bootstrap. A host that says much and does nothing is
+    /// waited for no longer than one that says nothing, and than an upload over a slow line takes.
     pub(crate) async fn start(channel: Channel, provisions: &Provisions<'_>) -> Result<Self, AgentError> {
+        let most = channel.idle() + SLOW_UPLOAD;
+        tokio::time::timeout(most, Self::start_slowly(channel, provisions))
+            .await
+            .unwrap_or_else(|_| Err(AgentError::Start(most.as_secs())))
+    }
+
+    async fn start_slowly(channel: Channel, provisions: &Provisions<'_>) -> Result<Self, AgentError> {
         let mut agent = Self { channel, decoder: Decoder::default(), stderr: Vec::new(), exit: None };
         let mut noise = Vec::new();
         loop {

@@ -144,6 +144,50 @@ fn a_night_whose_tests_fail_is_collected_and_put_back() {
 }
 
 #[test]
+fn a_night_without_a_host_runs_no_tests_and_puts_the_others_back() {
+    let mut lab = Lab::start(3);
+    variables(&lab);
+    lab.wait_for_shop();
+    let before = trees(&lab);
+    fs::create_dir(lab.path("host_vars")).expect("a folder");
+    fs::write(lab.path("host_vars/h2.yml"), "pulpcov_data_root: /proc/nowhere\n").expect("written");
+    let output =
+        playbook(&lab, "pulpcov.fleet.nightly", &["pulpcov_run=run", "pulpcov_tests='touch begun'"], &[]);
+    let text = said(&output);
+    assert!(!output.status.success() && text.contains("a host is not recorded"), "{text}");
+    assert!(!lab.path("begun").exists(), "{text}");
+    assert_eq!(trees(&lab), before, "{text}");
+}
+
+#[test]
+fn nothing_is_lost_beyond_one_bundle_nor_beside_the_agent() {
+    let mut lab = Lab::start(1);
+    variables(&lab);
+    lab.wait_for_shop();
+    // Before the first connection, which Ansible keeps.
+    lab.few_open_files(1);
+    changed(&playbook(&lab, "pulpcov.fleet.install", &[], &[]));
+    lab.get(1, "/price/jam").expect("answers");
+    lab.fill_beyond_a_bundle(1);
+    // The data, and the note of how it went.
+    assert_eq!(changed(&playbook(&lab, "pulpcov.fleet.collect", &["pulpcov_run=run"], &[])), [2]);
+    assert_eq!(lab.fetched_beyond_a_bundle(1, &lab.path("run/hosts/h1")), 300);
+    let module = |name: &str| {
+        let output = ansible(&lab, "ansible")
+            .args(["-i", "hosts.yml", "all", "-b", "-m", &format!("pulpcov.fleet.{name}")])
+            .args(["-a", "agent_root=/opt/tools"])
+            .output()
+            .expect("ansible runs");
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    lab.shell(1, "mkdir -p /opt/tools/bin && echo precious > /opt/tools/bin/precious");
+    module("status");
+    assert_eq!(lab.shell(1, "ls /opt/tools | wc -l").trim(), "2");
+    module("uninstall");
+    assert_eq!(lab.shell(1, "find /opt/tools -type f").trim(), "/opt/tools/bin/precious");
+}
+
+#[test]
 fn modules_say_what_is_wrong() {
     let lab = Lab::start(1);
     variables(&lab);

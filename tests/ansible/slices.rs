@@ -77,4 +77,18 @@ fn two_control_nodes_collect_and_one_run_directory_comes_of_it() {
     assert!(lab.path("run/hosts/h3/bundle-0002.tar.gz").exists());
     let run = fs::read_to_string(lab.path("run/run.json")).expect("a run");
     assert!(run.contains("unreachable: "), "{run}");
+
+    // Nobody asked the hosts of a control node that is down: they are named as missing.
+    lab.start_sshd(4);
+    // Another address, for Ansible keeps its connections: nobody is there.
+    let nowhere = nodes.replace(&host_address(2), "10.77.0.99");
+    fs::write(lab.path("nodes.yml"), format!("control_nodes:\n  hosts:\n{nowhere}")).expect("written");
+    let output = slices(&lab);
+    assert!(!output.status.success(), "{}", said(&output));
+    let run: serde_json::Value =
+        serde_json::from_slice(&fs::read(lab.path("run/run.json")).expect("a run")).expect("JSON");
+    let of = |host: &str| run["hosts"][host].clone();
+    assert_eq!([of("h1"), of("h3")], [serde_json::Value::Null, serde_json::Value::Null]);
+    assert_eq!([of("h2"), of("h4")], ["its control node node2 failed", "its control node node2 failed"]);
+    lab.pulpcov_ends(3, &["report", "run", "--require-complete"]);
 }

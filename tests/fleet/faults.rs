@@ -181,3 +181,13 @@ fn a_full_disk_fails_install_whole_and_does_not_stop_collect() {
     lab.fleet(0, "collect", &["-o", "run2", "--limit", "h1", "--flush-timeout", "1"]);
     assert!(!executed(&report(&lab, "run2"), "h1", "shop/catalogue.py").is_empty());
 }
+
+#[test]
+fn data_that_no_one_bundle_holds_comes_in_several() {
+    let mut lab = Lab::with_shop(1);
+    lab.few_open_files(1);
+    lab.fill_beyond_a_bundle(1);
+    let run = lab.fleet(0, "collect", &[]);
+    assert_eq!(lab.fetched_beyond_a_bundle(1, &lab.path(run.trim()).join("hosts/h1")), 300);
+    lab.pulpcov_ends(0, &["report", run.trim()]);
+}

@@ -49,8 +49,16 @@ fn a_night_from_nothing_to_nothing_with_a_report() {
         assert_eq!(lab.changes(i, &before[i - 1], &[]), Vec::<String>::new());
     }
     // A gate that is not met, and a command that is not there.
-    let output = night(&lab, &["--fail-under", "100"], "true").output().expect("it runs");
-    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let words = ["--fail-under", "100", "--jsonl", "--become-password-env", "NIGHT_WORD"];
+    let output =
+        night(&lab, &words, "echo word:$NIGHT_WORD.").env("NIGHT_WORD", "x").output().expect("it runs");
+    let text = said(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    // root's password is not the tests' to know, and stdout is for JSON lines alone.
+    assert!(text.contains("word:.") && text.contains("TOTAL"), "{text}");
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+    }
     assert!(lab.path("runs/latest/run.json").exists());
     let output = lab.fleet_command("run", &["--", "no-such-command"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
@@ -99,7 +107,7 @@ fn an_interrupt_ends_the_command_and_keeps_what_it_did() {
     let mut lab = Lab::start(2);
     lab.inventory("");
     lab.wait_for_shop();
-    let script = format!("{}; touch begun; exec sleep 600", tests());
+    let script = format!("{}; sleep 600 & echo $! > sleeper; touch begun; wait", tests());
     let mut command = night(&lab, &["--output", "run"], &script);
     let mut child = command
         .process_group(0)
@@ -117,6 +125,11 @@ fn an_interrupt_ends_the_command_and_keeps_what_it_did() {
     let text = said(&output);
     assert_eq!(output.status.code(), Some(143), "{text}");
     assert!(text.contains("the command ended with signal 15") && text.contains("TOTAL"), "{text}");
+    // What the command had started has ended with it.
+    let sleeper = fs::read_to_string(lab.path("sleeper")).expect("a pid");
+    assert!(
+        !fs::read_to_string(format!("/proc/{}/comm", sleeper.trim())).is_ok_and(|name| name == "sleep\n")
+    );
     let (_, words) = lab.fleet_says("status", &[]);
     assert!(words.contains("not installed"), "{words}");
 }

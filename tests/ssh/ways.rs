@@ -41,6 +41,9 @@ fn what_ssh_config_says_of_a_host_counts() {
     let args = |words: &str| one(&lab, &format!("ansible_ssh_extra_args: '{words}'"));
     status(&lab, &args("-o RemoteCommand=reboot"), &[]).ends(2, &["host h1", "RemoteCommand", "hint: "]);
     status(&lab, &args("-o StrictHostKeyChecking=no"), &[]).ends(2, &["--host-key accept-new"]);
+    let revoked = place(&lab, "revoked", "Host *\n  RevokedHostKeys /etc/ssh/revoked\n");
+    status(&lab, &args(&format!("-F {revoked}")), &[])
+        .ends(2, &["host h1", "ssh_config's RevokedHostKeys is not followed here", "hint: "]);
     status(&lab, &args("-o Port=x"), &[]).ends(2, &["host h1", "ssh -G does not take that"]);
     status(&lab, &args("-C -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5"), &[])
         .ends(0, &["h1  ok"]);

@@ -318,6 +318,37 @@ impl Lab {
         self.shell(i, "systemctl start ssh");
     }
 
+    /// Whoever logs in from now on may open no more than 128 files: a bundle holds half as many.
+    pub fn few_open_files(&self, i: usize) {
+        self.shell(
+            i,
+            "mkdir -p /etc/systemd/system/ssh.service.d; \
+             printf '[Service]\\nLimitNOFILE=128\\n' > /etc/systemd/system/ssh.service.d/few.conf; \
+             systemctl daemon-reload; systemctl restart ssh",
+        );
+    }
+
+    /// Puts more data files on such a host than one bundle holds.
+    pub fn fill_beyond_a_bundle(&mut self, i: usize) {
+        let data = "ls /srv/pulp_coverage | grep '^data' || true";
+        self.wait("a data file", |lab| !lab.shell(i, data).is_empty());
+        let copy = "cd /srv/pulp_coverage; f=$(ls | grep '^data' | head -1); for n in $(seq 300); do cp $f data.other.$n.copy; done";
+        self.shell(i, copy);
+    }
+
+    /// How many of those are in the bundles of a folder; none may be left on the host.
+    pub fn fetched_beyond_a_bundle(&self, i: usize, folder: &Path) -> usize {
+        assert_eq!(self.shell(i, "ls /srv/pulp_coverage | grep copy || true"), "");
+        let bundles: Vec<_> =
+            fs::read_dir(folder).expect("bundles").flatten().map(|entry| entry.path()).collect();
+        assert!(bundles.len() > 1, "{bundles:?}");
+        let listed = bundles.iter().map(|path| {
+            let output = Command::new("tar").arg("-tzf").arg(path).output().expect("tar runs");
+            String::from_utf8_lossy(&output.stdout).lines().filter(|name| name.ends_with(".copy")).count()
+        });
+        listed.sum()
+    }
+
     /// Stops every process of the host at once.
     pub fn freeze(&self, i: usize) {
         fs::write(cgroup(self.state.path()).join(host_name(i)).join("cgroup.freeze"), "1").expect("freezes");

@@ -28,6 +28,8 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     } else {
         None
     };
+    // Open files count against one limit: those of an earlier round are sent and done with.
+    session.gathered = None;
     let gathered = gather::gather(&args.lib_root, args.flush_timeout, args.skip)?;
     let mut warnings = gathered.warnings.clone();
     warnings.extend(trouble.map(|failure| format!("nothing was compacted: {}", failure.msg)));

@@ -14,9 +14,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    report::check(&args.output)?;
+    let output = args.output.beside_json_lines(args.collect.fleet.jsonl);
+    report::check(&output)?;
     let (collected, run) = collect::collect(args.collect).await?;
-    let reported = report::of_runs(&[run.path], &args.output, None)?;
+    let reported = report::of_runs(&[run.path], &output, None)?;
     // A gate speaks of the numbers; that hosts are missing comes first, for the numbers lack them.
     Ok(if collected == Exit::Ok { reported } else { collected })
 }

@@ -40,6 +40,8 @@ pub(super) struct Reach {
     state: Option<PathBuf>,
     /// What is known of the last run, where its failed hosts are to be asked again.
     pub(super) rerun: Option<LastRun>,
+    /// Whether these are not all hosts of the inventory.
+    partial: bool,
     /// Folder of the inventory: paths in it are relative to there.
     pub(super) folder: PathBuf,
     /// Groups of the inventory, with those of the hosts that are in them.
@@ -95,6 +97,7 @@ impl Reach {
             command,
             sources,
             state: args.state_dir.clone(),
+            partial: rerun.is_some() || args.inventory.limit != "all",
             rerun,
             folder,
             groups: inventory.telling_groups(&names),
@@ -114,6 +117,7 @@ impl Reach {
             sources: self.sources.clone(),
             state: self.state.clone(),
             rerun: None,
+            partial: true,
             folder: self.folder.clone(),
             groups: self.groups.clone(),
             warnings: Vec::new(),
@@ -148,9 +152,9 @@ impl Reach {
         let log = log.map_err(|error| usage(anyhow::anyhow!("--log-dir: {error}")))?;
         let screen = tokio::spawn(progress::show(self.mode, log, shown));
         begin(&events, self.command, self.hosts.len(), self.warnings).await;
-        let rerun = self.rerun.is_some();
-        if rerun && self.hosts.is_empty() {
-            let text = format!("no host failed in the last {}: nothing to do again", self.command);
+        if self.rerun.is_some() && self.hosts.is_empty() {
+            let text =
+                format!("none of these hosts failed in the last {}: nothing to do again", self.command);
             let _ = events.send(Event::Warning { host: None, text }).await;
         }
         let access = Arc::clone(&self.access);
@@ -164,7 +168,7 @@ impl Reach {
         let ends = recap.0.iter().map(|(host, status)| (host.clone(), status.verdict)).collect();
         let into = into.and_then(|path| path.canonicalize().ok());
         let place = Place::of(self.state.as_deref(), self.command, &self.sources);
-        if let Err(error) = place.and_then(|place| place.keep(ends, rerun, into)) {
+        if let Err(error) = place.and_then(|place| place.keep(ends, self.partial, into)) {
             let text = format!("--rerun will not know of this run: {}", error_chain(&error));
             let _ = events.send(Event::Warning { host: None, text }).await;
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -53,7 +54,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    report::check(&args.report)?;
+    let output = args.report.beside_json_lines(args.fleet.jsonl);
+    report::check(&output)?;
     if args.fleet.rerun.is_some() {
         return Err(usage_hint(
             anyhow::anyhow!("--rerun does not go with run"),
@@ -108,7 +110,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         night.put_back(&names(&started, |_| true)).await?;
         return Ok(exit_of(&started));
     }
-    let ended = run_command(program, words, &path, &args.record_as, args.fleet.jsonl).await?;
+    let ended = run_command(command(program, words, &path, &args.record_as, &args.fleet)?).await?;
     say(&format!("the command ended with {}", ended.words));
     let (collected, run) = collect::collect_all(
         night.base.next("collect", |host| good.contains(host)),
@@ -123,7 +125,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     // Hosts that were not asked are missing all the same.
     let missing = unrecorded.into_iter().map(|(host, why)| (host, Some(format!("not recorded: {why}"))));
     run.note(missing.collect(), night.base.groups.clone())?;
-    let reported = report::of_runs(std::slice::from_ref(&run.path), &args.report, None);
+    let reported = report::of_runs(std::slice::from_ref(&run.path), &output, None);
     // What is not here yet stays there: those hosts are left as they are.
     let mut done = names(&collected, |bad| !bad);
     for host in names(&collected, |bad| bad) {
@@ -256,26 +258,44 @@ impl Ended {
     }
 }
 
-/// Runs the command to its end, which an interrupt may bring about: what it did until then is collected.
-async fn run_command(
+fn command(
     program: &OsString,
     words: &[OsString],
     run: &Path,
     label: &str,
-    jsonl: bool,
-) -> Result<Ended> {
+    fleet: &FleetArgs,
+) -> Result<Command> {
     let mut command = Command::new(program);
     command.args(words).env("PULPCOV_RUN", run).env("PULPCOV_LABEL", label);
-    if jsonl {
+    if let Some(name) = &fleet.become_password_env {
+        // root's password is no matter of the tests, nor of their logs.
+        command.env_remove(name);
+    }
+    if fleet.jsonl {
         // stdout is for JSON lines alone.
         command.stdout(Stdio::from(std::io::stderr().as_fd().try_clone_to_owned()?));
     }
+    if !at_terminal() {
+        // So that a signal reaches all that it has started, too.
+        command.process_group(0);
+    }
+    Ok(command)
+}
+
+/// Whether a terminal tells the command of an interrupt itself.
+fn at_terminal() -> bool {
+    rustix::termios::isatty(std::io::stdin())
+}
+
+/// Runs the command to its end, which an interrupt may bring about: what it did until then is collected.
+async fn run_command(mut command: Command) -> Result<Ended> {
     let (mut interrupt, mut end) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
-            return Ok(Ended { code: 126, words: format!("no start: {}: {error}", program.display()) });
+            let program = command.as_std().get_program().display();
+            return Ok(Ended { code: 126, words: format!("no start: {program}: {error}") });
         }
     };
     let mut interrupted = None;
@@ -294,22 +314,28 @@ async fn run_command(
 
 /// A terminal has told the command itself; whoever signals this process alone has not.
 fn pass_on(child: &Child, signal: Signal) {
-    let of_terminal = signal == Signal::INT && rustix::termios::isatty(std::io::stdin());
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid.filter(|_| !of_terminal) {
-        let _ = rustix::process::kill_process(pid, signal);
-    }
+    let Some(pid) = pid else { return };
+    let _ = match (at_terminal(), signal) {
+        (true, Signal::INT) => Ok(()),
+        (true, _) => rustix::process::kill_process(pid, signal),
+        (false, _) => rustix::process::kill_process_group(pid, signal),
+    };
 }
 
 /// A command that is not there is a slip: it is found before any host is touched.
 fn find_program(program: &Path) -> Result<()> {
+    let runs = |path: &Path| {
+        std::fs::metadata(path).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
     let found = if program.components().count() > 1 {
-        program.is_file()
+        runs(program)
     } else {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+        std::env::split_paths(&path).any(|folder| runs(&folder.join(program)))
     };
-    if found { Ok(()) } else { Err(usage(anyhow::anyhow!("there is no command {}", program.display()))) }
+    let none = || usage(anyhow::anyhow!("there is no command {} that can be run", program.display()));
+    if found { Ok(()) } else { Err(none()) }
 }
 
 #[cfg(test)]
@@ -326,7 +352,9 @@ mod tests {
     #[test]
     fn a_command_that_is_not_there_is_named() {
         assert!(find_program(Path::new("sh")).is_ok() && find_program(Path::new("/bin/sh")).is_ok());
-        let error = find_program(Path::new("no-such-command")).expect_err("it is not there");
-        assert!(error.to_string().contains("no-such-command"));
+        for bad in ["no-such-command", "/etc/passwd"] {
+            let error = find_program(Path::new(bad)).expect_err("it cannot be run");
+            assert!(error.to_string().contains(bad));
+        }
     }
 }

@@ -21,7 +21,7 @@ impl ArgsError {
             Self::Unchecked(_) => {
                 "use --host-key accept-new: a new host's key is kept, a changed one refused"
             }
-            _ => "leave it out, or move it to ssh_config",
+            _ => "leave it out",
         }
     }
 }

@@ -7,6 +7,10 @@ use super::known_hosts;
 /// The files that OpenSSH tries where none is named.
 const DEFAULT_KEYS: &[&str] = &["id_ed25519", "id_ecdsa", "id_rsa"];
 
+/// Settings that say whom to believe, or by which way to go, and that `ssh -G` prints only where they are set.
+const NOT_FOLLOWED: &[&str] =
+    &["RevokedHostKeys", "KnownHostsCommand", "BindAddress", "BindInterface", "ProxyUseFdpass"];
+
 /// What decides how a host is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
@@ -26,6 +30,8 @@ pub(crate) struct Settings {
     pub(super) hash_known_hosts: bool,
     pub(super) family: Family,
     pub(super) methods: Methods,
+    /// A setting that would matter, and that is not followed here.
+    pub(super) not_followed: Option<&'static str>,
 }
 
 /// Which methods of logging in are not forbidden.
@@ -87,6 +93,7 @@ impl Settings {
             hash_known_hosts: false,
             family: Family::Any,
             methods: Methods { publickey: true, password: true, keyboard_interactive: true },
+            not_followed: None,
         }
     }
 
@@ -143,6 +150,10 @@ impl Settings {
                 self.methods.publickey &= names.contains(&"publickey");
                 self.methods.password &= names.contains(&"password");
                 self.methods.keyboard_interactive &= names.contains(&"keyboard-interactive");
+            }
+            _ if !matches!(value, "none" | "no" | "false") => {
+                let found = NOT_FOLLOWED.iter().find(|name| name.eq_ignore_ascii_case(key));
+                self.not_followed = self.not_followed.or(found.copied());
             }
             _ => {}
         }
@@ -252,6 +263,9 @@ mod tests {
         assert_eq!(settings.host_key_alias.as_deref(), Some("web1.lab"));
         assert!(settings.identities_only && settings.accept_new && !settings.methods.publickey);
         assert_eq!((settings.family, settings.identity_agent), (Family::V6, IdentityAgent::None));
+        assert_eq!(settings.not_followed, None);
+        let printed = "revokedhostkeys /etc/ssh/revoked\nproxyusefdpass no\nuser x\n";
+        assert_eq!(Settings::parse(printed, &tokens).not_followed, Some("RevokedHostKeys"));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(crate) enum ResolveError {
     Args { text: String, source: ArgsError },
     #[error("ssh -G does not take that: {0}")]
     Refused(String),
+    #[error("ssh_config's {0} is not followed here")]
+    NotFollowed(&'static str),
     #[error("cannot run ssh -G")]
     Run(#[source] std::io::Error),
     #[error("jump host {0:?} is none")]
@@ -59,6 +61,9 @@ impl ResolveError {
     pub(crate) const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Args { source, .. } => Some(source.hint()),
+            Self::NotFollowed(_) => {
+                Some("set it to none for this host, or give another ssh_config: --ssh-common-args '-F FILE'")
+            }
             Self::Circle(_) => Some("give the jump host itself `ProxyJump none`"),
             Self::Run(_) => Some("install OpenSSH's client, which reads ssh_config"),
             _ => None,
@@ -224,7 +229,11 @@ impl Resolver {
                 Ok(printed) => {
                     let tokens =
                         Tokens { original: wish.address, local_user: &self.local_user, home: &self.home };
-                    return Ok(Settings::parse(&printed, &tokens));
+                    let settings = Settings::parse(&printed, &tokens);
+                    return match settings.not_followed {
+                        Some(name) => Err(ResolveError::NotFollowed(name)),
+                        None => Ok(settings),
+                    };
                 }
                 Err(ResolveError::Run(error)) if !matters && error.kind() == std::io::ErrorKind::NotFound => {
                 }

@@ -223,6 +223,11 @@ pub(crate) async fn connect(
 }
 
 impl Channel {
+    /// How long its host may be silent.
+    pub(crate) const fn idle(&self) -> Duration {
+        self.idle
+    }
+
     /// Sends bytes to the command's stdin.
     pub(crate) async fn send(&self, bytes: Vec<u8>) -> Result<(), SshError> {
         // A dead peer never opens the window again; the write would wait for ever.

@@ -86,6 +86,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 pub(crate) fn check(output: &Output) -> Result<()> {
     let to_stdout = output.files().filter(|(_, path)| *path == Path::new("-"));
     let to_stdout: Vec<&str> = to_stdout.map(|(option, _)| option).collect();
+    if let Some(option) = to_stdout.first().filter(|_| output.spare_stdout) {
+        return Err(usage(anyhow::anyhow!("{option} - does not go with --jsonl: stdout is for JSON lines")));
+    }
     if to_stdout.len() > 1 {
         return Err(usage(anyhow::anyhow!("{} cannot all go to stdout", to_stdout.join(" and "))));
     }

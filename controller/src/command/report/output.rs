@@ -39,6 +39,9 @@ pub(crate) struct Output {
     /// Write the text table; - is stdout, and the default where nothing else is written
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(super) text: Option<PathBuf>,
+    /// stdout is for JSON lines alone.
+    #[arg(skip)]
+    pub(super) spare_stdout: bool,
     /// Write a Markdown summary for a CI job, below GitHub's 1 MiB; - is stdout
     #[arg(long, value_name = "FILE", help_heading = "For CI")]
     pub(super) markdown: Option<PathBuf>,
@@ -250,6 +253,11 @@ fn sort_column(word: &str) -> Result<(SortBy, bool), String> {
 }
 
 impl Output {
+    /// The same beside `--jsonl`, whose stdout is for JSON lines alone.
+    pub(crate) fn beside_json_lines(self, jsonl: bool) -> Self {
+        Self { spare_stdout: jsonl, ..self }
+    }
+
     /// What is to be written where.
     pub(super) fn files(&self) -> impl Iterator<Item = (&'static str, &Path)> {
         let files = [

@@ -117,7 +117,7 @@ fn table(written: &Written<'_>) -> Result<()> {
     let report = &reported.report;
     let table = settings.table_of(report);
     let headline = reported.headline();
-    write_to(path, |out| match settings.form {
+    let render = |out: &mut dyn Write| match settings.form {
         TableForm::Text => {
             if !headline.is_empty() {
                 writeln!(out, "{headline}\n")?;
@@ -129,7 +129,13 @@ fn table(written: &Written<'_>) -> Result<()> {
         TableForm::Total => {
             writeln!(out, "{}", display_percent(report.totals().percent_covered(), table.precision))
         }
-    })
+    };
+    if path == &stdout && output.spare_stdout {
+        // As with all that a person reads; one who has left has what he wanted.
+        let _ = render(&mut std::io::stderr().lock());
+        return Ok(());
+    }
+    write_to(path, render)
 }
 
 pub(crate) fn write_to(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import tempfile
@@ -11,7 +10,11 @@ import tempfile
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_native
 from ansible_collections.pulpcov.fleet.plugins.plugin_utils.agent import AgentAction
-from ansible_collections.pulpcov.fleet.plugins.plugin_utils.bundles import place
+from ansible_collections.pulpcov.fleet.plugins.plugin_utils.bundles import place, sha256_of
+
+
+# Most bundles that one collect takes of a host, as `pulpcov fleet collect` has it.
+MAX_ROUNDS = 100
 
 
 class ActionModule(AgentAction):
@@ -29,24 +32,39 @@ class ActionModule(AgentAction):
         keep = words.pop("keep")
         # Relative to where ansible-playbook was started, not to the playbook.
         folder = os.path.join(os.path.abspath(words.pop("run")), "hosts", self.host)
-        outcome = self.ask(self.OP, dict(words, host=self.host))
-        detail = outcome["pulpcov"]
-        if outcome.get("failed") or "bundle" not in detail:
-            return outcome
-        self.make_readable(detail["bundle"])
-        path = self.fetch(detail["bundle"], detail["bundle_sha256"], folder)
-        outcome["msg"] = f"{detail['data_files']} data files of {detail['processes']} processes in {path}"
-        outcome["changed"] = detail["data_files"] > 0
-        lib_root = {name: words[name] for name in ("lib_root",) if name in words}
-        if keep:
-            self.execute(f"rm -f {shlex.quote(detail['bundle'])}")
+        files, erased, skip = 0, 0, 0
+        for _round in range(MAX_ROUNDS):
+            outcome = self.ask(self.OP, dict(words, host=self.host, skip=skip))
+            detail = outcome["pulpcov"]
+            if outcome.get("failed") or "bundle" not in detail:
+                return outcome
+            gone = self.take(detail, folder, keep, words.get("lib_root"))
+            files, erased = files + detail["data_files"], erased + gone
+            if not detail["remaining"] or not detail["data_files"]:
+                break
+            # What was erased no longer stands in the list; what was kept does. Only the first round flushes: the
+            # later ones fetch what one bundle does not hold.
+            skip += detail["data_files"] - min(gone, detail["data_files"])
+            words["flush_timeout"] = None
         else:
-            erased = self.ask("erase", dict(lib_root, bundle=detail["bundle"]))
-            if erased.get("failed"):
-                return erased
-            outcome["pulpcov"]["erased"] = len(erased["pulpcov"]["erased"])
-        outcome["pulpcov"]["bundle"] = path
+            raise AnsibleActionFail(f"the list of data files has no end after {MAX_ROUNDS} rounds")
+        outcome["msg"] = f"{files} data files of {detail['processes']} processes in {folder}"
+        outcome["changed"] = files > 0
+        detail.update(data_files=files, erased=erased)
         return outcome
+
+    def take(self, detail, folder, keep, lib_root):
+        """Brings a bundle here and erases on the host what it holds; how many files that were."""
+        there = detail["bundle"]
+        self.make_readable(there)
+        detail["bundle"] = self.fetch(there, detail["bundle_sha256"], folder)
+        if keep:
+            self.execute(f"rm -f {shlex.quote(there)}")
+            return 0
+        erased = self.ask("erase", dict({"lib_root": lib_root} if lib_root else {}, bundle=there))
+        if erased.get("failed"):
+            raise AnsibleActionFail(f"{erased['msg']} (what it was is in {detail['bundle']})")
+        return len(erased["pulpcov"]["erased"])
 
     def make_readable(self, bundle):
         """sudo tells the agent who fetches; other ways to become root do not."""
@@ -64,7 +82,7 @@ class ActionModule(AgentAction):
             try:
                 self._connection.fetch_file(bundle, new)
                 with open(new, "rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                    found = sha256_of(file)
                     os.fsync(file.fileno())
                 if found != sha256:
                     raise AnsibleActionFail(f"the bundle of {self.host} arrived damaged: nothing was erased there")

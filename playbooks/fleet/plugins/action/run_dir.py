@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ import tempfile
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_native
 from ansible.plugins.action import ActionBase
-from ansible_collections.pulpcov.fleet.plugins.plugin_utils.bundles import place
+from ansible_collections.pulpcov.fleet.plugins.plugin_utils.bundles import place, sha256_of
 
 FORMAT = 1
 
@@ -109,7 +108,7 @@ def bundles(folder):
 
 def digest(path):
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(file)
 
 
 def write(path, run):

@@ -9,6 +9,19 @@ from ansible_collections.pulpcov.fleet.plugins.plugin_utils.agent import AgentAc
 from ansible_collections.pulpcov.fleet.plugins.plugin_utils.profile import with_commands
 
 
+# Our folders alone, of this version and of others: whatever else lies beside them is not ours.
+REMOVE = """
+for file in "$1"/*/pulpcov-agent; do
+    folder=${file%/pulpcov-agent}
+    case ${folder##*/} in
+        *[!0-9a-f]*) ;;
+        ????????????????) rm -rf "$folder" ;;
+    esac
+done
+rmdir "$1" 2>/dev/null || :
+"""
+
+
 class ActionModule(AgentAction):
     OP = "uninstall"
     SPEC = {
@@ -25,5 +38,5 @@ class ActionModule(AgentAction):
     def act(self, args):
         outcome = super().act(args)
         if not outcome.get("failed") and not self._task.check_mode:
-            self.execute(f"rm -rf {shlex.quote(self.root())}")
+            self.execute(f"set -- {shlex.quote(self.root())}; {REMOVE}")
         return outcome

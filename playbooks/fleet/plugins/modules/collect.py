@@ -9,7 +9,7 @@ module: collect
 short_description: Fetch the data of a host
 version_added: 0.1.0
 description:
-  - Lets every recorded process write what it has, stopping nothing, and fetches one bundle of the host's data.
+  - Lets every recorded process write what it has, stopping nothing, and fetches all of the host's data.
   - What was fetched whole is erased on the host, but for files of processes that live.
 options:
   run:
@@ -40,7 +40,7 @@ msg:
   description: What was done, or what was found.
   type: str
   returned: always
-  sample: 7 data files of 6 processes in runs/tonight/hosts/h1/bundle-0001.tar.gz
+  sample: 7 data files of 6 processes in runs/tonight/hosts/h1
 pulpcov:
   description: Details of the agent's answer.
   type: dict

@@ -3,7 +3,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+
+
+def sha256_of(file):
+    """The digest of an open file."""
+    digest = hashlib.sha256()
+    while part := file.read(1 << 20):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def place(new, folder):
