@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::Outcome;
 use pulpcov_protocol::text::error_chain;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use crate::agent_binary::AgentBinaries;
@@ -16,6 +16,7 @@ use crate::event::{Event, Events};
 use crate::inventory::Host;
 use crate::recap::{HostStatus, Recap, Verdict};
 use crate::remote_agent::{AgentError, Provisions, RemoteAgent};
+use crate::signals::Signals;
 use crate::ssh::{self, Destination, KeyRing, Limits, Resolver};
 
 /// First pause before a connection is tried again; it doubles each time.
@@ -153,8 +154,7 @@ where
     let mut running = JoinSet::new();
     let mut statuses = BTreeMap::new();
     // Before any host begins: none may be cut off by what comes in between.
-    let (mut interrupt, mut end) =
-        (Signals::of(SignalKind::interrupt()), Signals::of(SignalKind::terminate()));
+    let mut signals = Signals::listen(&[Signal::INT, Signal::TERM]).ok();
     let mut interrupts = 0;
     loop {
         while queue.takes_one(running.len())
@@ -182,7 +182,7 @@ where
                 queue.count(status.verdict);
                 statuses.insert(name, status);
             },
-            () = async { tokio::select! { () = interrupt.next() => {}, () = end.next() => {} } } => {
+            () = interruption(&mut signals) => {
                 interrupts += 1;
                 queue.stop = Some("interrupted before it began".to_owned());
                 if interrupts > 1 {
@@ -210,21 +210,13 @@ where
     Recap(statuses)
 }
 
-/// Signals of a kind; none come where they cannot be listened to.
-struct Signals(Option<Signal>);
-
-impl Signals {
-    fn of(kind: SignalKind) -> Self {
-        Self(signal(kind).ok())
-    }
-
-    async fn next(&mut self) {
-        match &mut self.0 {
-            Some(signals) => {
-                signals.recv().await;
-            }
-            None => std::future::pending().await,
+/// Where signals cannot be listened to, none comes.
+async fn interruption(signals: &mut Option<Signals>) {
+    match signals {
+        Some(signals) => {
+            signals.next().await;
         }
+        None => std::future::pending().await,
     }
 }
 

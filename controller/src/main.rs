@@ -24,6 +24,7 @@ mod rcfile;
 mod recap;
 mod remote_agent;
 mod run_dir;
+mod signals;
 mod ssh;
 mod trend;
 mod wheelhouse;

@@ -17,7 +17,6 @@ use pulpcov_protocol::outcome::Detail;
 use pulpcov_protocol::text::error_chain;
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::differences::CheckArgs;
 use super::reach::{Reach, exit_of};
@@ -27,6 +26,7 @@ use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::Done;
 use crate::recap::Recap;
 use crate::remote_agent::AgentError;
+use crate::signals::Signals;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -148,23 +148,20 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     })
 }
 
+/// Signals that end a night before its time.
+const ENDING: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
+
 /// Whether somebody wants an end before the command has begun. SIGHUP too: hosts are to be put back.
 struct Interrupts(Arc<AtomicI32>);
 
 impl Interrupts {
     fn watch() -> Result<Self> {
-        let (mut interrupt, mut end) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let mut hang_up = signal(SignalKind::hangup())?;
+        let mut signals = Signals::listen(&ENDING)?;
         let last = Arc::new(AtomicI32::new(0));
         let noted = Arc::clone(&last);
         tokio::spawn(async move {
             loop {
-                let signal = tokio::select! {
-                    _ = interrupt.recv() => Signal::INT,
-                    _ = end.recv() => Signal::TERM,
-                    _ = hang_up.recv() => Signal::HUP,
-                };
-                noted.store(signal.as_raw(), Ordering::Relaxed);
+                noted.store(signals.next().await.as_raw(), Ordering::Relaxed);
             }
         });
         Ok(Self(last))
@@ -289,8 +286,7 @@ fn at_terminal() -> bool {
 
 /// Runs the command to its end, which an interrupt may bring about: what it did until then is collected.
 async fn run_command(mut command: Command) -> Result<Ended> {
-    let (mut interrupt, mut end) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut signals = Signals::listen(&ENDING)?;
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -302,9 +298,7 @@ async fn run_command(mut command: Command) -> Result<Ended> {
     loop {
         let signal = tokio::select! {
             status = child.wait() => return Ok(Ended::of(status.context("cannot wait for the command")?, interrupted)),
-            _ = interrupt.recv() => Signal::INT,
-            _ = end.recv() => Signal::TERM,
-            _ = hang_up.recv() => Signal::HUP,
+            signal = signals.next() => signal,
         };
         interrupted = Some(signal.as_raw());
         say(&format!("signal {}: what the command did until now will be collected", signal.as_raw()));
