@@ -11,6 +11,7 @@ Nothing here may raise into the service, block it, or print.
 import _thread
 import atexit
 import binascii
+import collections
 import copy
 import json
 import os
@@ -33,6 +34,10 @@ PATIENCE = 5.0              # longest wait for a flush that is under way, at exi
 MAX_ARGV = 64
 ALONE = 2                   # references to what only a list and the call that asks hold
 APACHE = ("apache2", "httpd")
+
+# What is recorded into: the agent writes it, each process reads it at its start and when it is asked to flush.
+# Where it says that nothing is recorded, the processes write what they have, and then are still.
+Session = collections.namedtuple("Session", "generation label run recording")
 
 _state = None
 
@@ -81,12 +86,13 @@ class State(object):
         self.user, self.continues, self.wanted = os.geteuid(), old, wanted
 
     def read_session(self):
-        """Generation and label of what is recorded from now on, as the agent wrote them."""
+        """What is recorded from now on, as the agent wrote it."""
         try:
-            session = json.loads(read_small(os.path.join(self.ledger, "session")))
-            return int(session["generation"]), str(session["label"])
+            found = json.loads(read_small(os.path.join(self.ledger, "session")))
+            return Session(int(found["generation"]), str(found["label"]), str(found.get("run") or ""),
+                           bool(found.get("recording", True)))
         except Exception:
-            return 0, ""
+            return Session(0, "", "", True)
 
 
 def package_files():
@@ -101,6 +107,8 @@ def package_files():
 
 def write_record(durable=False):
     s = _state
+    if not s.session.recording:
+        return
     record = {
         "recorder": RECORDER, "pid": s.pid, "parent": s.parent, "start_ticks": s.start_ticks,
         "boot_id": boot_id(), "started_at": s.started_at, "argv": s.argv, "unit": s.unit, "role": s.role,
@@ -108,7 +116,7 @@ def write_record(durable=False):
         "coverage": s.coverage_version, "interval": s.config["interval"],
         "data": s.data_name if s.size else None, "size": s.size, "last_flush": s.last_flush,
         "ack": s.ack, "ended": s.ended, "error": s.error, "packages": package_files(),
-        "generation": s.session[0], "label": s.session[1], "continues": s.continues,
+        "generation": s.session.generation, "label": s.session.label, "run": s.session.run, "continues": s.continues,
     }
     write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"), durable)
 
@@ -170,6 +178,8 @@ def flush(ack=None, ended=None, lives_on=False):
             s.became(s.pid)
         if not s.lock.acquire(True, PATIENCE):
             return
+        if not is_recording(ended):
+            return
         if s.user != os.geteuid():
             s.became_other_user()
         wrote, failed, live = False, None, {}
@@ -185,7 +195,7 @@ def flush(ack=None, ended=None, lives_on=False):
         changed = wrote or ack or ended or lives_on or failed != s.error
         s.error = failed
         if begins:
-            next_generation(live)
+            next_generation(live, ack)
         if ack and not failed:
             s.ack = ack
         if ended:
@@ -202,14 +212,30 @@ def flush(ack=None, ended=None, lives_on=False):
             pass                    # not taken in time
 
 
-def next_generation(live):
-    """What ran so far stays under the old label; from here on this process counts from zero.
+def is_recording(ended):
+    """Whether there is anything to write: a process that was told to end may be told to begin anew, from zero."""
+    s = _state
+    if s.session.recording:
+        return True
+    if ended or not s.wanted.recording:
+        return False
+    for lines in list(s.collector.data.values()):
+        lines.clear()               # it ran while nobody recorded
+    s.begin(s.wanted)
+    return True
+
+
+def next_generation(live, ack):
+    """What ran so far stays under the old label; from here on this process counts from zero, or no more.
 
     Only what has been written is taken out: a line that ran for the first time since the copy was made
     stays in the sets, and is the new generation's.
     """
     s = _state
     s.ended = "reset"
+    if not s.wanted.recording:
+        # There is no next record that could say it.
+        s.ended, s.ack = "finished", ack
     try:
         write_record(durable=True)
     except Exception:

@@ -17,6 +17,9 @@ pub(crate) const LEDGER: &str = ".pulpcov";
 /// What a coverage.py data file begins with.
 const SQLITE: &[u8] = b"SQLite format 3\0";
 
+/// So much of a file tells what it is: SQLite's schema stands on its first pages.
+const HEAD: u64 = 64 * 1024;
+
 /// Where data goes: what the caller says, what Pulp's own variable says, the default.
 pub(crate) fn resolve(asked: Option<&str>) -> Result<PathBuf, Failure> {
     let root = asked
@@ -44,13 +47,20 @@ pub(crate) struct Listing {
     pub(crate) files: Vec<DataFile>,
     /// Data files beyond `max`.
     pub(crate) remaining: u64,
+    /// Data files that were not wanted.
+    pub(crate) others: u64,
     /// What lies there and is no data file.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Data files in the order of their names, after the first `skip`, at most `max`. Each is held open:
-/// the recorder replaces files by renaming, so an open one keeps the bytes that were listed.
-pub(crate) fn list(root: &Path, skip: usize, max: usize) -> Result<Listing, Failure> {
+/// Data files in the order of their names, of those that `wanted` takes, after the first `skip`, at most `max`.
+/// Each is held open: the recorder replaces files by renaming, so an open one keeps the bytes that were listed.
+pub(crate) fn list(
+    root: &Path,
+    skip: usize,
+    max: usize,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Result<Listing, Failure> {
     let mut names = Vec::new();
     let mut warnings = Vec::new();
     for entry in fs_err::read_dir(root)? {
@@ -68,9 +78,10 @@ pub(crate) fn list(root: &Path, skip: usize, max: usize) -> Result<Listing, Fail
     }
     names.sort();
     let mut files = Vec::new();
-    let (mut seen, mut remaining) = (0, 0);
+    let (mut seen, mut remaining, mut others) = (0, 0, 0);
     for name in names {
         match open_data(&root.join(&name)) {
+            Ok(_) if !wanted(&name) => others += 1,
             Ok(regular) => {
                 seen += 1;
                 if seen <= skip {
@@ -85,7 +96,7 @@ pub(crate) fn list(root: &Path, skip: usize, max: usize) -> Result<Listing, Fail
             Err(reason) => warnings.push(format!("{name} is left alone: {reason}")),
         }
     }
-    Ok(Listing { files, remaining, warnings })
+    Ok(Listing { files, remaining, others, warnings })
 }
 
 /// A data file, or why it is none.
@@ -98,10 +109,23 @@ pub(crate) fn open_data(path: &Path) -> Result<Regular, String> {
     if regular.size > MAX_ENTRY_BYTES {
         return Err(format!("{} bytes, the limit is {MAX_ENTRY_BYTES}", regular.size));
     }
-    let mut head = [0; SQLITE.len()];
-    let is_data = regular.file.read_exact(&mut head).is_ok() && head == SQLITE;
+    let mut head = Vec::new();
+    let read = (&mut regular.file).take(HEAD).read_to_end(&mut head);
+    let is_data = read.is_ok() && head.starts_with(SQLITE) && (is_named_as_data(path) || tells_of_coverage(&head));
     std::io::Seek::rewind(&mut regular.file).map_err(|error| error.to_string())?;
     if is_data { Ok(regular) } else { Err("no coverage.py data file".to_owned()) }
+}
+
+/// Named as the recorder and coverage.py name theirs: such a file is one, damaged or not.
+fn is_named_as_data(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    name.starts_with(b"data.") || name == b".coverage" || name.starts_with(b".coverage.")
+}
+
+/// Under any name, a database of coverage.py has this table; any other database is somebody's own.
+fn tells_of_coverage(head: &[u8]) -> bool {
+    const TABLE: &[u8] = b"CREATE TABLE coverage_schema";
+    head.windows(TABLE.len()).any(|bytes| bytes == TABLE)
 }
 
 /// Number and bytes of the data files, for status and uninstall.

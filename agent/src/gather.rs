@@ -9,22 +9,25 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use pulpcov_protocol::bundle::{EntryPath, MANIFEST, MAX_DATA_FILES};
 use pulpcov_protocol::manifest::{Compacted, Entry, Manifest, Process, Source};
-use pulpcov_protocol::op::Want;
+use pulpcov_protocol::op::{Collect, Want};
 use pulpcov_protocol::outcome::FlushDetail;
 use pulpcov_protocol::version::BUNDLE_FORMAT;
 
-use crate::data_dir::{self, DataFile};
+use crate::data_dir;
 use crate::failure::{During, Failure};
 use crate::host::CollectLock;
 use crate::receipt::{self, Receipt};
-use crate::{host, host_fs, ledger, source_list};
+use crate::spool::{Held, NotHeld, Spool};
+use crate::{host, host_fs, ledger, session, source_list};
 
 /// What one `collect` listed; the files stay open until the bundle is sent.
 pub(crate) struct Gathered {
     pub(crate) receipt: Receipt,
     pub(crate) lib_root: String,
-    data: Vec<(DataFile, Entry)>,
+    data: Vec<(Held, Entry)>,
+    spool: Spool,
     pub(crate) remaining: u64,
+    pub(crate) others: u64,
     pub(crate) processes: Vec<Process>,
     pub(crate) compacted: Vec<Compacted>,
     pub(crate) sources: Vec<Source>,
@@ -51,40 +54,66 @@ impl Gathered {
 }
 
 /// Flushes, then lists data files, processes and sources.
-pub(crate) fn gather(lib_root: &str, flush_timeout: Option<f64>, skip: u64) -> Result<Gathered, Failure> {
+pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
+    let lib_root = &args.lib_root;
     let receipt = receipt::required(lib_root)?;
     let lock = CollectLock::share(&receipt::path_in(lib_root));
     let root = &receipt.config.data_root;
     let mut warnings = Vec::new();
-    let flush = flush_timeout.and_then(|seconds| {
+    if args.finish && args.skip == 0 {
+        session::finish(root)?;
+    }
+    let flush = args.flush_timeout.and_then(|seconds| {
         let asked = ledger::flush(root, Duration::from_secs_f64(seconds.clamp(0.0, 600.0)));
         // On a full disk nobody can be asked, but what was written before can still be fetched: that
         // is when it is wanted most.
         asked.map_err(|failure| warnings.push(format!("nobody was asked to flush: {}", failure.msg))).ok()
     });
-    let mut listing = data_dir::list(root, usize::try_from(skip).unwrap_or(usize::MAX), open_file_budget())?;
+    let skip = usize::try_from(args.skip).unwrap_or(usize::MAX);
+    let listing = {
+        let before = ledger::read(root)?;
+        let runs = before.runs();
+        data_dir::list(root, skip, open_file_budget(), &|name| args.part.takes(runs.get(name).copied()))?
+    };
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
     let ledger = ledger::read(root)?;
     let sources = source_list::list(lib_root, &receipt.config, &ledger)?;
+    let mut spool = Spool::new(Path::new(lib_root))?;
     let mut data = Vec::with_capacity(listing.files.len());
-    for mut file in std::mem::take(&mut listing.files) {
-        let (sha256, size) = host_fs::digest_of(&mut file.regular.file).during("read", &file.name)?;
+    warnings.extend(listing.warnings);
+    let runs = ledger.runs();
+    for file in listing.files {
+        // A process that began meanwhile may tell of it now.
+        if !args.part.takes(runs.get(file.name.as_str()).copied()) {
+            continue;
+        }
         let path = EntryPath::Data(file.name.clone()).to_string();
         let uid = Some(file.regular.uid);
-        data.push((file, Entry { path, size, sha256, uid }));
+        match spool.hold(file.regular) {
+            Ok((held, sha256, size)) => data.push((held, Entry { path, size, sha256, uid })),
+            Err(NotHeld::KeepsChanging) => {
+                warnings.push(format!("{} is left alone: it changes while it is read", file.name));
+            }
+            Err(NotHeld::Failed(error)) => return Err(error).during("read", &file.name),
+        }
     }
-    warnings.extend(listing.warnings);
     warnings.extend(ledger.warnings.iter().cloned());
     warnings.extend(sources.warnings);
     Ok(Gathered {
-        processes: ledger.processes(),
-        compacted: ledger.compacted(),
+        processes: ledger.processes().filter(|process| args.part.takes(Some(&process.run))).cloned().collect(),
+        compacted: ledger
+            .compacted()
+            .filter(|many| args.part.takes(Some(&many.common.run)))
+            .cloned()
+            .collect(),
         sources: sources.sources,
-        lib_root: lib_root.to_owned(),
+        lib_root: lib_root.clone(),
         remaining: listing.remaining,
+        others: listing.others,
         receipt,
         data,
+        spool,
         flush,
         warnings,
         _lock: lock,
@@ -153,8 +182,9 @@ pub(crate) fn write_bundle(
         .map_err(|error| Failure::new(format!("cannot write the manifest: {error}")))?;
     append(&mut tar, MANIFEST, text.len() as u64, text.as_slice())?;
     let mut rest = manifest.entries.iter();
-    for ((file, _), entry) in data.iter_mut().zip(rest.by_ref()) {
-        append(&mut tar, &entry.path, entry.size, &mut file.regular.file)?;
+    for ((held, _), entry) in data.iter_mut().zip(rest.by_ref()) {
+        let bytes = gathered.spool.read(held).during("read", &entry.path)?;
+        append(&mut tar, &entry.path, entry.size, bytes)?;
     }
     for (source, entry) in sources.iter().zip(rest.by_ref()) {
         let bytes = host_fs::read_source(Path::new(&source.path), source_list::MAX_SOURCE)?;

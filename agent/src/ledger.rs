@@ -53,6 +53,8 @@ struct Raw {
     generation: u64,
     #[serde(default)]
     label: String,
+    #[serde(default)]
+    run: String,
     /// The record that this one goes on from: the process had become another user.
     #[serde(default)]
     continues: Option<String>,
@@ -95,6 +97,7 @@ impl Record {
             boot_id: self.boot_id.clone(),
             generation: process.generation,
             label: process.label.clone(),
+            run: process.run.clone(),
             role: process.role.clone(),
             unit: process.unit.clone(),
             python: process.python.clone(),
@@ -128,12 +131,19 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn processes(&self) -> Vec<Process> {
-        self.records.iter().map(|record| record.process.clone()).collect()
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.records.iter().map(|record| &record.process)
     }
 
-    pub(crate) fn compacted(&self) -> Vec<Compacted> {
-        self.many.iter().map(|many| many.compacted.clone()).collect()
+    pub(crate) fn compacted(&self) -> impl Iterator<Item = &Compacted> {
+        self.many.iter().map(|many| &many.compacted)
+    }
+
+    /// Data file to the run that it was recorded in, of those that a record tells of.
+    pub(crate) fn runs(&self) -> BTreeMap<&str, &str> {
+        let one = self.processes().map(|process| (&process.data, &process.run));
+        let many = self.compacted().map(|many| (&many.data, &many.common.run));
+        one.chain(many).filter_map(|(data, run)| Some((data.as_deref()?, run.as_str()))).collect()
     }
 
     /// Where processes of a prefix had imported the measured packages from.
@@ -205,6 +215,15 @@ fn end_what_goes_on_elsewhere(records: &mut [Record]) {
     }
 }
 
+/// Whether any process has left a record.
+pub(crate) fn has_records(data_root: &Path) -> bool {
+    let names = std::fs::read_dir(data_root.join(LEDGER)).into_iter().flatten().flatten();
+    names.into_iter().any(|entry| {
+        let name = entry.file_name();
+        [ONE, MANY].iter().any(|prefix| name.to_string_lossy().starts_with(prefix))
+    })
+}
+
 /// Only the agent writes these: what one says leads to the erasing of others' files.
 fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
     let me = rustix::process::geteuid().as_raw();
@@ -255,6 +274,7 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
         error: raw.error,
         generation: raw.generation,
         label: raw.label,
+        run: raw.run,
     };
     Ok(Record {
         process,

@@ -23,6 +23,7 @@ mod serve;
 mod services;
 mod session;
 mod source_list;
+mod spool;
 mod systemd;
 
 use std::process::ExitCode;

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::host_fs::{self, Attributes};
 
-/// Largest receipt that is read: it has a few kilobytes.
+/// Folder below the lib root with what `--force` replaced, by digest.
+const REPLACED: &str = "replaced";
+
+/// Largest receipt, written or read: it has a few kilobytes.
 const MAX_RECEIPT: u64 = 8 * 1024 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,8 +65,39 @@ pub(crate) struct TouchedFile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Replaced {
     pub(crate) attributes: Attributes,
-    pub(crate) bytes: Vec<u8>,
+    /// Its bytes lie beside the receipt, under this name.
+    pub(crate) sha256: String,
 }
+
+impl Replaced {
+    /// Keeps the bytes of a file that is about to be replaced.
+    pub(crate) fn keep(lib_root: &Path, attributes: Attributes, bytes: &[u8]) -> Result<Self, Failure> {
+        let replaced = Self { attributes, sha256: host_fs::sha256(bytes) };
+        host_fs::write_whole(&replaced.place(lib_root), bytes, 0o600)?;
+        Ok(replaced)
+    }
+
+    pub(crate) fn folder(lib_root: &Path) -> PathBuf {
+        lib_root.join(REPLACED)
+    }
+
+    pub(crate) fn place(&self, lib_root: &Path) -> PathBuf {
+        Self::folder(lib_root).join(&self.sha256)
+    }
+
+    /// What was kept, if it still is what it was.
+    pub(crate) fn bytes(&self, lib_root: &Path) -> Result<Vec<u8>, Failure> {
+        let place = self.place(lib_root);
+        let bytes = host_fs::read_limited(&place, MAX_REPLACED)?;
+        if host_fs::sha256(&bytes) == self.sha256 {
+            return Ok(bytes);
+        }
+        Err(Failure::new(format!("{} is damaged: it was kept to be put back", place.display())))
+    }
+}
+
+/// Largest file that is replaced and kept in case it has to come back: the agent's own program.
+pub(crate) const MAX_REPLACED: u64 = 8 * 1024 * 1024;
 
 pub(crate) fn path_in(lib_root: &str) -> PathBuf {
     Path::new(lib_root).join("receipt.json")
@@ -77,7 +111,10 @@ pub(crate) fn load(lib_root: &str) -> Result<Option<Receipt>, Failure> {
     }
     let bytes = host_fs::read_limited(&path, MAX_RECEIPT)?;
     let receipt: Receipt = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(format!("{} is damaged: {error}", path.display())))?;
+        .map_err(|error| {
+            Failure::new(format!("{} is damaged: {error}", path.display()))
+                .hint("pulpcov fleet uninstall takes away what it finds without it; then install again")
+        })?;
     if receipt.format != RECEIPT_FORMAT {
         return Err(Failure::new(format!(
             "{} has format {}, this agent reads {RECEIPT_FORMAT}",
@@ -87,6 +124,18 @@ pub(crate) fn load(lib_root: &str) -> Result<Option<Receipt>, Failure> {
         .hint("use the pulpcov that installed it"));
     }
     Ok(Some(receipt))
+}
+
+/// Whether the receipt is no receipt of any version: cut, damaged, or larger than one can be.
+pub(crate) fn is_unreadable(lib_root: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let known = host_fs::read_limited(&path_in(lib_root), MAX_RECEIPT)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<Format>(&bytes).ok());
+    known.is_none_or(|found| found.format == RECEIPT_FORMAT)
 }
 
 /// The receipt, or the failure that every op but install and probe gives without one.
@@ -100,6 +149,9 @@ impl Receipt {
     pub(crate) fn save(&self, lib_root: &str) -> Result<(), Failure> {
         let text = serde_json::to_vec_pretty(self)
             .map_err(|error| Failure::new(format!("cannot write the receipt: {error}")))?;
+        if text.len() as u64 > MAX_RECEIPT {
+            return Err(Failure::new(format!("the receipt would be larger than {MAX_RECEIPT} bytes")));
+        }
         host_fs::write_whole(&path_in(lib_root), &text, 0o644)
     }
 

@@ -68,6 +68,8 @@ fn run(command: &str, lib_root: &str) -> Result<(), Failure> {
             .args(["-c", command])
             .current_dir("/")
             .env_remove("PULPCOV_ROLE")
+            // The bootstrap's own, for sudo: services are not started in it.
+            .env_remove("LC_ALL")
             .stdin(Stdio::null())
             .stdout(log.try_clone().during("write", path.display())?)
             .stderr(log)

@@ -19,6 +19,16 @@ const FILE: &str = "session";
 pub(crate) struct Session {
     pub(crate) generation: u64,
     pub(crate) label: String,
+    /// The run that this belongs to, where there is one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) run: String,
+    /// False from the end of a run on: processes write what they have, and then are still.
+    #[serde(default = "yes")]
+    pub(crate) recording: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The present session; `None` where none was ever begun, or nobody can read it.
@@ -27,12 +37,25 @@ pub(crate) fn current(data_root: &Path) -> Option<Session> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Begins the next generation. Processes take notice when they are asked to flush.
-pub(crate) fn begin(data_root: &Path, label: &str) -> Result<Session, Failure> {
+/// Begins the next generation, in the same run unless another is named. Processes take notice when they are
+/// asked to flush.
+pub(crate) fn begin(data_root: &Path, label: &str, run: Option<&str>) -> Result<Session, Failure> {
     check_label(label)?;
+    let old = current(data_root);
+    let run = run.map_or_else(|| old.map(|old| old.run).unwrap_or_default(), str::to_owned);
+    write(data_root, label, run, true)
+}
+
+/// Ends the recording, once the processes are asked to flush.
+pub(crate) fn finish(data_root: &Path) -> Result<Session, Failure> {
+    let run = current(data_root).map(|old| old.run).unwrap_or_default();
+    write(data_root, &label(data_root), run, false)
+}
+
+fn write(data_root: &Path, label: &str, run: String, recording: bool) -> Result<Session, Failure> {
     ledger::check_folder(data_root)?;
     let generation = current(data_root).map_or(0, |session| session.generation) + 1;
-    let session = Session { generation, label: label.to_owned() };
+    let session = Session { generation, label: label.to_owned(), run, recording };
     let text = serde_json::to_vec(&session)
         .map_err(|error| Failure::new(format!("cannot write the session: {error}")))?;
     host_fs::write_whole(&data_root.join(LEDGER).join(FILE), &text, 0o644)?;

@@ -52,11 +52,13 @@ if [ -z "$f" ]; then
     trap - 0;
 fi;
 
+# So that what they say is understood.
+LC_ALL=C; export LC_ALL;
 echo "PCOV1 RUN";
 case $w$q in
     none*) exec "$a" serve $z;;
     sudonopw) exec "$y" -n "$a" serve $z;;
     sudo*) exec "$y" -S -p PCOV1-ASK: "$a" serve $z;;
     doas*) exec "$y" -n "$a" serve $z;;
-    su*) LC_ALL=C; export LC_ALL; exec "$y" -s /bin/sh -c "exec \"\$0\" serve $z" root "$a";;
+    su*) exec "$y" -s /bin/sh -c "exec \"\$0\" serve $z" root "$a";;
 esac

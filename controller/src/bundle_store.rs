@@ -9,6 +9,7 @@ use pulpcov_protocol::bundle::{
     EntryPath, MANIFEST, MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES, MAX_TOTAL_BYTES, UnsafeEntry,
 };
 use pulpcov_protocol::manifest::{Entry, Manifest};
+use pulpcov_protocol::op::{Erase, ErasedFile, Op};
 use pulpcov_protocol::text::hex;
 use pulpcov_protocol::version::{UnreadableFormat, check_bundle_format};
 use sha2::{Digest, Sha256};
@@ -100,15 +101,61 @@ pub(crate) struct VerifiedBundle {
 
 impl VerifiedBundle {
     /// Gives it the next free name in `folder`. After this returns, the bundle survives a power loss.
-    pub(crate) fn place(self, folder: &Path) -> Result<PathBuf, BundleError> {
-        let path = (1..=MAX_BUNDLES)
-            .map(|number| folder.join(format!("bundle-{number:04}.tar.gz")))
-            .find(|path| !path.exists())
-            .ok_or(BundleError::TooMany)?;
-        let file = self.file.persist_noclobber(&path).map_err(|error| BundleError::Store(error.error))?;
-        file.sync_all().map_err(BundleError::Store)?;
-        fs_err::File::open(folder).and_then(|folder| folder.sync_all()).map_err(BundleError::Store)?;
-        Ok(path)
+    pub(crate) fn place(self, folder: &Path) -> Result<PlacedBundle, BundleError> {
+        let Self { mut file, manifest, .. } = self;
+        for number in 1..=MAX_BUNDLES {
+            let path = folder.join(format!("bundle-{number:04}.tar.gz"));
+            match file.persist_noclobber(&path) {
+                Ok(placed) => {
+                    placed.sync_all().map_err(BundleError::Store)?;
+                    fs_err::File::open(folder)
+                        .and_then(|folder| folder.sync_all())
+                        .map_err(BundleError::Store)?;
+                    return Ok(PlacedBundle { manifest });
+                }
+                // Taken, perhaps just now by another collect.
+                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => file = error.file,
+                Err(error) => return Err(BundleError::Store(error.error)),
+            }
+        }
+        Err(BundleError::TooMany)
+    }
+}
+
+/// A bundle that is verified and safely kept here. Only this tells what a host may erase.
+pub(crate) struct PlacedBundle {
+    manifest: Manifest,
+}
+
+/// Files that a host may erase: their bytes, named by digest, lie in a bundle here. There is no other way to
+/// make one.
+pub(crate) struct Collected {
+    files: Vec<ErasedFile>,
+    records: Vec<ErasedFile>,
+}
+
+impl PlacedBundle {
+    /// Paths of the entries that it brought.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &String> {
+        self.manifest.entries.iter().map(|entry| &entry.path)
+    }
+
+    pub(crate) fn collected(&self) -> Collected {
+        let named = |name: &String, sha256: &String| ErasedFile { name: name.clone(), sha256: sha256.clone() };
+        let data = self.manifest.entries.iter().filter_map(|entry| match EntryPath::parse(&entry.path) {
+            Ok(EntryPath::Data(name)) => Some(named(&name, &entry.sha256)),
+            _ => None,
+        });
+        let records = self.manifest.records().map(|(name, sha256)| named(name, sha256));
+        Collected { files: data.collect(), records: records.collect() }
+    }
+}
+
+impl Collected {
+    /// The op that erases them on their host.
+    pub(crate) fn erase(self, lib_root: &str) -> Op {
+        let Self { files, records } = self;
+        Op::Erase(Erase { lib_root: lib_root.to_owned(), files, records, check: false })
     }
 }
 
@@ -310,9 +357,15 @@ mod tests {
         let bytes = pack(&manifest(&[("data/a", b"xyz")]), &[("data/a", b"xyz", REGULAR)]);
         let mut spool = Spool::new(folder.path()).expect("spools");
         spool.write(&bytes).expect("writes");
-        let path = spool.verify("h1").expect("true").place(folder.path()).expect("places");
+        // A name that is taken is no end: the next one is.
+        fs_err::write(folder.path().join("bundle-0001.tar.gz"), "taken").expect("written");
+        let placed = spool.verify("h1").expect("true").place(folder.path()).expect("places");
+        let path = folder.path().join("bundle-0002.tar.gz");
         assert_eq!(fs_err::read(&path).expect("reads"), bytes);
-        assert_eq!(fs_err::read_dir(folder.path()).expect("lists").count(), 1, "no spool is left");
+        assert_eq!(fs_err::read_dir(folder.path()).expect("lists").count(), 2, "no spool is left");
+        let collected = placed.collected();
+        assert_eq!(collected.files.len(), 1);
+        assert_eq!(collected.files[0].sha256, hex(Sha256::digest(b"xyz")));
     }
 
     #[test]

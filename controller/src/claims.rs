@@ -45,8 +45,14 @@ impl Claims {
         self.changed.notify_waiters();
     }
 
+    /// Gives back what `host` promised and did not bring once the guard is dropped: also where its job panics
+    /// or is dropped itself.
+    pub(crate) fn guard<'a>(&'a self, host: &'a str) -> GiveBack<'a> {
+        GiveBack { claims: self, host }
+    }
+
     /// Gives back all that `host` promised and did not bring.
-    pub(crate) fn give_back(&self, host: &str) {
+    fn give_back(&self, host: &str) {
         self.with(|claims| claims.retain(|_, (claim, by)| *claim == Claim::Here || by != host));
         self.changed.notify_waiters();
     }
@@ -69,10 +75,36 @@ impl Claims {
     }
 }
 
+pub(crate) struct GiveBack<'a> {
+    claims: &'a Claims,
+    host: &'a str,
+}
+
+impl Drop for GiveBack<'_> {
+    fn drop(&mut self) {
+        self.claims.give_back(self.host);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_job_that_panics_gives_back_what_it_promised() {
+        let claims = Arc::new(Claims::default());
+        let panicking = tokio::spawn({
+            let claims = Arc::clone(&claims);
+            async move {
+                let _guard = claims.guard("a");
+                claims.promise("a", keys(&["x"]));
+                panic!("in the middle");
+            }
+        });
+        panicking.await.expect_err("it panicked");
+        assert_eq!(claims.settle("b", &keys(&["x"])).await, keys(&["x"]));
+    }
 
     fn keys(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use pulpcov_protocol::text::error_chain;
 
 /// How a command ended, beyond errors of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Exit {
+    #[default]
     Ok,
     /// `--fail-under`, `--fail-under-diff` or `--require-complete` is not met.
     GateNotMet,

@@ -56,26 +56,11 @@ impl Place {
         command: &str,
         inventory: &[PathBuf],
     ) -> Result<Self, LastRunError> {
-        if let Some(folder) = folder {
-            return Ok(Self::below(folder, command, inventory));
-        }
-        let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
-        let state = state.or_else(home).ok_or(LastRunError::NoPlace)?;
-        Ok(Self::below(&state.join("pulpcov"), command, inventory))
+        Ok(Self::below(&state_folder(folder)?, command, inventory))
     }
 
     fn below(state: &Path, command: &str, inventory: &[PathBuf]) -> Self {
-        // A list of hosts is no path; it stays as it is.
-        let inventory: Vec<PathBuf> =
-            inventory.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
-        let mut digest = Sha256::new();
-        for path in &inventory {
-            digest.update(path.as_os_str().as_encoded_bytes());
-            digest.update([0]);
-        }
-        let digest = hex(digest.finalize());
-        let name = format!("{command}-{}.json", digest.get(..16).unwrap_or(&digest));
+        let (name, inventory) = file_name(command, inventory);
         Self { path: state.join(name), command: command.to_owned(), inventory }
     }
 
@@ -99,6 +84,15 @@ impl Place {
         partial: bool,
         run: Option<PathBuf>,
     ) -> Result<(), LastRunError> {
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        let lock = || -> std::io::Result<std::fs::File> {
+            fs_err::create_dir_all(folder)?;
+            let folder = fs_err::File::open(folder)?.into_file();
+            folder.lock()?;
+            Ok(folder)
+        };
+        // Another command may be adding its hosts just now.
+        let _lock = lock().map_err(LastRunError::Write)?;
         let earlier = if partial { self.load().ok() } else { None };
         let mut all = earlier.map(|run| run.hosts).unwrap_or_default();
         all.extend(hosts);
@@ -111,12 +105,32 @@ impl Place {
             hosts: all,
         };
         let text = serde_json::to_vec_pretty(&run).map_err(|error| LastRunError::Write(error.into()))?;
-        let write = || {
-            fs_err::create_dir_all(self.path.parent().unwrap_or(Path::new(".")))?;
-            crate::run_dir::write_whole(&self.path, &text)
-        };
-        write().map_err(LastRunError::Write)
+        crate::run_dir::write_whole(&self.path, &text).map_err(LastRunError::Write)
     }
+}
+
+/// Where states of runs are kept: the folder that a person names, or the user's own for such things.
+pub(crate) fn state_folder(named: Option<&Path>) -> Result<PathBuf, LastRunError> {
+    if let Some(folder) = named {
+        return Ok(folder.to_owned());
+    }
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
+    Ok(state.or_else(home).ok_or(LastRunError::NoPlace)?.join("pulpcov"))
+}
+
+/// The name of a state about an inventory, and the inventory's sources by their real paths.
+pub(crate) fn file_name(prefix: &str, inventory: &[PathBuf]) -> (String, Vec<PathBuf>) {
+    // A list of hosts is no path; it stays as it is.
+    let inventory: Vec<PathBuf> =
+        inventory.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
+    let mut digest = Sha256::new();
+    for path in &inventory {
+        digest.update(path.as_os_str().as_encoded_bytes());
+        digest.update([0]);
+    }
+    let digest = hex(digest.finalize());
+    (format!("{prefix}-{}.json", digest.get(..16).unwrap_or(&digest)), inventory)
 }
 
 impl LastRun {

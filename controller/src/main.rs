@@ -27,6 +27,7 @@ mod run_dir;
 mod signals;
 mod ssh;
 mod trend;
+mod unfinished;
 mod wheelhouse;
 mod words;
 

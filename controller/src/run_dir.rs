@@ -45,6 +45,7 @@ impl RunDir {
     pub(crate) fn at(path: &Path) -> Result<Self, RunDirError> {
         let run = Self { path: path.to_owned() };
         fs_err::create_dir_all(path.join("hosts")).map_err(RunDirError::Make)?;
+        let _lock = run.lock()?;
         if !path.join(RUN_FILE).exists() {
             let file = RunFile {
                 format: FORMAT,
@@ -60,13 +61,25 @@ impl RunDir {
     /// A new run directory below `runs/`.
     pub(crate) fn new_in(runs: &Path) -> Result<Self, RunDirError> {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
+        fs_err::create_dir_all(runs).map_err(RunDirError::Make)?;
         let mut name = now.clone();
         let mut n = 1;
-        while runs.join(&name).exists() {
+        // Whoever makes the folder has it: another collect may begin in the same second.
+        while let Err(error) = fs_err::create_dir(runs.join(&name)) {
+            if error.kind() != std::io::ErrorKind::AlreadyExists {
+                return Err(RunDirError::Make(error));
+            }
             n += 1;
             name = format!("{now}-{n}");
         }
         Self::at(&runs.join(&name))
+    }
+
+    /// Held while the run's file is read, changed and written: several collects may go into one run.
+    fn lock(&self) -> Result<std::fs::File, RunDirError> {
+        let folder = fs_err::File::open(&self.path).map_err(RunDirError::Make)?.into_file();
+        folder.lock().map_err(RunDirError::Make)?;
+        Ok(folder)
     }
 
     /// Points `latest`, beside it, at this run: it brought something.
@@ -107,6 +120,7 @@ impl RunDir {
         hosts: BTreeMap<String, Option<String>>,
         groups: BTreeMap<String, BTreeSet<String>>,
     ) -> Result<(), RunDirError> {
+        let _lock = self.lock()?;
         let mut file = self.read_file()?;
         // Who was asked again is in the groups that the inventory has now.
         for members in file.groups.values_mut() {
@@ -178,15 +192,74 @@ pub(crate) fn output_place(path: &Path) -> std::io::Result<PathBuf> {
     }
 }
 
-/// Writes a file whole or not at all: temporary file beside it, fsync, rename.
+/// Writes a file whole or not at all, with the mode that the user's umask gives: temporary file beside it, fsync,
+/// rename, fsync of the folder.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    write_with_mode(path, bytes, 0o666)
+}
+
+/// The same for secrets: nobody else reads it at any time.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    write_with_mode(path, bytes, 0o600)
+}
+
+fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".pulpcov-").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".pulpcov-")
+        .permissions(std::fs::Permissions::from_mode(mode))
+        .tempfile_in(folder)?;
     file.write_all(bytes)?;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
+    // Where a file system cannot sync a folder, the rename is as safe as it gets.
+    let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn secrets_are_private_and_runs_of_one_second_have_folders_of_their_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mode = |name: &str| {
+            let found = std::fs::metadata(folder.path().join(name)).expect("there");
+            found.permissions().mode() & 0o777
+        };
+        write_private(&folder.path().join("key"), b"secret").expect("written");
+        write_whole(&folder.path().join("report"), b"text").expect("written");
+        assert_eq!(mode("key"), 0o600);
+        assert_eq!(mode("report") & 0o600, 0o600);
+        let runs: BTreeSet<PathBuf> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| RunDir::new_in(&folder.path().join("runs")).expect("made").path))
+                .collect();
+            workers.into_iter().map(|worker| worker.join().expect("ends")).collect()
+        });
+        assert_eq!(runs.len(), 8, "{runs:?}");
+    }
+
+    #[test]
+    fn collects_into_one_run_at_once_lose_no_host() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::thread::scope(|scope| {
+            for worker in 0..4 {
+                let path = folder.path().join("run");
+                scope.spawn(move || {
+                    let run = RunDir::at(&path).expect("made");
+                    for i in 0..10 {
+                        let host = format!("h{worker}-{i}");
+                        run.note(BTreeMap::from([(host, None)]), BTreeMap::new()).expect("noted");
+                    }
+                });
+            }
+        });
+        let run = RunDir { path: folder.path().join("run") };
+        assert_eq!(run.read_file().expect("there").hosts.len(), 40);
+    }
 }

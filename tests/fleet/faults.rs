@@ -25,6 +25,22 @@ db.execute('insert into context values (1, ?)', (os.urandom(1000000).hex(),))
 db.commit()
 ""#;
 
+#[test]
+fn a_damaged_bundle_of_a_run_does_not_block_the_next_collect() {
+    let lab = Lab::with_shop(1);
+    lab.get(1, "/price/tea").expect("answers");
+    lab.fleet(0, "collect", &["-o", "run", "--keep"]);
+    let bundle = lab.path("run/hosts/h1/bundle-0001.tar.gz");
+    let bytes = fs::read(&bundle).expect("a bundle");
+    fs::write(&bundle, &bytes[..bytes.len() / 2]).expect("cut");
+    let (code, said) = lab.fleet_says("collect", &["-o", "run"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("bundle-0001.tar.gz of this run is left out: "), "{said}");
+    // What it held is brought anew: the report has it all, and says what is damaged.
+    let table = lab.pulpcov_ends(3, &["report", "run", "--require-complete"]);
+    assert!(table.contains("shop/catalogue.py") && table.contains("a damaged bundle of h1"), "{table}");
+}
+
 fn executed(report: &Value, host: &str, file: &str) -> Vec<u64> {
     let lines =
         report["hosts"][host]["files"][file]["executed_lines"].as_array().cloned().unwrap_or_default();

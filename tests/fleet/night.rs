@@ -1,5 +1,7 @@
 //! `fleet run`: install, run the tests, collect, report, put back; whatever the command does.
 
+mod cut_off;
+
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::{Output, Stdio};
@@ -10,7 +12,7 @@ use pulpcov_tests::lab::{Lab, host_address};
 use pulpcov_tests::python;
 
 /// `fleet run` with a shell script for tests.
-fn night(lab: &Lab, words: &[&str], script: &str) -> std::process::Command {
+pub(super) fn night(lab: &Lab, words: &[&str], script: &str) -> std::process::Command {
     let wheels = python::wheelhouse().to_string_lossy().into_owned();
     let mut all = vec!["--wheelhouse", &wheels];
     all.extend(words);
@@ -18,7 +20,7 @@ fn night(lab: &Lab, words: &[&str], script: &str) -> std::process::Command {
     lab.fleet_command("run", &all)
 }
 
-fn said(output: &Output) -> String {
+pub(super) fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout))
 }
 

@@ -201,3 +201,77 @@ main_file = __file__
         "a thread was left behind, or an exit was escaped"
     );
 }
+
+/// What `--force` replaces may be large: it lies beside the receipt, and comes back byte for byte.
+#[test]
+fn large_files_that_were_replaced_come_back() {
+    let place = place();
+    let lib = place.work.path().join("lib");
+    let site = fs::read_dir(place.work.path().join("venv/lib")).expect("lists").flatten().next().expect("a Python");
+    let gate = site.path().join("site-packages/_pulpcov_gate.py");
+    let theirs = "# mine\n".repeat(100_000);
+    fs::write(&gate, &theirs).expect("written");
+    let before = tree(place.work.path());
+    let mut words = place.install_words(false);
+    assert_eq!(agent("install", &words)["failed"], true, "it is not ours");
+    words["force"] = json!(true);
+    assert_eq!(agent("install", &words)["failed"], false);
+    assert_eq!(agent("status", &json!({"lib_root": lib}))["failed"], false);
+    assert_eq!(agent("install", &words)["changed"], false);
+    let outcome = agent("uninstall", &json!({"lib_root": lib}));
+    assert_eq!(outcome["failed"], false, "{outcome}");
+    assert_eq!(fs::read_to_string(&gate).expect("it is back"), theirs);
+    assert_eq!(tree(place.work.path()), before);
+}
+
+/// A receipt that nobody can read does not keep the hook on a host for ever.
+#[test]
+fn without_a_readable_receipt_the_hook_goes_all_the_same() {
+    let place = place();
+    let lib = place.work.path().join("lib");
+    assert_eq!(place.install(false)["failed"], false);
+    let receipt = lib.join("receipt.json");
+    let text = fs::read_to_string(&receipt).expect("a receipt");
+    fs::write(&receipt, &text[..text.len() / 2]).expect("cut");
+    let failed = agent("status", &json!({"lib_root": lib}));
+    assert!(failed["failed"] == true && failed["hint"].to_string().contains("uninstall"), "{failed}");
+    // A process of the service shows where its Python is.
+    let app = place.work.path().join("app/thing/main.py");
+    fs::write(&app, "import time\n\ndef run(how):\n    time.sleep(60)\n").expect("written");
+    let mut service = Command::new(&place.python)
+        .arg(place.work.path().join("app/thing-server"))
+        .arg("plain")
+        .spawn()
+        .expect("python runs");
+    let outcome = agent("uninstall", &json!({"lib_root": lib}));
+    service.kill().expect("killed");
+    service.wait().expect("ended");
+    assert_eq!(outcome["failed"], false, "{outcome}");
+    assert!(outcome["warnings"].to_string().contains("receipt.json is damaged"), "{outcome}");
+    let left: Vec<String> = tree(place.work.path())
+        .into_iter()
+        .filter(|path| path.contains("pulpcov") && !path.contains("/data"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(agent("status", &json!({"lib_root": lib}))["msg"], "not installed");
+}
+
+/// Any user may write to a data file at any time; that is a warning, and no end of the collect.
+#[test]
+fn a_data_file_that_keeps_changing_is_left_alone() {
+    let place = place();
+    assert_eq!(place.install(false)["failed"], false);
+    assert!(place.run("plain").status.success());
+    let theirs = place.work.path().join("data/data.theirs.1.aa");
+    let script = format!("printf 'SQLite format 3\\000' > {0}; while :; do echo x >> {0}; done", theirs.display());
+    let mut writer = Command::new("sh").args(["-c", &script]).spawn().expect("sh runs");
+    while fs::metadata(&theirs).map_or(0, |meta| meta.len()) < 100_000 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let outcome = agent("collect", &json!({"lib_root": place.work.path().join("lib")}));
+    writer.kill().expect("killed");
+    writer.wait().expect("ended");
+    assert_eq!(outcome["failed"], false, "{outcome}");
+    assert_eq!(outcome["pulpcov"]["data_files"], 2, "{outcome}");
+    assert!(outcome["warnings"].to_string().contains("changes while it is read"), "{outcome}");
+}

@@ -90,6 +90,9 @@ pub struct Process {
     /// What was going on: `startup`, or what the person who reset named it.
     #[serde(default)]
     pub label: String,
+    /// The run that it was recorded in, where it was one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub run: String,
 }
 
 /// Processes of one role and label that ended well, and the one data file of all of them.
@@ -110,6 +113,8 @@ pub struct CommonFacts {
     pub boot_id: String,
     pub generation: u64,
     pub label: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub run: String,
     pub role: String,
     pub unit: Option<String>,
     pub python: String,

@@ -115,6 +115,9 @@ pub struct Install {
     /// What is recorded after the services have started; [`DEFAULT_LABEL`] where absent.
     #[serde(default)]
     pub label: Option<String>,
+    /// Begins a generation of its own under this name of a run, whatever was recorded before.
+    #[serde(default)]
+    pub run: Option<String>,
     /// Replace files that somebody else put where ours go (they are kept and come back).
     #[serde(default)]
     pub force: bool,
@@ -172,9 +175,39 @@ pub struct Collect {
     /// Files already asked for by name, for hosts with more data files than one bundle holds.
     #[serde(default)]
     pub skip: u64,
+    /// Which of the data.
+    #[serde(default)]
+    pub part: Part,
+    /// Recording ends here: each process writes what it has and then records no more, so that all of it can
+    /// be fetched and nothing comes after.
+    #[serde(default)]
+    pub finish: bool,
     /// Only tell what would be done.
     #[serde(default)]
     pub check: bool,
+}
+
+/// Which of a host's data, by the run that it was recorded in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    #[default]
+    All,
+    /// What was recorded in this run.
+    Run(String),
+    /// All but that: what other sessions and people have left.
+    NotRun(String),
+}
+
+impl Part {
+    /// Whether data of `run` is of this part; data that nobody tells of is of no run.
+    pub fn takes(&self, run: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Run(wanted) => run == Some(wanted),
+            Self::NotRun(other) => run != Some(other),
+        }
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "serde's default wants the field's own type")]
@@ -363,6 +396,9 @@ pub struct Uninstall {
     /// Remove data files too, collected or not.
     #[serde(default)]
     pub erase_data: bool,
+    /// Where data lies that is removed from a host on which nothing is installed; as for an install otherwise.
+    #[serde(default)]
+    pub data_root: Option<String>,
     /// Restart the services, so that no process keeps the hook in memory.
     #[serde(default)]
     pub restart: bool,

@@ -225,6 +225,9 @@ pub struct CollectDetail {
     pub data_bytes: u64,
     /// Data files beyond this bundle's limit; ask again for them.
     pub remaining: u64,
+    /// Data files that are not of the part that was asked for.
+    #[serde(default)]
+    pub others: u64,
     /// Recorded processes; the manifest tells of each.
     pub processes: u64,
     pub sources: Vec<Source>,

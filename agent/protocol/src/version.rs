@@ -8,7 +8,7 @@ pub const PROTOCOL: u32 = 1;
 pub const BUNDLE_FORMAT: u32 = 1;
 
 /// Version of the receipt that the agent keeps on a host.
-pub const RECEIPT_FORMAT: u32 = 1;
+pub const RECEIPT_FORMAT: u32 = 2;
 
 /// A bundle that this build cannot read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

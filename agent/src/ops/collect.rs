@@ -30,7 +30,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     };
     // Open files count against one limit: those of an earlier round are sent and done with.
     session.gathered = None;
-    let gathered = gather::gather(&args.lib_root, args.flush_timeout, args.skip)?;
+    let gathered = gather::gather(args)?;
     let mut warnings = gathered.warnings.clone();
     warnings.extend(trouble.map(|failure| format!("nothing was compacted: {}", failure.msg)));
     if let Some(flush) = &gathered.flush {
@@ -42,6 +42,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
         data_files: gathered.data_files(),
         data_bytes: gathered.data_bytes(),
         remaining: gathered.remaining,
+        others: gathered.others,
         processes: gathered.process_count(),
         sources: gathered.sources.clone(),
         flush: gathered.flush.clone(),

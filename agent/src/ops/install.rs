@@ -24,7 +24,7 @@ pub(super) use changes::{forget, sweep, undo_file, undo_folder};
 pub(super) use preview::Preview;
 mod selftest;
 mod units;
-pub(super) use units::{concern_systemd, stop_timer};
+pub(super) use units::{AGENT, concern_systemd, stop_timer};
 
 use changes::Changes;
 
@@ -318,9 +318,11 @@ fn begin_measuring(
     let label = args.label.clone().unwrap_or_else(|| phase::label(root));
     let units = units_to_restart(args, receipt)?;
     let runs = !(units.is_empty() && args.commands.is_empty());
+    let run = args.run.as_deref();
     if !(args.restart && runs && needs_restart(receipt, changed)?) {
-        if phase::current(root).is_none_or(|now| now.label != label) {
-            phase::begin(root, &label)?;
+        let goes_on = phase::current(root).is_some_and(|now| now.label == label && now.recording);
+        if !goes_on || run.is_some() {
+            phase::begin(root, &label, run)?;
             ledger::flush(root, proof::FLUSH)?;
         }
         if args.restart && runs {
@@ -329,7 +331,7 @@ fn begin_measuring(
         }
         return Ok(None);
     }
-    phase::begin(root, STARTUP_LABEL)?;
+    phase::begin(root, STARTUP_LABEL, run)?;
     (session.progress)("restarting services");
     let proven = services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)
         .and_then(|_| {
@@ -338,7 +340,7 @@ fn begin_measuring(
         })
         .and_then(|()| proof::settle(receipt));
     // Whatever came of it, what runs from here on is no start.
-    phase::begin(root, &label)?;
+    phase::begin(root, &label, run)?;
     ledger::flush(root, proof::FLUSH)?;
     Ok(Some(Started { units, proven: proven? }))
 }

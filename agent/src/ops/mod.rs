@@ -9,6 +9,7 @@ mod flush;
 mod install;
 mod probe;
 mod reset;
+mod salvage;
 mod services;
 mod status;
 mod uninstall;

@@ -19,7 +19,7 @@ pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
         let next = session::current(&root).map_or(1, |now| now.generation + 1);
         return Ok(Outcome::ok(true, format!("would begin generation {next}, label {label}"), Detail::None));
     }
-    let session = session::begin(&root, &label)?;
+    let session = session::begin(&root, &label, None)?;
     let flush = ledger::flush(&root, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
     let mut warnings: Vec<String> = flush
         .silent

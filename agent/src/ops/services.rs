@@ -134,7 +134,7 @@ fn start_measured(
 ) -> Result<(Vec<UnitState>, Option<String>), Failure> {
     let root = &receipt.config.data_root;
     let label = session::label(root);
-    session::begin(root, STARTUP_LABEL)?;
+    session::begin(root, STARTUP_LABEL, None)?;
     let result = services::act(args.action, units, &args.commands, &args.lib_root);
     // Units of another profile have nothing to prove.
     let proven = if result.is_ok() && args.units.is_empty() {
@@ -142,7 +142,7 @@ fn start_measured(
     } else {
         Ok(())
     };
-    session::begin(root, &label)?;
+    session::begin(root, &label, None)?;
     ledger::flush(root, proof::FLUSH)?;
     Ok((result?, proven.err().map(|failure| format!("not all is recorded: {}", failure.msg))))
 }

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         data_root: root.to_string_lossy().into_owned(),
         data_files,
         data_bytes,
-        processes: ledger.processes(),
+        processes: ledger.processes().cloned().collect(),
         unrecorded,
     };
     Ok(Outcome::ok(false, msg, Detail::Status(detail)).with_warnings(warnings))

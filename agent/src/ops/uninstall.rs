@@ -6,6 +6,7 @@ use pulpcov_protocol::op::{ServiceAction, Uninstall};
 use pulpcov_protocol::outcome::{Detail, FileDiff, Outcome, UninstallDetail};
 
 use super::Session;
+use super::salvage;
 use super::install::{Preview, concern_systemd, forget, stop_timer, sweep, undo_file, undo_folder};
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
@@ -23,9 +24,12 @@ pub(crate) const OUTBOX: &str = "outbox";
 
 pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
-    let Some(receipt) = receipt::load(&args.lib_root)? else {
-        let detail = UninstallDetail { removed: Vec::new(), data_left: 0, data_root: String::new() };
-        return Ok(Outcome::ok(false, "not installed", Detail::Uninstall(detail)));
+    let receipt = match receipt::load(&args.lib_root) {
+        Ok(Some(receipt)) => receipt,
+        Ok(None) => return not_installed(args),
+        // A receipt of another version can be read by the pulpcov that wrote it.
+        Err(failure) if !receipt::is_unreadable(&args.lib_root) => return Err(failure),
+        Err(failure) => return salvage::run(args, &failure),
     };
     let changed = receipt.changed_since()?;
     if !changed.is_empty() && !args.force {
@@ -41,7 +45,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     let live =
         ledger::read(&receipt.config.data_root)?.records.iter().filter(|record| record.is_live()).count();
     stop_timer(receipt.files.keys());
-    let mut removed = remove_files(&receipt)?;
+    let mut removed = remove_files(&receipt, Path::new(&args.lib_root))?;
     sweep(&args.lib_root, Some(&receipt));
     if concern_systemd(receipt.files.keys()) {
         systemd::reload()?;
@@ -62,11 +66,11 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
             super::counted(live as u64, "process")
         ));
     }
-    let data_left = clear_data(&receipt, args.erase_data)?;
+    let data_left = clear_data(&receipt.config.data_root, args.erase_data)?;
     if data_left > 0 {
         let files = super::counted(data_left, "data file");
         warnings.push(format!(
-            "{files} left in {}; collect first, or use --erase-data",
+            "{files} left in {}, not collected; uninstall --erase-data removes them",
             receipt.config.data_root.display()
         ));
     }
@@ -92,6 +96,28 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     Ok(Outcome { diff, ..outcome })
 }
 
+/// Data that an earlier uninstall has left can still go, on the person's own word.
+fn not_installed(args: &Uninstall) -> Result<Outcome, Failure> {
+    let root = data_dir::resolve(args.data_root.as_deref())?;
+    let found = data_dir::measure(&root)?.0;
+    let mut detail = UninstallDetail {
+        removed: Vec::new(),
+        data_left: found,
+        data_root: root.to_string_lossy().into_owned(),
+    };
+    if !args.erase_data || found == 0 {
+        return Ok(Outcome::ok(false, "not installed", Detail::Uninstall(detail)));
+    }
+    let files = super::counted(found, "data file");
+    if args.check {
+        let msg = format!("not installed; would erase {files} in {}", root.display());
+        return Ok(Outcome::ok(true, msg, Detail::Uninstall(detail)));
+    }
+    detail.data_left = clear_data(&root, true)?;
+    let msg = format!("not installed; {files} in {} erased", root.display());
+    Ok(Outcome::ok(true, msg, Detail::Uninstall(detail)))
+}
+
 /// What becomes of each file and tree.
 fn differences(args: &Uninstall, receipt: &Receipt) -> Result<Vec<FileDiff>, Failure> {
     if !args.diff {
@@ -100,8 +126,8 @@ fn differences(args: &Uninstall, receipt: &Receipt) -> Result<Vec<FileDiff>, Fai
     let mut preview = Preview::new(true);
     for (path, file) in &receipt.files {
         if Attributes::of(path)?.is_some() && file.sha256.is_some() {
-            let before = file.before.as_ref().map(|one| one.bytes.as_slice());
-            preview.file(path, Some(&host_fs::read_limited(path, MAX_SHOWN)?), before);
+            let before = file.before.as_ref().map(|one| one.bytes(Path::new(&args.lib_root))).transpose()?;
+            preview.file(path, Some(&host_fs::read_limited(path, MAX_SHOWN)?), before.as_deref());
         }
     }
     for path in receipt.trees.keys().filter(|path| path.exists()) {
@@ -140,13 +166,17 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
 }
 
 /// The `.pth` first: from then on no new process meets the hook, whatever happens later.
-fn remove_files(receipt: &Receipt) -> Result<Vec<String>, Failure> {
+fn remove_files(receipt: &Receipt, lib_root: &Path) -> Result<Vec<String>, Failure> {
     let is_pth = |path: &Path| path.file_name().is_some_and(|name| name == PTH);
     let (first, rest): (Vec<_>, Vec<_>) = receipt.files.iter().partition(|(path, _)| is_pth(path));
     let mut removed = Vec::new();
     for (path, file) in first.into_iter().chain(rest) {
-        undo_file(path, file)?;
+        undo_file(path, file, lib_root)?;
         removed.push(path.display().to_string());
+    }
+    // All of it is back in its place, and safely so.
+    for replaced in receipt.files.values().filter_map(|file| file.before.as_ref()) {
+        let _ = std::fs::remove_file(replaced.place(lib_root));
     }
     for path in receipt.trees.keys().filter(|path| path.exists()) {
         fs_err::remove_dir_all(path)?;
@@ -156,15 +186,14 @@ fn remove_files(receipt: &Receipt) -> Result<Vec<String>, Failure> {
 }
 
 /// Removes the ledger where no data is left to explain, and the data where that was asked for.
-fn clear_data(receipt: &Receipt, erase: bool) -> Result<u64, Failure> {
-    let root = &receipt.config.data_root;
+fn clear_data(root: &Path, erase: bool) -> Result<u64, Failure> {
     if !root.is_dir() {
         return Ok(0);
     }
     if erase {
         loop {
             // A few at a time: each listed file is held open.
-            let files = data_dir::list(root, 0, 200)?.files;
+            let files = data_dir::list(root, 0, 200, &|_| true)?.files;
             if files.is_empty() {
                 break;
             }
@@ -174,11 +203,12 @@ fn clear_data(receipt: &Receipt, erase: bool) -> Result<u64, Failure> {
         }
     }
     let (left, _) = data_dir::measure(root)?;
+    let ledger = root.join(LEDGER);
+    // Data that no record tells of, such as what a person put there, needs no ledger.
+    if ledger.is_dir() && (left == 0 || !ledger::has_records(root)) {
+        fs_err::remove_dir_all(&ledger)?;
+    }
     if left == 0 {
-        let ledger = root.join(LEDGER);
-        if ledger.is_dir() {
-            fs_err::remove_dir_all(&ledger)?;
-        }
         for entry in fs_err::read_dir(root)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(".tmp.") {

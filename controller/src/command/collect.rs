@@ -1,17 +1,19 @@
 //! `pulpcov fleet collect`
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use pulpcov_protocol::bundle::EntryPath;
-use pulpcov_protocol::manifest::{Manifest, Source};
-use pulpcov_protocol::op::{Bundle, Collect, Erase, ErasedFile, Op, Want};
+use pulpcov_protocol::manifest::Source;
+use pulpcov_protocol::op::{Bundle, Collect, Op, Part, Want};
 use pulpcov_protocol::outcome::{CollectDetail, Detail};
+use pulpcov_protocol::text::error_chain;
 
 use super::reach::{Reach, exit_of, troubles};
-use crate::bundle_store::Spool;
+use crate::bundle_store::{PlacedBundle, Spool};
 use crate::claims::Claims;
 use crate::cli::{FleetArgs, seconds};
 use crate::exit::Exit;
@@ -39,11 +41,27 @@ pub(crate) struct Args {
 /// Most bundles that one collect takes of one host: two million data files.
 const MAX_ROUNDS: u32 = 100;
 
+/// What of hosts is collected, and what becomes of it there.
+#[derive(Debug, Clone)]
+pub(super) struct CollectOptions {
+    pub(super) flush_timeout: f64,
+    /// Leave the data on the hosts.
+    pub(super) keep: bool,
+    pub(super) part: Part,
+    /// Hosts whose recording ends with this.
+    pub(super) finish: BTreeSet<String>,
+}
+
 struct Plan {
     run: RunDir,
     claims: Claims,
-    flush_timeout: f64,
-    keep: bool,
+    options: CollectOptions,
+}
+
+/// What a host's collect brought.
+pub(super) struct Brought {
+    /// Data files there that are not of the part that was asked for.
+    pub(super) others: u64,
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
@@ -63,7 +81,13 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
 /// Collects, and says how it went and where it lies.
 pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
     let reach = Reach::new(&args.fleet, "collect").await?;
-    let (recap, run) = collect_all(reach, args.output.as_deref(), args.flush_timeout, args.keep).await?;
+    let options = CollectOptions {
+        flush_timeout: args.flush_timeout,
+        keep: args.keep,
+        part: Part::All,
+        finish: BTreeSet::new(),
+    };
+    let (recap, run) = collect_all(reach, args.output.as_deref(), options).await?;
     Ok((exit_of(&recap), run))
 }
 
@@ -71,23 +95,23 @@ pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
 pub(super) async fn collect_all(
     reach: Reach,
     output: Option<&Path>,
-    flush_timeout: f64,
-    keep: bool,
-) -> Result<(Recap<()>, RunDir)> {
+    options: CollectOptions,
+) -> Result<(Recap<Brought>, RunDir)> {
     // What was missing then belongs to what was there.
     let earlier = reach.rerun.as_ref().and_then(|last| last.run.clone());
     let run = place(output.or(earlier.as_deref()))?;
     let own_place = output.is_some();
     let groups = reach.groups.clone();
-    let plan = Arc::new(Plan { run: run.clone(), claims: already_here(&run)?, flush_timeout, keep });
+    let (claims, damaged) = already_here(&run)?;
+    let reach = reach.warn(damaged);
+    let plan = Arc::new(Plan { run: run.clone(), claims, options });
     let recap = reach
         .run_into(Some(&run.path), move |access, host, reporter| {
             let plan = Arc::clone(&plan);
             async move {
-                let result = collect_one(&access, &host, &reporter, &plan).await;
-                // Whatever it had promised and did not bring, others may bring.
-                plan.claims.give_back(&host.name);
-                result
+                // Whatever it promises and does not bring, others may bring.
+                let _guard = plan.claims.guard(&host.name);
+                collect_one(&access, &host, &reporter, &plan).await
             }
         })
         .await?;
@@ -106,15 +130,22 @@ pub(super) fn place(output: Option<&Path>) -> Result<RunDir> {
     }?)
 }
 
-/// Sources and analyses that earlier bundles of the run hold are not fetched again.
-fn already_here(run: &RunDir) -> Result<Claims> {
+/// Sources and analyses that earlier bundles of the run hold are not fetched again. What a damaged one held is
+/// not here; that is a warning.
+fn already_here(run: &RunDir) -> Result<(Claims, Vec<String>)> {
     let claims = Claims::default();
+    let mut damaged = Vec::new();
     for bundle in run.bundles()? {
-        let manifest = crate::bundle_store::check_bundle(&bundle)
-            .with_context(|| format!("{} of this run", bundle.display()))?;
-        claims.keep(manifest.entries.into_iter().map(|entry| entry.path));
+        match crate::bundle_store::check_bundle(&bundle) {
+            Ok(manifest) => claims.keep(manifest.entries.into_iter().map(|entry| entry.path)),
+            Err(error) => damaged.push(format!(
+                "{} of this run is left out: {}; its sources are fetched again",
+                bundle.display(),
+                error_chain(&error)
+            )),
+        }
     }
-    Ok(claims)
+    Ok((claims, damaged))
 }
 
 async fn collect_one(
@@ -122,34 +153,42 @@ async fn collect_one(
     host: &Host,
     reporter: &Reporter,
     plan: &Plan,
-) -> Result<Done<()>, AgentError> {
+) -> Result<Done<Brought>, AgentError> {
     let lib_root = host.lib_root();
+    let options = &plan.options;
     let list = |flush_timeout, skip| {
-        Op::Collect(Collect { lib_root: lib_root.clone(), flush_timeout, skip, check: false })
+        Op::Collect(Collect {
+            lib_root: lib_root.clone(),
+            flush_timeout,
+            skip,
+            part: options.part.clone(),
+            finish: options.finish.contains(&host.name),
+            check: false,
+        })
     };
-    let (mut agent, mut outcome) = access.ask(host, &list(Some(plan.flush_timeout), 0), reporter).await?;
+    let (mut agent, mut outcome) = access.ask(host, &list(Some(options.flush_timeout), 0), reporter).await?;
     let (mut skip, mut files, mut bytes, mut erased) = (0, 0, 0, 0);
     let mut warnings = Vec::new();
     let mut rounds = 1;
-    let processes = loop {
+    let (processes, others) = loop {
         let Detail::Collect(listed) = outcome.pulpcov else {
             return Err(AgentError::Unexpected("collect without its details".to_owned()));
         };
         warnings.extend(
             outcome.warnings.into_iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>(),
         );
-        let manifest = fetch(&mut agent, host, reporter, plan, &listed).await?;
+        let bundle = fetch(&mut agent, host, reporter, plan, &listed).await?;
         // Data that nobody can analyse would be as good as lost: it stays on the host until its sources
         // and analyses are here too, whoever brings them.
         settle(&mut agent, host, reporter, plan, &keys_of(&listed.sources)).await?;
         files += listed.data_files;
         bytes += listed.data_bytes;
-        let gone = if plan.keep { 0 } else { erase(&mut agent, &lib_root, reporter, &manifest).await? };
+        let gone = if options.keep { 0 } else { erase(&mut agent, &lib_root, reporter, &bundle).await? };
         erased += gone;
         // What was erased no longer stands in the list; what was kept does.
         skip += listed.data_files - gone.min(listed.data_files);
         if listed.remaining == 0 || listed.data_files == 0 {
-            break listed.processes;
+            break (listed.processes, listed.others);
         }
         rounds += 1;
         if rounds > MAX_ROUNDS {
@@ -163,7 +202,7 @@ async fn collect_one(
     agent.close().await;
     let msg =
         format!("{files} data files ({}) of {processes} processes, {erased} erased there", size_text(bytes));
-    Ok(Done { changed: files > 0, msg, warnings, data: () })
+    Ok(Done { changed: files > 0, msg, warnings, data: Brought { others } })
 }
 
 /// Fetches the listed data, and those sources and analyses that no other host is bringing.
@@ -173,7 +212,7 @@ async fn fetch(
     reporter: &Reporter,
     plan: &Plan,
     listed: &CollectDetail,
-) -> Result<Manifest, AgentError> {
+) -> Result<PlacedBundle, AgentError> {
     let mine = plan.claims.promise(&host.name, keys_of(&listed.sources));
     fetch_bundle(agent, host, reporter, plan, want(&mine), false).await
 }
@@ -203,7 +242,7 @@ async fn fetch_bundle(
     plan: &Plan,
     want: Want,
     without_data: bool,
-) -> Result<Manifest, AgentError> {
+) -> Result<PlacedBundle, AgentError> {
     let folder = plan
         .run
         .host_folder(&host.name)
@@ -212,15 +251,13 @@ async fn fetch_bundle(
     let op = Op::Bundle(Bundle { host: host.name.clone(), want, without_data });
     agent.fetch(&op, reporter, &mut |bytes| tokio::task::block_in_place(|| spool.write(bytes))).await?;
     reporter.step("verifying");
-    let manifest = tokio::task::block_in_place(|| {
+    let bundle = tokio::task::block_in_place(|| {
         let verified = spool.verify(&host.name)?;
-        let manifest = verified.manifest.clone();
-        tracing::debug!(host = %host.name, bytes = verified.bytes, entries = manifest.entries.len(), "bundle verified");
-        verified.place(&folder)?;
-        Ok::<_, AgentError>(manifest)
+        tracing::debug!(host = %host.name, bytes = verified.bytes, "bundle verified");
+        verified.place(&folder)
     })?;
-    plan.claims.keep(manifest.entries.iter().map(|entry| entry.path.clone()));
-    Ok(manifest)
+    plan.claims.keep(bundle.entries().cloned());
+    Ok(bundle)
 }
 
 /// Erases on the host what now lies here, each file named by its digest.
@@ -228,23 +265,9 @@ async fn erase(
     agent: &mut RemoteAgent,
     lib_root: &str,
     reporter: &Reporter,
-    manifest: &Manifest,
+    bundle: &PlacedBundle,
 ) -> Result<u64, AgentError> {
-    let files: Vec<ErasedFile> = manifest
-        .entries
-        .iter()
-        .filter_map(|entry| match EntryPath::parse(&entry.path) {
-            Ok(EntryPath::Data(name)) => Some(ErasedFile { name, sha256: entry.sha256.clone() }),
-            _ => None,
-        })
-        .collect();
-    let records = manifest
-        .records()
-        .map(|(name, sha256)| ErasedFile { name: name.clone(), sha256: sha256.clone() })
-        .collect();
-    let outcome = agent
-        .call(&Op::Erase(Erase { lib_root: lib_root.to_owned(), files, records, check: false }), reporter)
-        .await?;
+    let outcome = agent.call(&bundle.collected().erase(lib_root), reporter).await?;
     match outcome.pulpcov {
         Detail::Erase(detail) => Ok(detail.erased.len() as u64),
         _ => Err(AgentError::Unexpected("erase without its details".to_owned())),

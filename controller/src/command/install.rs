@@ -56,6 +56,8 @@ pub(crate) struct What {
 pub(super) struct How {
     pub(super) restart: bool,
     pub(super) label: Option<String>,
+    /// The run that it is for.
+    pub(super) run: Option<String>,
     pub(super) check: CheckArgs,
 }
 
@@ -69,7 +71,7 @@ struct Plan {
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
     let reach = Reach::new(&args.fleet, "install").await?;
-    let how = How { restart: args.restart, label: args.label, check: args.check };
+    let how = How { restart: args.restart, label: args.label, run: None, check: args.check };
     let recap = install_all(reach, args.what, how).await?;
     differences::show(&recap, args.fleet.jsonl);
     Ok(exit_of(&recap))
@@ -112,6 +114,7 @@ async fn install(
         restart: plan.how.restart,
         commands: plan.commands.of(host),
         label: plan.how.label.clone(),
+        run: plan.how.run.clone(),
         force: plan.force,
         check: plan.how.check.check,
         diff: plan.how.check.diff,

@@ -22,6 +22,7 @@ use crate::profiles::{self, ProfileLoadError};
 use crate::progress::{self, LogDir, Mode};
 use crate::recap::{Recap, Verdict};
 use crate::remote_agent::AgentError;
+use crate::unfinished::{self, Unfinished};
 
 use super::access::{self, ask_for};
 
@@ -84,6 +85,10 @@ impl Reach {
         let folder = first.filter(|path| path.is_dir()).or_else(|| first?.parent());
         let folder = folder.unwrap_or(Path::new("")).to_owned();
         let names: Vec<&str> = selection.hosts.iter().map(String::as_str).collect();
+        let mut warnings: Vec<String> = inventory.warnings.iter().cloned().chain(selection.warnings).collect();
+        // Told, as long as it is true, by every command: nobody else knows.
+        let left = unfinished::Place::of(args.state_dir.as_deref(), &sources).ok().and_then(|place| place.left());
+        warnings.extend(left.iter().map(|left| still_installed(left, &sources)));
         Ok(Self {
             hosts,
             access: Arc::new(access),
@@ -101,7 +106,7 @@ impl Reach {
             rerun,
             folder,
             groups: inventory.telling_groups(&names),
-            warnings: inventory.warnings.iter().cloned().chain(selection.warnings).collect(),
+            warnings,
         })
     }
 
@@ -122,6 +127,23 @@ impl Reach {
             groups: self.groups.clone(),
             warnings: Vec::new(),
         }
+    }
+
+    /// Where it is noted that a run is under way on this inventory.
+    pub(super) fn unfinished(&self) -> Option<unfinished::Place> {
+        unfinished::Place::of(self.state.as_deref(), &self.sources).ok()
+    }
+
+    /// The words that name this inventory and some of its hosts to another command.
+    pub(super) fn words(&self, hosts: &BTreeSet<String>) -> String {
+        words(&self.sources, hosts)
+    }
+
+    /// The same, which begins with more warnings.
+    #[must_use]
+    pub(super) fn warn(mut self, warnings: Vec<String>) -> Self {
+        self.warnings.extend(warnings);
+        self
     }
 
     /// The profile of each host.
@@ -182,6 +204,30 @@ impl Reach {
         }
         Ok(recap)
     }
+}
+
+fn words(sources: &[PathBuf], hosts: &BTreeSet<String>) -> String {
+    let mut words = sources.iter().map(|path| quoted(&path.to_string_lossy()));
+    let first = words.next().unwrap_or_default();
+    let more: String = words.map(|path| format!(" -i {path}")).collect();
+    let hosts = hosts.iter().map(String::as_str).collect::<Vec<_>>().join(",");
+    format!("{first}{more} --limit {}", quoted(&hosts))
+}
+
+/// As a shell would want it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-,:@%+=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+/// What to do about hosts that a dead run has left installed.
+fn still_installed(left: &Unfinished, sources: &[PathBuf]) -> String {
+    let words = words(sources, &left.hosts);
+    format!(
+        "a run that was cut off has left pulpcov installed on {}: pulpcov fleet collect {words} --output {}, then pulpcov fleet uninstall {words} --restart",
+        left.hosts.iter().cloned().collect::<Vec<_>>().join(", "),
+        quoted(&left.output.to_string_lossy())
+    )
 }
 
 /// Asks one op of a host, for commands that want no more than its outcome.

@@ -1,4 +1,4 @@
-//! `pulpcov fleet run`: the whole night in one command.
+//! `pulpcov fleet run`: install, run a command, collect, report and put back, in one command.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::{Context, Result};
-use pulpcov_protocol::op::{DEFAULT_LABEL, Op, Status};
+use pulpcov_protocol::op::{DEFAULT_LABEL, Op, Part, Status};
 use pulpcov_protocol::outcome::Detail;
-use pulpcov_protocol::text::error_chain;
+use pulpcov_protocol::text::{error_chain, hex};
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
@@ -26,7 +26,9 @@ use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::Done;
 use crate::recap::Recap;
 use crate::remote_agent::AgentError;
+use crate::run_dir::RunDir;
 use crate::signals::Signals;
+use crate::unfinished;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -59,7 +61,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     if args.fleet.rerun.is_some() {
         return Err(usage_hint(
             anyhow::anyhow!("--rerun does not go with run"),
-            "a night begins with all its hosts; --limit names fewer",
+            "a run begins with all its hosts; --limit names fewer",
         ));
     }
     let Some((program, words)) = args.command.split_first() else {
@@ -68,17 +70,15 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     find_program(Path::new(program))?;
     let reach = Reach::new(&args.fleet, "status").await?;
     let base = reach.next("status", |_| true);
-    let may_fail = args.fleet.max_fail.map_or(0, |max| max.of(base.hosts.len()));
     let run = collect::place(args.output.as_deref())?;
-    let path = std::path::absolute(&run.path)?;
-
     let interrupts = Interrupts::watch()?;
     let found = installed(reach).await?;
     // A host that does not say what it has could not be put back to that.
-    let mut unrecorded = reasons(&found);
+    let unrecorded = reasons(&found);
     if let Some(exit) = interrupts.exit() {
         return Ok(exit);
     }
+    let may_fail = args.fleet.max_fail.map_or(0, |max| max.of(base.hosts.len()));
     if unrecorded.len() > may_fail || unrecorded.len() == found.0.len() {
         say(&format!(
             "the command was not run: {} of {} hosts do not answer",
@@ -87,68 +87,152 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         ));
         return Ok(exit_of(&found));
     }
-    let had = found.0.iter().filter(|(_, status)| status.data == Some(true));
-    let before = had.map(|(host, _)| host.clone()).collect();
-    let how = install::How { restart: true, label: Some(args.record_as.clone()), check: CheckArgs::none() };
-    let commands = args.what.commands.clone();
-    let reached = base.next("install", |host| !unrecorded.contains_key(host));
-    let started = install::install_all(reached, args.what, how).await?;
-    unrecorded.extend(reasons(&started));
+    let command = command(program, words, &std::path::absolute(&run.path)?, &args.record_as, &args.fleet)?;
+    let plan = RunPlan {
+        ours: ours(&base, &found, args.keep),
+        id: run_id()?,
+        label: args.record_as,
+        run,
+        flush_timeout: args.flush_timeout,
+        may_fail,
+        commands: args.what.commands.clone(),
+        base,
+    };
+    let noted = plan.note_begin();
+    let mut stage = Stage { unrecorded, hosts: exit_of(&found), ..Stage::default() };
+    let measured = measure(&plan, args.what, command, &interrupts, &mut stage).await;
+    if measured.is_ok() && args.output.is_none() && !stage.collected.is_empty() {
+        plan.run.becomes_latest();
+    }
+    let reported = stage.ended.is_some() && measured.is_ok();
+    let reported = reported.then(|| report::of_runs(std::slice::from_ref(&plan.run.path), &output, None));
+    // Whatever came before: an error, a signal, a command that could not be started.
+    let still = plan.put_back(&stage.collected).await;
+    if let Some(noted) = noted {
+        let _ = noted.note(still.clone());
+    }
+    if !stage.collected.is_empty() {
+        say(&format!("collected into {}", plan.run.path.display()));
+    }
+    let exit = conclude(measured, reported, stage, interrupts.exit(), !still.is_empty());
+    if !still.is_empty() {
+        say(&plan.still_installed(&still));
+    }
+    exit
+}
+
+/// How far a run has come: what is true whatever comes next.
+#[derive(Default)]
+struct Stage {
+    /// Hosts that are not recorded, each with the reason.
+    unrecorded: BTreeMap<String, String>,
+    /// Hosts whose data is here.
+    collected: BTreeSet<String>,
+    /// How the command ended; nothing where it was not run.
+    ended: Option<Ended>,
+    /// How the hosts went.
+    hosts: Exit,
+}
+
+impl Stage {
+    fn hosts_went(&mut self, exit: Exit) {
+        if self.hosts == Exit::Ok {
+            self.hosts = exit;
+        }
+    }
+}
+
+/// Installs, runs the command and collects. What it has done until an error stands in `stage`.
+async fn measure(
+    plan: &RunPlan,
+    what: install::What,
+    command: Command,
+    interrupts: &Interrupts,
+    stage: &mut Stage,
+) -> Result<()> {
+    let how = install::How {
+        restart: true,
+        label: Some(plan.label.clone()),
+        run: Some(plan.id.clone()),
+        check: CheckArgs::none(),
+    };
+    let reached = plan.base.next("install", |host| !stage.unrecorded.contains_key(host));
+    let asked = plan.base.hosts.len();
+    let started = install::install_all(reached, what, how).await?;
+    stage.hosts_went(exit_of(&started));
+    stage.unrecorded.extend(reasons(&started));
     let good = names(&started, |bad| !bad);
-    let night = Night { base, before, keep: args.keep, commands };
-    if let Some(exit) = interrupts.exit() {
+    if interrupts.exit().is_some() {
         say("interrupted: the command was not run");
-        night.put_back(&names(&started, |_| true)).await?;
-        return Ok(exit);
+        return Ok(());
     }
-    if unrecorded.len() > may_fail || good.is_empty() {
-        say(&format!(
-            "the command was not run: {} of {} hosts are not recorded",
-            unrecorded.len(),
-            found.0.len()
-        ));
-        night.put_back(&names(&started, |_| true)).await?;
-        return Ok(exit_of(&started));
+    if stage.unrecorded.len() > plan.may_fail || good.is_empty() {
+        say(&format!("the command was not run: {} of {asked} hosts are not recorded", stage.unrecorded.len()));
+        return Ok(());
     }
-    let ended = run_command(command(program, words, &path, &args.record_as, &args.fleet)?).await?;
+    let ended = run_command(command).await?;
     say(&format!("the command ended with {}", ended.words));
-    let (collected, run) = collect::collect_all(
-        night.base.next("collect", |host| good.contains(host)),
-        Some(&run.path),
-        args.flush_timeout,
-        false,
-    )
-    .await?;
-    if args.output.is_none() && !collected.0.values().all(|status| status.verdict.is_bad()) {
-        run.becomes_latest();
-    }
+    stage.ended = Some(ended);
+    let (collected, run) = plan.collect(&good, Part::Run(plan.id.clone()), &plan.run.path).await?;
+    stage.hosts_went(exit_of(&collected));
+    stage.collected = names(&collected, |bad| !bad);
     // Hosts that were not asked are missing all the same.
-    let missing = unrecorded.into_iter().map(|(host, why)| (host, Some(format!("not recorded: {why}"))));
-    run.note(missing.collect(), night.base.groups.clone())?;
-    let reported = report::of_runs(std::slice::from_ref(&run.path), &output, None);
-    // What is not here yet stays there: those hosts are left as they are.
-    let mut done = names(&collected, |bad| !bad);
-    for host in names(&collected, |bad| bad) {
-        say(&format!("{host} is left as it is: collect its data, then uninstall"));
+    let missing = stage.unrecorded.iter().map(|(host, why)| (host.clone(), Some(format!("not recorded: {why}"))));
+    run.note(missing.collect(), plan.base.groups.clone())?;
+    let others = collected.0.iter().filter_map(|(host, status)| Some((host.clone(), status.data.as_ref()?.others)));
+    plan.collect_apart(others.filter(|(_, files)| *files > 0).collect()).await
+}
+
+/// The exit code: the command's, else that of hosts, else that of gates.
+fn conclude(
+    measured: Result<()>,
+    reported: Option<Result<Exit>>,
+    stage: Stage,
+    interrupted: Option<Exit>,
+    still_installed: bool,
+) -> Result<Exit> {
+    let code = stage.ended.map_or(0, |ended| ended.code);
+    if let Err(error) = measured {
+        // The hosts come last on the screen, so this is said here.
+        say(&format!("error: {}", error_chain(error.as_ref())));
+        return Ok(Exit::Command(if code == 0 { 1 } else { code }));
     }
-    done.extend(names(&started, |bad| bad));
-    let back = night.put_back(&done).await?;
-    say(&format!("collected into {}", run.path.display()));
-    let hosts = [exit_of(&found), exit_of(&started), exit_of(&collected), back];
-    let hosts = hosts.into_iter().find(|exit| *exit != Exit::Ok);
-    Ok(match (ended.code, reported) {
-        (code, Err(error)) if code != 0 => {
+    let hosts = if still_installed { Exit::HostsFailed } else { stage.hosts };
+    Ok(match reported {
+        None => interrupted.unwrap_or(if hosts == Exit::Ok { Exit::HostsFailed } else { hosts }),
+        Some(Err(error)) if code != 0 => {
             // The command's end is the news; why there is no report is told beside it.
             say(&format!("no report: {}", error_chain(error.as_ref())));
             Exit::Command(code)
         }
-        (_, Err(error)) => return Err(error),
-        (0, Ok(gate)) => hosts.unwrap_or(gate),
-        (code, Ok(_)) => Exit::Command(code),
+        Some(Err(error)) => return Err(error),
+        Some(Ok(_)) if code != 0 => Exit::Command(code),
+        Some(Ok(gate)) => if hosts == Exit::Ok { gate } else { hosts },
     })
 }
 
-/// Signals that end a night before its time.
+/// Hosts that this run is to put back: not those where something was installed before, unless a run that was cut
+/// off had left it there.
+fn ours(base: &Reach, found: &Recap<bool>, keep: bool) -> BTreeSet<String> {
+    if keep {
+        return BTreeSet::new();
+    }
+    let left = base.unfinished().and_then(|place| place.left()).map(|left| left.hosts).unwrap_or_default();
+    let without = found.0.iter().filter(|(host, status)| match status.data {
+        Some(installed) => !installed || left.contains(*host),
+        None => false,
+    });
+    without.map(|(host, _)| host.clone()).collect()
+}
+
+/// A name that no other run has.
+fn run_id() -> Result<String> {
+    let mut bytes = [0; 8];
+    std::io::Read::read_exact(&mut fs_err::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(hex(bytes))
+}
+
+/// Signals that end a run before its time.
 const ENDING: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
 /// Whether somebody wants an end before the command has begun. SIGHUP too: hosts are to be put back.
@@ -175,31 +259,107 @@ impl Interrupts {
 }
 
 /// What is the same from the first stage to the last.
-struct Night {
+struct RunPlan {
     base: Reach,
-    /// Hosts where something was installed before: that is not ours to remove.
-    before: BTreeSet<String>,
-    keep: bool,
+    run: RunDir,
+    /// Names what is recorded in this run.
+    id: String,
+    label: String,
+    flush_timeout: f64,
+    may_fail: usize,
+    /// Hosts that are put back at the end.
+    ours: BTreeSet<String>,
     commands: crate::cli::ServiceCommands,
 }
 
-impl Night {
-    /// Makes of `hosts` what they were.
-    async fn put_back(&self, hosts: &BTreeSet<String>) -> Result<Exit> {
-        let ours = |host: &str| hosts.contains(host) && !self.before.contains(host);
-        let reach = self.base.next("uninstall", ours);
-        if self.keep || reach.hosts.is_empty() {
-            return Ok(Exit::Ok);
+impl RunPlan {
+    /// Notes which hosts are to be put back, in case this process does not live to do it.
+    fn note_begin(&self) -> Option<unfinished::Held> {
+        let noted = self.base.unfinished()?.begin(&std::path::absolute(&self.run.path).ok()?, self.ours.clone());
+        noted.map_err(|error| say(&format!("warning: were this cut off, nobody would know of its hosts: {error}"))).ok()
+    }
+
+    /// Collects a part of the hosts' data. Recording ends with it where this run puts the host back.
+    async fn collect(
+        &self,
+        hosts: &BTreeSet<String>,
+        part: Part,
+        into: &Path,
+    ) -> Result<(Recap<collect::Brought>, RunDir)> {
+        let reach = self.base.next("collect", |host| hosts.contains(host));
+        let options = collect::CollectOptions {
+            flush_timeout: self.flush_timeout,
+            keep: false,
+            part,
+            finish: self.ours.clone(),
+        };
+        collect::collect_all(reach, Some(into), options).await
+    }
+
+    /// What other sessions have left on hosts is no part of this run: it gets a run directory of its own.
+    async fn collect_apart(&self, others: BTreeMap<String, u64>) -> Result<()> {
+        if others.is_empty() {
+            return Ok(());
+        }
+        let apart = self.run.path.join("earlier");
+        let hosts: BTreeSet<String> = others.keys().cloned().collect();
+        let files: u64 = others.values().sum();
+        let on = hosts.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        say(&format!("{files} data files on {on} are not of this run: collected apart, into {}", apart.display()));
+        self.collect(&hosts, Part::NotRun(self.id.clone()), &apart).await.map(drop)
+    }
+
+    /// Makes of this run's hosts what they were; nothing is erased there that is not here. Returns those that are
+    /// still as they are.
+    async fn put_back(&self, collected: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut ready: BTreeSet<String> = self.ours.intersection(collected).cloned().collect();
+        let open: BTreeSet<String> = self.ours.difference(collected).cloned().collect();
+        if !open.is_empty() {
+            match self.save(&open).await {
+                Ok(saved) => ready.extend(saved),
+                Err(error) => say(&format!("error: {}", error_chain(error.as_ref()))),
+            }
+        }
+        let mut still = self.ours.clone();
+        if ready.is_empty() {
+            return still;
         }
         let how = uninstall::How {
             force: false,
-            // What was recorded is here; what the services do while they stop is nobody's test.
-            erase_data: true,
+            erase: None,
             restart: true,
             check: CheckArgs::none(),
             commands: self.commands.clone(),
         };
-        Ok(exit_of(&uninstall::uninstall_all(reach, how).await?))
+        let reach = self.base.next("uninstall", |host| ready.contains(host));
+        match uninstall::uninstall_all(reach, how).await {
+            Ok(recap) => still.retain(|host| recap.0.get(host).is_none_or(|status| status.verdict.is_bad())),
+            Err(error) => say(&format!("error: {}", error_chain(error.as_ref()))),
+        }
+        still
+    }
+
+    /// Brings what hosts have recorded in this run, though its command was not run or not to its end; returns the
+    /// hosts where nothing of it is left.
+    async fn save(&self, hosts: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+        let found = installed(self.base.next("status", |host| hosts.contains(host))).await?;
+        let with = |wanted: bool| found.0.iter().filter(move |(_, status)| status.data == Some(wanted));
+        let mut saved: BTreeSet<String> = with(false).map(|(host, _)| host.clone()).collect();
+        let installed: BTreeSet<String> = with(true).map(|(host, _)| host.clone()).collect();
+        if !installed.is_empty() {
+            let (collected, _) = self.collect(&installed, Part::Run(self.id.clone()), &self.run.path).await?;
+            saved.extend(names(&collected, |bad| !bad));
+        }
+        Ok(saved)
+    }
+
+    /// What to do about hosts that could not be put back.
+    fn still_installed(&self, still: &BTreeSet<String>) -> String {
+        let words = self.base.words(still);
+        format!(
+            "still installed on {}: pulpcov fleet collect {words}, then pulpcov fleet uninstall {words} --restart",
+            still.iter().cloned().collect::<Vec<_>>().join(", ")
+        )
     }
 }
 

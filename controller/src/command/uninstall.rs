@@ -33,7 +33,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let reach = Reach::new(&args.fleet, "uninstall").await?;
     let how = How {
         force: args.force,
-        erase_data: args.erase_data,
+        erase: EraseAll::asked_by(&args),
         restart: args.restart,
         check: args.check,
         commands: args.commands,
@@ -46,20 +46,38 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
 /// What goes, and what else is done.
 pub(super) struct How {
     pub(super) force: bool,
-    pub(super) erase_data: bool,
+    pub(super) erase: Option<EraseAll>,
     pub(super) restart: bool,
     pub(super) check: CheckArgs,
     pub(super) commands: ServiceCommands,
 }
 
+/// The person's own word that all data goes, collected or not. Nothing else makes one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EraseAll(());
+
+impl EraseAll {
+    fn asked_by(args: &Args) -> Option<Self> {
+        args.erase_data.then_some(Self(()))
+    }
+}
+
 pub(super) async fn uninstall_all(reach: Reach, how: How) -> Result<Recap<Vec<FileDiff>>> {
-    let How { force, erase_data, restart, check: CheckArgs { check, diff }, commands } = how;
-    reach
+    let How { force, erase, restart, check: CheckArgs { check, diff }, commands } = how;
+    let erase_data = erase.is_some();
+    let unfinished = reach.unfinished();
+    let recap = reach
         .run(move |access, host, reporter| {
             let lib_root = host.lib_root();
             let commands = commands.of(&host);
-            let op = Op::Uninstall(Uninstall { lib_root, force, erase_data, restart, commands, check, diff });
+            let data_root = host.pulpcov.data_root.clone();
+            let op = Op::Uninstall(Uninstall { lib_root, force, erase_data, data_root, restart, commands, check, diff });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })
-        .await
+        .await?;
+    if let Some(place) = unfinished.filter(|_| !check) {
+        let back = recap.0.iter().filter(|(_, status)| !status.verdict.is_bad());
+        place.forget(&back.map(|(host, _)| host.clone()).collect());
+    }
+    Ok(recap)
 }

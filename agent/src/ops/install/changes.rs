@@ -10,13 +10,10 @@ use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use crate::failure::{During, Failure};
 use crate::host_fs::{self, Attributes};
-use crate::receipt::{Config, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
+use crate::receipt::{Config, MAX_REPLACED, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
 use crate::{host, receipt};
 
 use super::preview::Preview;
-
-/// Largest file that is replaced and kept in case it has to come back: the agent's own program.
-const MAX_REPLACED: u64 = 8 * 1024 * 1024;
 
 enum Undo {
     RemoveFile(PathBuf),
@@ -202,7 +199,7 @@ impl Changes {
                             .hint("look at it, then use --force"));
                     }
                     if of_old.is_none() {
-                        before = Some(Replaced { attributes: attributes.clone(), bytes: found.clone() });
+                        before = Some(self.keep(attributes.clone(), &found)?);
                     }
                 }
                 if !is_same {
@@ -224,6 +221,18 @@ impl Changes {
         host_fs::write_whole(path, bytes, mode)?;
         host_fs::restore_labels(&[path]);
         Ok(())
+    }
+
+    /// Keeps what is about to be replaced, beside the receipt.
+    fn keep(&mut self, attributes: Attributes, bytes: &[u8]) -> Result<Replaced, Failure> {
+        let lib_root = PathBuf::from(&self.lib_root);
+        if self.check {
+            return Ok(Replaced { attributes, sha256: host_fs::sha256(bytes) });
+        }
+        self.folder(&Replaced::folder(&lib_root), 0o700)?;
+        let replaced = Replaced::keep(&lib_root, attributes, bytes)?;
+        self.undo.push(Undo::RemoveFile(replaced.place(&lib_root)));
+        Ok(replaced)
     }
 
     /// A file that Python derives from one of ours.
@@ -304,10 +313,12 @@ impl Changes {
             if let Some(attributes) = Attributes::of(path)? {
                 let bytes = host_fs::read_limited(path, MAX_REPLACED)?;
                 self.touched.push(path.clone());
-                self.preview.file(path, Some(&bytes), file.before.as_ref().map(|one| one.bytes.as_slice()));
+                let lib_root = Path::new(&self.lib_root);
+                let before = file.before.as_ref().map(|one| one.bytes(lib_root)).transpose()?;
+                self.preview.file(path, Some(&bytes), before.as_deref());
                 if !self.check {
                     self.undo.push(Undo::Rewrite(path.clone(), bytes, attributes));
-                    undo_file(path, file)?;
+                    undo_file(path, file, lib_root)?;
                 }
             }
         }
@@ -378,11 +389,11 @@ fn gone(result: std::io::Result<()>) -> Result<(), Failure> {
 }
 
 /// Removes a file of ours, or puts back what it had replaced.
-pub(in crate::ops) fn undo_file(path: &Path, file: &TouchedFile) -> Result<(), Failure> {
+pub(in crate::ops) fn undo_file(path: &Path, file: &TouchedFile, lib_root: &Path) -> Result<(), Failure> {
     match &file.before {
         None => gone(fs_err::remove_file(path)),
         Some(replaced) => {
-            host_fs::write_whole(path, &replaced.bytes, replaced.attributes.mode)?;
+            host_fs::write_whole(path, &replaced.bytes(lib_root)?, replaced.attributes.mode)?;
             replaced.attributes.put_back(path)
         }
     }

@@ -18,7 +18,7 @@ const SERVICE: &str = "pulpcov-compact.service";
 const WANTS: &str = "multi-user.target.d/50-pulpcov.conf";
 
 /// The agent's own place on the host, for the timer and for people.
-pub(super) const AGENT: &str = "pulpcov-agent";
+pub(in crate::ops) const AGENT: &str = "pulpcov-agent";
 
 /// Drop-ins for units whose sandbox keeps the data directory from them.
 pub(super) fn open_sandboxes(
