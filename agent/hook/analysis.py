@@ -2,15 +2,18 @@
 
 Runs under the interpreter of the service with its pinned coverage.py, reads one request from stdin:
     {"mode": "list", "coverage_dir": DIR, "roots": {"shop": ["/opt/shop/shop/__init__.py"]},
-     "packages": ["shop"]}
+     "folders": {"shop": ["/opt/shop/shop"]}, "packages": ["shop"], "measured": [FILE...]}
+    {"mode": "archived", "coverage_dir": DIR, "paths": [FILE...]}
     {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]}}
     {"mode": "about", "options": {}}
 and answers one JSON object a line. A line is one source file.
 """
+import binascii
 import fnmatch
 import json
 import os
+import re
 import sys
 
 
@@ -30,53 +33,91 @@ def packages_of_entry_points(groups):
     return sorted({value.split(":")[0].split(".")[0] for value in found})
 
 
+SOURCE = re.compile(r"^[^.#~!$@%^&*()+=,]+\.pyw?$")     # as coverage.py has it: editors leave others behind
+
+
 def locate(package):
-    """The file of a package's or module's own code, found without importing anything."""
+    """Where a package's or module's own code is, found without importing anything: a file, a folder with an
+    `__init__.py`, or all portions of a namespace."""
     parts = package.split(".")
+    portions = []
     for folder in sys.path:
-        base = os.path.join(folder or os.curdir, *parts)
-        for path in (os.path.join(base, "__init__.py"), base + ".py"):
-            if os.path.isfile(path):
-                return os.path.abspath(path)
-    return None
+        base = os.path.abspath(os.path.join(folder or os.curdir, *parts))
+        if os.path.isfile(os.path.join(base, "__init__.py")):
+            return [base]
+        if os.path.isfile(base + ".py"):
+            return [base + ".py"]
+        if os.path.isdir(base):
+            portions.append(base)
+    return [base for base in portions if any(True for _ in files_of(base, ()))]
 
 
-def files_of(root):
-    """The Python files that coverage.py would count for a package or module."""
-    if os.path.basename(root) != "__init__.py":
-        return [root]
-    from coverage.files import find_python_files
-    folder = os.path.dirname(root)
-    try:
-        return sorted(find_python_files(folder, include_namespace_packages=False))
-    except TypeError:               # before coverage 6.4
-        return sorted(find_python_files(folder))
+def files_of(root, measured):
+    """The Python files of a package or module. In a regular package, a folder without an `__init__.py` is part of
+    it once anything in it was measured; a namespace has no other."""
+    if not os.path.isdir(root):
+        yield root
+        return
+    is_regular = os.path.isfile(os.path.join(root, "__init__.py"))
+    for folder, folders, names in os.walk(root):
+        def belongs(name):
+            path = os.path.join(folder, name)
+            if name == "__pycache__" or not name.isidentifier():
+                return False
+            return not is_regular or os.path.isfile(os.path.join(path, "__init__.py")) or os.path.realpath(path) in measured
+        folders[:] = sorted(name for name in folders if belongs(name))
+        for name in sorted(names):
+            if SOURCE.match(name):
+                yield os.path.join(folder, name)
 
 
-def import_root(package, path):
-    """The folder that the package was imported from."""
-    if os.path.basename(path) == "__init__.py":
-        path = os.path.dirname(path)
-    for _ in package.split("."):
-        path = os.path.dirname(path)
-    return path
+def folders_above(paths):
+    """All folders that lead to one of the paths."""
+    above = set()
+    for path in paths:
+        folder = os.path.dirname(path)
+        while folder not in above and len(folder) > 1:
+            above.add(folder)
+            folder = os.path.dirname(folder)
+    return above
+
+
+def roots_of(package, request):
+    """Files and folders of a package: where processes imported it from, else where it would come from."""
+    found = []
+    for path in request["roots"].get(package, []):
+        if os.path.isfile(path):
+            found.append(os.path.dirname(path) if os.path.basename(path) == "__init__.py" else path)
+    found += [path for path in request["folders"].get(package, []) if os.path.isdir(path)]
+    return sorted(set(found)) or locate(package)
 
 
 def list_sources(request):
-    seen = set()
+    seen, measured = set(), folders_above(request["measured"])
     for package in request["packages"]:
-        found = [p for p in request["roots"].get(package, []) if os.path.isfile(p)]
-        if not found:               # no process has imported it: where it would come from
-            found = [p for p in (locate(package),) if p]
+        found = roots_of(package, request)
         if not found:
             yield {"package": package, "missing": True}
         for root in found:
-            for path in files_of(root):
-                if path not in seen:
-                    seen.add(path)
-                    module_path = os.path.relpath(path, import_root(package, root))
+            name = os.path.join(*package.split("."))
+            for path in files_of(root, measured):
+                real = os.path.realpath(path)
+                if real not in seen:
+                    seen.add(real)
+                    module_path = os.path.join(name, os.path.relpath(path, root)) if path != root else name + ".py"
                     if not any(fnmatch.fnmatch(module_path, pattern) for pattern in request.get("omit", ())):
                         yield {"path": path, "module_path": module_path}
+
+
+def list_archived(request):
+    """The text, in hexadecimal digits, of sources that lie in an archive from which Python imports."""
+    from coverage.python import get_zip_bytes
+    for path in request["paths"]:
+        try:
+            found = get_zip_bytes(path)
+        except Exception:
+            found = None
+        yield {"path": path, "text": None if found is None else binascii.hexlify(found).decode()}
 
 
 def list_packages(request):
@@ -133,9 +174,9 @@ def analyse(cov, path):
 
 def configured(options):
     """coverage.py with the exclusions of a configuration; without any, with its own."""
-    import re
     import coverage
     cov = coverage.Coverage(data_file=None, config_file=False)
+    cov._init()                     # coverage 6.2 knows its exclusions only then
     for name, replaced, added in (("exclude_lines", "exclude", "exclude_also"), ("partial_branches", "partial", "partial_also"),
                                   ("partial_branches_always", "partial_always", None)):
         given = options.get(replaced)
@@ -178,7 +219,7 @@ def main():
         import coverage             # noqa: F401
     except ImportError as e:
         sys.exit("%s cannot import coverage: %s" % (sys.executable, e))
-    answers = {"list": list_sources, "packages": list_packages, "analyse": analyse_all, "about": about}[request["mode"]]
+    answers = {"list": list_sources, "archived": list_archived, "packages": list_packages, "analyse": analyse_all, "about": about}[request["mode"]]
     for answer in answers(request):
         sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
 

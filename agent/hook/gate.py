@@ -15,7 +15,7 @@ CONFIG = @CONFIG@
 
 def names_of(argv, exe):
     """The script or module that a command line runs; nothing for `python -c` and an empty line."""
-    if not os.path.basename(exe).startswith(("python", "pypy")):
+    if not os.path.basename(exe).startswith(("python", "pypy", "platform-python")):
         # An embedded interpreter, mod_wsgi or uwsgi; Apache's daemons rename themselves.
         return [os.path.basename(exe)] + [os.path.basename(word) for word in argv[:1]]
     words = iter(argv[1:])
@@ -70,5 +70,5 @@ def main():
 
 try:
     main()
-except Exception:       # whatever it is, it is not the service's business
+except (Exception, SystemExit):     # whatever it is, it is not the service's business
     pass

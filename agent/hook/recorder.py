@@ -24,7 +24,7 @@ from _pulpcov_tracer import make_coverage
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
 _allocate, _allocate_owned, _start_thread = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
-_now = time.monotonic
+_CLOCKS = (time.monotonic, time.time)     # in a tuple: freezegun swaps attributes of modules
 _getpid, _os_exit, _signal = os.getpid, os._exit, signal.signal
 
 RECORDER = 2                # version of the process record
@@ -32,6 +32,7 @@ LEDGER = ".pulpcov"         # folder of records, of the trigger and of the sessi
 POLL = 0.5                  # seconds between two looks at the trigger: 0.6 ms CPU a second when idle
 PATIENCE = 5.0              # longest wait for a flush that is under way, at exit and before a fork
 MAX_ARGV = 64
+MAX_FOLDERS = 16            # of one package
 ALONE = 2                   # references to what only a list and the call that asks hold
 APACHE = ("apache2", "httpd")
 
@@ -65,7 +66,7 @@ class State(object):
         # process while they are held.
         self.lock, self.fork_lock, self.forks = _allocate_owned(), _allocate_owned(), set()
         self.stop = self.done = None
-        self.started_at = time.time()
+        self.started_at = _CLOCKS[1]()
         self.start_ticks, self.unit = start_ticks(), unit()
         self.error = None
         self.user, self.continues = os.geteuid(), None
@@ -105,6 +106,18 @@ def package_files():
     return found
 
 
+def package_folders():
+    """All folders of the measured packages: a namespace and an extended path have several."""
+    found = {}
+    for name in _state.config["packages"]:
+        try:
+            folders = [os.path.abspath(folder) for folder in sys.modules[name].__path__]
+        except Exception:           # no package, or one that is not imported
+            continue
+        found[name] = folders[:MAX_FOLDERS]
+    return found
+
+
 def write_record(durable=False):
     s = _state
     if not s.session.recording:
@@ -115,7 +128,7 @@ def write_record(durable=False):
         "python": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix,
         "coverage": s.coverage_version, "interval": s.config["interval"],
         "data": s.data_name if s.size else None, "size": s.size, "last_flush": s.last_flush,
-        "ack": s.ack, "ended": s.ended, "error": s.error, "packages": package_files(),
+        "ack": s.ack, "ended": s.ended, "error": s.error, "packages": package_files(), "folders": package_folders(),
         "generation": s.session.generation, "label": s.session.label, "run": s.session.run, "continues": s.continues,
     }
     write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"), durable)
@@ -151,7 +164,7 @@ def write_data(live):
         remove(tmp)
         raise
     sync_folder(s.root)
-    s.size, s.last_flush = sum(len(lines) for lines in live.values()), time.time()
+    s.size, s.last_flush = sum(len(lines) for lines in live.values()), _CLOCKS[1]()
 
 
 def close_data(data):
@@ -266,9 +279,9 @@ def run_flusher(stop, done, interval):
     """The flusher thread: on time and on request, until told to stop."""
     s = _state
     try:
-        due = _now() + interval
+        due = _CLOCKS[0]() + interval
         while not stop.acquire(True, min(POLL, interval)) and s.stop is stop:
-            now, current = _now(), trigger_seen()
+            now, current = _CLOCKS[0](), trigger_seen()
             # What was seen is remembered over a fork, which stops and starts this thread: a request
             # that comes meanwhile is still answered, by the parent and by the child.
             asked, s.seen = current is not None and current != s.seen, current
@@ -277,7 +290,7 @@ def run_flusher(stop, done, interval):
             if asked or now >= due:
                 trim_tracers()
                 flush(ack=trigger_name() if asked else None)
-                due = _now() + interval
+                due = _CLOCKS[0]() + interval
     except Exception:
         pass
     finally:
@@ -534,7 +547,7 @@ def start(config, coverage_dir, role, children, argv):
         coverage, cov = make_coverage(config, coverage_dir)
         s.collector, s.data_class = cov._collector, coverage.CoverageData
         s.coverage_version, s.shim = coverage.__version__, make_shim(cov._collector)
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         s.error, s.ended = "cannot start coverage: %s: %s" % (type(e).__name__, e), "not started"
         write_record()
         return

@@ -1,6 +1,8 @@
 """coverage.py, started as the recorder needs it: its own flushing off, and a tracer that no signal is lost in."""
+import _thread
 import atexit
 import sys
+import threading
 import weakref
 from functools import partial
 from itertools import repeat, starmap
@@ -30,6 +32,8 @@ def make_coverage(config, coverage_dir):
         cov = started(coverage, words, "ctrace")
     except AttributeError:          # a subinterpreter has no C tracer
         cov = started(coverage, words, "pytrace")
+    if "concurrency" in words:
+        keep_one_tracer(cov._collector)
     return coverage, cov
 
 
@@ -69,6 +73,37 @@ def trace_greenlets():
         module = sys.modules.get(name)
         if hasattr(module, "CTracer"):
             module.CTracer = with_plain_stacks(module.CTracer)
+
+
+def keep_one_tracer(collector):
+    """Has each thread of the system keep the tracer that it has.
+
+    A `threading.Thread` under gevent is a greenlet of the thread that starts it, and coverage.py would begin a new
+    tracer there. That one knows no frame that is under way, in any greenlet of the thread: their later lines were
+    lost.
+    """
+    number = _thread.get_ident      # of the system's thread, whatever gevent makes of `threading` later
+    install, make, known = collector._installation_trace, collector._start_tracer, {}
+
+    def start_tracer():
+        function = make()
+        tracer = sys.gettrace()
+        try:
+            known[number()] = weakref.ref(tracer)   # it can still be let go of
+        except TypeError:
+            pass
+        return function
+
+    def install_once(frame, event, arg):
+        tracer = known.get(number(), int)()
+        if not any(tracer is other for other in collector.tracers):
+            return install(frame, event, arg)
+        sys.settrace(tracer)
+        return tracer(frame, event, arg)
+
+    collector._start_tracer = start_tracer
+    known[number()] = weakref.ref(collector.tracers[0])
+    threading.settrace(install_once)
 
 
 def with_plain_stacks(base):

@@ -4,7 +4,7 @@
 //! what holds it is on disk; a compaction that is cut off leaves a process told of twice, which the
 //! ledger sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -28,12 +28,16 @@ const MAX_MEMBERS: usize = 20_000;
 /// Longest path of a package that is kept.
 const MAX_PATH: usize = 4096;
 
+/// Most folders of a package that are kept of one process.
+const MAX_FOLDERS: usize = 16;
+
 /// Data files of one kind, that are to become one.
 #[derive(Default)]
 struct Group {
     members: Vec<Member>,
     data: Option<CoverageData>,
     packages: BTreeMap<String, String>,
+    folders: BTreeMap<String, BTreeSet<String>>,
     /// Files that go once the new one is there: data files first, then records.
     old_data: Vec<String>,
     old_records: Vec<String>,
@@ -129,6 +133,10 @@ fn gather(
             path.len() <= MAX_PATH && config.packages.iter().any(|package| package == *name)
         });
         group.packages.extend(known.map(|(name, path)| (name.clone(), path.clone())));
+        for (name, folders) in record.folders.iter().filter(|(name, _)| config.packages.contains(name)) {
+            let kept = folders.iter().filter(|folder| folder.len() <= MAX_PATH).take(MAX_FOLDERS);
+            group.folders.entry(name.clone()).or_default().extend(kept.cloned());
+        }
         group.old_data.extend(process.data.clone());
         group.old_records.push(process.record.clone());
     }
@@ -164,6 +172,9 @@ impl Group {
         if self.add(data) {
             self.members.extend(compacted.members.iter().cloned());
             self.packages.extend(many.packages.clone());
+            for (name, folders) in &many.folders {
+                self.folders.entry(name.clone()).or_default().extend(folders.iter().cloned());
+            }
             self.old_data.extend(compacted.data.clone());
             self.old_records.push(compacted.record.clone());
         }
@@ -184,7 +195,8 @@ fn write(root: &Path, common: CommonFacts, mut group: Group) -> Result<(), Failu
     group.members.sort();
     group.members.dedup();
     let data = group.data.is_some().then(|| name.clone());
-    let raw = RawMany { data, common, members: group.members, packages: group.packages };
+    let raw =
+        RawMany { data, common, members: group.members, packages: group.packages, folders: group.folders };
     let text = serde_json::to_vec(&raw)
         .map_err(|error| Failure::new(format!("cannot write the record: {error}")))?;
     let record = root.join(LEDGER).join(format!("{MANY}{suffix}.json"));

@@ -111,7 +111,8 @@ pub(crate) fn open_data(path: &Path) -> Result<Regular, String> {
     }
     let mut head = Vec::new();
     let read = (&mut regular.file).take(HEAD).read_to_end(&mut head);
-    let is_data = read.is_ok() && head.starts_with(SQLITE) && (is_named_as_data(path) || tells_of_coverage(&head));
+    let is_data =
+        read.is_ok() && head.starts_with(SQLITE) && (is_named_as_data(path) || tells_of_coverage(&head));
     std::io::Seek::rewind(&mut regular.file).map_err(|error| error.to_string())?;
     if is_data { Ok(regular) } else { Err("no coverage.py data file".to_owned()) }
 }

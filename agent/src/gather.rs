@@ -1,14 +1,15 @@
 //! Collecting: what is listed, held open, and written as one bundle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use pulpcov_coverage::data_file;
 use pulpcov_protocol::bundle::{EntryPath, MANIFEST, MAX_DATA_FILES};
-use pulpcov_protocol::manifest::{Compacted, Entry, Manifest, Process, Source};
+use pulpcov_protocol::manifest::{Compacted, Entry, Manifest, Process, Source, Unsourced};
 use pulpcov_protocol::op::{Collect, Want};
 use pulpcov_protocol::outcome::FlushDetail;
 use pulpcov_protocol::version::BUNDLE_FORMAT;
@@ -31,6 +32,9 @@ pub(crate) struct Gathered {
     pub(crate) processes: Vec<Process>,
     pub(crate) compacted: Vec<Compacted>,
     pub(crate) sources: Vec<Source>,
+    /// Texts of sources that lie in archives, by path.
+    archived: BTreeMap<String, Vec<u8>>,
+    unsourced: Vec<Unsourced>,
     pub(crate) flush: Option<FlushDetail>,
     pub(crate) warnings: Vec<String>,
     _lock: Option<CollectLock>,
@@ -78,7 +82,6 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
     let ledger = ledger::read(root)?;
-    let sources = source_list::list(lib_root, &receipt.config, &ledger)?;
     let mut spool = Spool::new(Path::new(lib_root))?;
     let mut data = Vec::with_capacity(listing.files.len());
     warnings.extend(listing.warnings);
@@ -98,16 +101,24 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
             Err(NotHeld::Failed(error)) => return Err(error).during("read", &file.name),
         }
     }
+    let measured = measured(&mut data, &mut spool, &ledger)?;
+    let sources = source_list::list(lib_root, &receipt.config, &ledger, &measured)?;
     warnings.extend(ledger.warnings.iter().cloned());
     warnings.extend(sources.warnings);
     Ok(Gathered {
-        processes: ledger.processes().filter(|process| args.part.takes(Some(&process.run))).cloned().collect(),
+        processes: ledger
+            .processes()
+            .filter(|process| args.part.takes(Some(&process.run)))
+            .cloned()
+            .collect(),
         compacted: ledger
             .compacted()
             .filter(|many| args.part.takes(Some(&many.common.run)))
             .cloned()
             .collect(),
-        sources: sources.sources,
+        sources: sources.listed,
+        archived: sources.archived,
+        unsourced: sources.unsourced,
         lib_root: lib_root.clone(),
         remaining: listing.remaining,
         others: listing.others,
@@ -118,6 +129,29 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
         warnings,
         _lock: lock,
     })
+}
+
+/// The files that data tells of, each with `sys.prefix` of a process that ran it, where that is known. Data that
+/// cannot be read tells of nothing; a report says so.
+fn measured(
+    data: &mut [(Held, Entry)],
+    spool: &mut Spool,
+    ledger: &ledger::Ledger,
+) -> Result<BTreeMap<String, Option<String>>, Failure> {
+    let prefixes = ledger.prefixes();
+    let mut measured: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for (held, entry) in data {
+        let name = entry.path.strip_prefix("data/").unwrap_or(&entry.path);
+        let mut bytes = Vec::new();
+        spool.read(held).and_then(|mut from| from.read_to_end(&mut bytes)).during("read", name)?;
+        let paths = data_file::open(&bytes).and_then(|opened| opened.paths()).unwrap_or_default();
+        let prefix = prefixes.get(name);
+        for path in paths {
+            let known = measured.entry(path).or_default();
+            *known = known.take().or_else(|| prefix.map(|&prefix| prefix.to_owned()));
+        }
+    }
+    Ok(measured)
 }
 
 /// How many data files can be held open at once: the hard limit, less what the agent itself needs.
@@ -143,7 +177,8 @@ pub(crate) fn write_bundle(
     out: &mut dyn Write,
 ) -> Result<u64, Failure> {
     let (sources, analysed) = wanted(&gathered.sources, want);
-    let analyses = source_list::analyse(&gathered.lib_root, &gathered.receipt.config, &analysed)?;
+    let analyses =
+        source_list::analyse(&gathered.lib_root, &gathered.receipt.config, &analysed, &gathered.archived)?;
     let data = if without_data { &mut [][..] } else { gathered.data.as_mut_slice() };
 
     let mut entries: Vec<Entry> = data.iter().map(|(_, entry)| entry.clone()).collect();
@@ -174,6 +209,7 @@ pub(crate) fn write_bundle(
         compacted: gathered.compacted.clone(),
         entries,
         sources: gathered.sources.clone(),
+        unsourced: Some(gathered.unsourced.clone()),
         warnings: gathered.warnings.clone(),
     };
     let count = manifest.entries.len() as u64;
@@ -187,7 +223,7 @@ pub(crate) fn write_bundle(
         append(&mut tar, &entry.path, entry.size, bytes)?;
     }
     for (source, entry) in sources.iter().zip(rest.by_ref()) {
-        let bytes = host_fs::read_source(Path::new(&source.path), source_list::MAX_SOURCE)?;
+        let bytes = source_list::text_of(&source.path, &gathered.archived)?;
         append(&mut tar, &entry.path, entry.size, bytes.as_slice())?;
     }
     for (text, entry) in analyses.iter().zip(rest) {

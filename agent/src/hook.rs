@@ -18,7 +18,7 @@ pub(crate) const GATE_FILE: &str = "_pulpcov_gate.py";
 
 /// A `.pth` line runs in every Python at once: it must not raise even where the gate is gone.
 pub(crate) const PTH_TEXT: &str =
-    "import sys; exec(\"try:\\n    import _pulpcov_gate\\nexcept Exception:\\n    pass\")\n";
+    "import sys; exec(\"try:\\n    import _pulpcov_gate\\nexcept (Exception, SystemExit):\\n    pass\")\n";
 
 /// Role and program of the self-test; the recorder knows the role's name.
 const SELFTEST_NAME: &str = "pulpcov-selftest";

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pulpcov_protocol::outcome::Interpreter;
+use pulpcov_protocol::profile::is_python_name;
 use pulpcov_protocol::wheel::pinned_coverage;
 
 use crate::failure::{During, Failure};
@@ -192,8 +193,7 @@ fn follow(program: &str, depth: u32) -> Option<String> {
     let file = fs_err::File::open(program).ok()?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_WRAPPER), &mut text).ok()?;
     if text.starts_with(b"\x7fELF") {
-        let name = Path::new(program).file_name()?.to_str()?;
-        return name.starts_with("python").then(|| program.to_owned());
+        return is_python_name(program).then(|| program.to_owned());
     }
     let path = std::env::var("PATH").unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
@@ -224,7 +224,7 @@ fn interpreter_of_script(text: &str, path: &str) -> Option<Script> {
             let name = words.find(|word| !word.starts_with('-') && !word.contains('='))?;
             match name {
                 "sh" | "bash" | "dash" => Some(Script::Shell),
-                _ if name.starts_with("python") => on_path(name, path).map(Script::Python),
+                _ if is_python_name(name) => on_path(name, path).map(Script::Python),
                 _ => None,
             }
         }
@@ -239,7 +239,7 @@ fn interpreter_of_script(text: &str, path: &str) -> Option<Script> {
             };
             Some(Script::Python(python.to_owned()))
         }
-        name if name.starts_with("python") => Some(Script::Python(program.to_owned())),
+        name if is_python_name(name) => Some(Script::Python(program.to_owned())),
         _ => None,
     }
 }
@@ -281,7 +281,7 @@ fn on_path(name: &str, path: &str) -> Option<String> {
 /// environment that is not the file behind it.
 pub(crate) fn of_process(pid: u32) -> Option<String> {
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    if !exe.file_name()?.to_str()?.starts_with("python") {
+    if !is_python_name(exe.to_str()?) {
         return None;
     }
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
@@ -321,6 +321,8 @@ mod tests {
             Some("/a b/python3")
         );
         assert_eq!(of("#!/bin/bash\nexec foo\n", "").as_deref(), Some("(shell)"));
+        let platform = "#!/usr/libexec/platform-python -s\n";
+        assert_eq!(of(platform, "").as_deref(), Some("/usr/libexec/platform-python"));
         assert_eq!(of("#!/usr/bin/perl\n", ""), None);
         assert_eq!(of("", ""), None);
     }

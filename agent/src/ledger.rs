@@ -50,6 +50,8 @@ struct Raw {
     #[serde(default)]
     packages: BTreeMap<String, String>,
     #[serde(default)]
+    folders: BTreeMap<String, Vec<String>>,
+    #[serde(default)]
     generation: u64,
     #[serde(default)]
     label: String,
@@ -70,6 +72,8 @@ pub(crate) struct RawMany {
     /// Where the processes had imported the measured packages from.
     #[serde(default)]
     pub(crate) packages: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
 }
 
 pub(crate) struct Record {
@@ -82,6 +86,8 @@ pub(crate) struct Record {
     pub(crate) prefix: String,
     /// Where the process had imported the measured packages from.
     pub(crate) packages: BTreeMap<String, String>,
+    /// All folders of the measured packages there.
+    pub(crate) folders: BTreeMap<String, Vec<String>>,
     continues: Option<String>,
 }
 
@@ -119,6 +125,7 @@ impl Record {
 pub(crate) struct Many {
     pub(crate) compacted: Compacted,
     pub(crate) packages: BTreeMap<String, String>,
+    pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
 }
 
 #[derive(Default)]
@@ -155,6 +162,25 @@ impl Ledger {
         let of_many =
             self.many.iter().filter(move |m| m.compacted.common.prefix == prefix).flat_map(|m| &m.packages);
         of_one.chain(of_many)
+    }
+
+    /// The folders of measured packages in processes of a prefix.
+    pub(crate) fn package_folders<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a String)> {
+        let one = self.records.iter().filter(move |r| r.prefix == prefix).flat_map(|r| &r.folders);
+        let many =
+            self.many.iter().filter(move |m| m.compacted.common.prefix == prefix).flat_map(|m| &m.folders);
+        let one = one.flat_map(|(package, folders)| folders.iter().map(move |folder| (package, folder)));
+        one.chain(many.flat_map(|(package, folders)| folders.iter().map(move |folder| (package, folder))))
+    }
+
+    /// Data file to `sys.prefix` of those who wrote it.
+    pub(crate) fn prefixes(&self) -> BTreeMap<&str, &str> {
+        let one = self.records.iter().map(|record| (&record.process.data, &record.prefix));
+        let many = self.many.iter().map(|many| (&many.compacted.data, &many.compacted.common.prefix));
+        one.chain(many).filter_map(|(data, prefix)| Some((data.as_deref()?, prefix.as_str()))).collect()
     }
 }
 
@@ -241,7 +267,7 @@ fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
         common: raw.common,
         members: raw.members,
     };
-    Ok(Many { compacted, packages: raw.packages })
+    Ok(Many { compacted, packages: raw.packages, folders: raw.folders })
 }
 
 fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
@@ -283,6 +309,7 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
         boot_id: raw.boot_id,
         prefix: raw.prefix,
         packages: raw.packages,
+        folders: raw.folders,
         continues: raw.continues,
     })
 }

@@ -15,6 +15,7 @@ mod host_fs;
 mod interpreter;
 mod ledger;
 mod ops;
+mod package_places;
 mod processes;
 mod proof;
 mod receipt;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use pulpcov_protocol::profile::Profile;
+use pulpcov_protocol::profile::{Profile, is_python_name};
 
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
@@ -43,7 +43,7 @@ impl Running {
     }
 
     pub(crate) fn is_python(&self) -> bool {
-        Path::new(&self.exe).file_name().is_some_and(|name| name.to_string_lossy().starts_with("python"))
+        is_python_name(&self.exe)
     }
 
     /// What a person knows it by.

@@ -110,11 +110,10 @@ pub(crate) fn load(lib_root: &str) -> Result<Option<Receipt>, Failure> {
         return Ok(None);
     }
     let bytes = host_fs::read_limited(&path, MAX_RECEIPT)?;
-    let receipt: Receipt = serde_json::from_slice(&bytes)
-        .map_err(|error| {
-            Failure::new(format!("{} is damaged: {error}", path.display()))
-                .hint("pulpcov fleet uninstall takes away what it finds without it; then install again")
-        })?;
+    let receipt: Receipt = serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::new(format!("{} is damaged: {error}", path.display()))
+            .hint("pulpcov fleet uninstall takes away what it finds without it; then install again")
+    })?;
     if receipt.format != RECEIPT_FORMAT {
         return Err(Failure::new(format!(
             "{} has format {}, this agent reads {RECEIPT_FORMAT}",

@@ -2,16 +2,18 @@
 //! Python, through `analysis.py`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pulpcov_protocol::manifest::{Source, analysis_key_text};
+use pulpcov_protocol::manifest::{Source, Unsourced, analysis_key_text};
 use pulpcov_protocol::outcome::Interpreter;
+use pulpcov_protocol::text::unhex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::ledger::Ledger;
+use crate::package_places::{Places, is_of, is_omitted};
 use crate::receipt::Config;
 use crate::{host_fs, interpreter};
 
@@ -61,63 +63,179 @@ pub(crate) fn packages(
 }
 
 pub(crate) struct Sources {
-    pub(crate) sources: Vec<Source>,
+    pub(crate) listed: Vec<Source>,
+    /// Texts of those that lie in archives, by path.
+    pub(crate) archived: BTreeMap<String, Vec<u8>>,
+    /// What was measured and has no source, each with the reason.
+    pub(crate) unsourced: Vec<Unsourced>,
     pub(crate) warnings: Vec<String>,
 }
 
-/// Every Python file of the measured packages, run or not, of all interpreters.
-pub(crate) fn list(lib_root: &str, config: &Config, ledger: &Ledger) -> Result<Sources, Failure> {
-    let mut by_path = BTreeMap::new();
-    let mut warnings = Vec::new();
+/// Every Python file of the measured packages, run or not, of all interpreters; and the source of each path that
+/// data tells of (`measured`, with the `sys.prefix` of who ran it), wherever it was imported from.
+pub(crate) fn list(
+    lib_root: &str,
+    config: &Config,
+    ledger: &Ledger,
+    measured: &BTreeMap<String, Option<String>>,
+) -> Result<Sources, Failure> {
+    let mut found = Found { config, by_path: BTreeMap::new(), by_real_path: BTreeMap::new() };
+    let mut sources = Sources {
+        listed: Vec::new(),
+        archived: BTreeMap::new(),
+        unsourced: Vec::new(),
+        warnings: Vec::new(),
+    };
+    // Package to how many interpreters do not find it.
+    let mut missing: BTreeMap<String, usize> = BTreeMap::new();
+    let mut places = Places::default();
     for python in &config.interpreters {
-        let mut roots: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
-        for (package, path) in ledger.package_places(&python.prefix) {
-            if is_believable(config, package, path) {
-                roots.entry(package).or_default().insert(path);
-            }
-        }
+        let own = Places::of(config, ledger, python);
         let request = json!({"mode": "list", "coverage_dir": config.coverage.get(&python.cache_tag),
-            "roots": roots, "packages": config.packages, "omit": config.profile.omit});
+            "roots": own.files, "folders": own.folders, "packages": config.packages, "omit": config.profile.omit,
+            "measured": measured.keys().collect::<Vec<_>>()});
         for listed in answers::<Listed>(&ask(lib_root, python, &request)?)? {
             let (Some(path), Some(module_path)) = (listed.path, listed.module_path) else {
-                let package = listed.package.unwrap_or_default();
-                warnings.push(format!("{} finds no package {package}", python.path));
+                *missing.entry(listed.package.unwrap_or_default()).or_default() += 1;
                 continue;
             };
             match host_fs::read_source(Path::new(&path), MAX_SOURCE) {
-                Ok(bytes) => {
-                    let sha256 = host_fs::sha256(&bytes);
-                    let minor = interpreter::minor_version(python);
-                    let key = analysis_key_text(&sha256, &python.coverage, &minor, OPTIONS);
-                    let source = Source {
-                        module_path,
-                        size: bytes.len() as u64,
-                        analysis: host_fs::sha256(key.as_bytes()),
-                        interpreter: python.path.clone(),
-                        sha256,
-                        path: path.clone(),
-                    };
-                    by_path.entry(path).or_insert(source);
+                Ok(bytes) => found.add(path, module_path, python, &bytes),
+                Err(failure) => sources.warnings.push(failure.msg),
+            }
+        }
+        places.extend(own);
+    }
+    let mut archived = Vec::new();
+    for (path, prefix) in measured {
+        if found.has(path) {
+            continue;
+        }
+        let Some(module_path) = places.module_path(path, &config.packages) else { continue };
+        if is_omitted(&module_path, &config.profile.omit) {
+            continue;
+        }
+        let of_prefix = config.interpreters.iter().find(|python| Some(&python.prefix) == prefix.as_ref());
+        let Some(python) = of_prefix.or(config.interpreters.first()) else { continue };
+        match host_fs::read_source(Path::new(path), MAX_SOURCE) {
+            Ok(bytes) => found.add(path.clone(), module_path, python, &bytes),
+            Err(failure) => archived.push((path.clone(), module_path, python, failure.msg)),
+        }
+    }
+    take_out_of_archives(lib_root, archived, &mut found, &mut sources)?;
+    sources.listed = found.by_path.into_values().collect();
+    let nowhere = |package: &String| !sources.listed.iter().any(|source| is_of(&source.module_path, package));
+    let nowhere: Vec<String> = missing.into_keys().filter(nowhere).collect();
+    if !nowhere.is_empty() {
+        sources.warnings.push(format!("no Python of the service finds {}", nowhere.join(", ")));
+    }
+    Ok(sources)
+}
+
+/// Sources as they are found.
+struct Found<'a> {
+    config: &'a Config,
+    by_path: BTreeMap<String, Source>,
+    /// Real path to the path under which it is listed.
+    by_real_path: BTreeMap<PathBuf, String>,
+}
+
+impl Found<'_> {
+    fn add(&mut self, path: String, module_path: String, python: &Interpreter, bytes: &[u8]) {
+        let sha256 = host_fs::sha256(bytes);
+        let key = analysis_key_text(&sha256, &python.coverage, &interpreter::minor_version(python), OPTIONS);
+        let source = Source {
+            module_path,
+            size: bytes.len() as u64,
+            analysis: host_fs::sha256(key.as_bytes()),
+            interpreter: python.path.clone(),
+            sha256,
+            path: path.clone(),
+        };
+        if let Ok(real) = std::fs::canonicalize(&path) {
+            self.by_real_path.entry(real).or_insert_with(|| path.clone());
+        }
+        self.by_path.entry(path).or_insert(source);
+    }
+
+    /// Whether a measured path is one that is listed, also where that leads to it through a link: then it is
+    /// listed by this path, too.
+    fn has(&mut self, path: &str) -> bool {
+        if self.by_path.contains_key(path) {
+            return true;
+        }
+        let listed = std::fs::canonicalize(path).ok().and_then(|real| self.by_real_path.get(&real));
+        let Some(source) = listed.and_then(|listed| self.by_path.get(listed)).cloned() else { return false };
+        self.by_path.insert(path.to_owned(), Source { path: path.to_owned(), ..source });
+        true
+    }
+}
+
+/// What is no file of its own may lie in a zip or an egg; else it has no source, and says so.
+fn take_out_of_archives(
+    lib_root: &str,
+    wanted: Vec<(String, String, &Interpreter, String)>,
+    found: &mut Found<'_>,
+    sources: &mut Sources,
+) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Archived {
+        path: String,
+        text: Option<String>,
+    }
+    for python in &found.config.interpreters.clone() {
+        let mine = wanted.iter().filter(|(_, _, of, _)| of.path == python.path);
+        let paths: Vec<&String> = mine.clone().map(|(path, ..)| path).collect();
+        if paths.is_empty() {
+            continue;
+        }
+        let request = json!({"mode": "archived", "coverage_dir": found.config.coverage.get(&python.cache_tag), "paths": paths});
+        let answered: Vec<Archived> = answers(&ask(lib_root, python, &request)?)?;
+        let mut texts: BTreeMap<String, Vec<u8>> = answered
+            .into_iter()
+            .filter_map(|one| Some((one.path, unhex(&one.text?)?)))
+            .filter(|(_, text)| text.len() as u64 <= MAX_SOURCE)
+            .collect();
+        for (path, module_path, _, reason) in mine {
+            match texts.remove(path) {
+                Some(text) => {
+                    found.add(path.clone(), module_path.clone(), python, &text);
+                    sources.archived.insert(path.clone(), text);
                 }
-                Err(failure) => warnings.push(failure.msg),
+                None => sources.unsourced.push(Unsourced { path: path.clone(), reason: reason.clone() }),
             }
         }
     }
-    Ok(Sources { sources: by_path.into_values().collect(), warnings })
+    Ok(())
 }
 
-/// Records lie in a world-writable folder: what one says of a package's place counts only if it
-/// looks like that package's place, and never hides what another one says.
-fn is_believable(config: &Config, package: &str, path: &str) -> bool {
-    let tail = package.replace('.', "/");
-    Path::new(path).is_absolute()
-        && config.packages.iter().any(|known| known == package)
-        && (path.ends_with(&format!("/{tail}/__init__.py")) || path.ends_with(&format!("/{tail}.py")))
+/// The bytes of a source: those of its file, or what was taken out of its archive.
+pub(crate) fn text_of(path: &str, archived: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>, Failure> {
+    match archived.get(path) {
+        Some(text) => Ok(text.clone()),
+        None => host_fs::read_source(Path::new(path), MAX_SOURCE),
+    }
+}
+
+/// The analysis of one file by one interpreter, as the text of a JSON object.
+pub(crate) fn analyse_one(
+    lib_root: &str,
+    config: &Config,
+    python: &Interpreter,
+    path: &Path,
+) -> Result<Vec<u8>, Failure> {
+    let coverage = config.coverage.get(&python.cache_tag);
+    ask(lib_root, python, &json!({"mode": "analyse", "coverage_dir": coverage, "paths": [path]}))
 }
 
 /// The analyses of `wanted`, as the text of one JSON object each. A source that changes while it
 /// is analysed is an error: its analysis would stand for bytes that nobody has.
-pub(crate) fn analyse(lib_root: &str, config: &Config, wanted: &[&Source]) -> Result<Vec<Vec<u8>>, Failure> {
+pub(crate) fn analyse(
+    lib_root: &str,
+    config: &Config,
+    wanted: &[&Source],
+    archived: &BTreeMap<String, Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, Failure> {
     let mut analyses = vec![Vec::new(); wanted.len()];
     for python in &config.interpreters {
         let mine: Vec<usize> = (0..wanted.len())
@@ -145,7 +263,7 @@ pub(crate) fn analyse(lib_root: &str, config: &Config, wanted: &[&Source]) -> Re
         }
     }
     for source in wanted {
-        let now = host_fs::sha256(&host_fs::read_source(Path::new(&source.path), MAX_SOURCE)?);
+        let now = host_fs::sha256(&text_of(&source.path, archived)?);
         if now != source.sha256 {
             return Err(
                 Failure::new(format!("{} changed while it was analysed", source.path)).hint("collect again")

@@ -24,7 +24,10 @@ pub(crate) struct Spool {
 
 /// Bytes that no longer change.
 pub(crate) enum Held {
-    Copied { at: u64, size: u64 },
+    Copied {
+        at: u64,
+        size: u64,
+    },
     /// There was no room for a copy; the file itself is held open.
     Open(File),
 }

@@ -141,7 +141,8 @@ impl PlacedBundle {
     }
 
     pub(crate) fn collected(&self) -> Collected {
-        let named = |name: &String, sha256: &String| ErasedFile { name: name.clone(), sha256: sha256.clone() };
+        let named =
+            |name: &String, sha256: &String| ErasedFile { name: name.clone(), sha256: sha256.clone() };
         let data = self.manifest.entries.iter().filter_map(|entry| match EntryPath::parse(&entry.path) {
             Ok(EntryPath::Data(name)) => Some(named(&name, &entry.sha256)),
             _ => None,
@@ -321,6 +322,7 @@ mod tests {
             processes: vec![],
             entries,
             sources: vec![],
+            unsourced: None,
             warnings: vec![],
         }
     }

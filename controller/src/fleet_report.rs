@@ -134,7 +134,25 @@ struct Gathered {
     source_of: BTreeMap<String, String>,
     names: BTreeMap<String, BTreeSet<String>>,
     ledger: Ledger,
+    /// Host to its measured files that have no source, and why.
+    unsourced: BTreeMap<String, BTreeMap<String, String>>,
     warnings: BTreeSet<String>,
+}
+
+/// Whether a path of a bundle's data is of the measured packages: data that a person puts there may tell of more.
+fn ours<'a>(manifest: &'a Manifest, sources: &'a BTreeMap<String, SourceId>) -> impl Fn(&str) -> bool + 'a {
+    let unsourced: Option<BTreeSet<&str>> =
+        manifest.unsourced.as_ref().map(|all| all.iter().map(|one| one.path.as_str()).collect());
+    move |path| sources.contains_key(path) || unsourced.as_ref().is_none_or(|all| all.contains(path))
+}
+
+fn with_reason(path: &str, reasons: Option<&BTreeMap<String, String>>) -> String {
+    match reasons.and_then(|reasons| reasons.get(path)) {
+        // Most reasons name the path themselves.
+        Some(reason) if reason.contains(path) => reason.clone(),
+        Some(reason) => format!("{path} ({reason})"),
+        None => path.to_owned(),
+    }
 }
 
 /// What else was found, which explains an error.
@@ -217,8 +235,11 @@ impl Gathered {
         })?;
         check_host(path, &manifest)?;
         let sources = self.begin(&manifest);
+        let is_ours = ours(&manifest, &sources);
         for (origin, data) in staged.data {
-            if let Err(error) = self.fleet.add_data(&origin, data.into_data(), &sources) {
+            let mut data = data.into_data();
+            data.files.retain(|path, _| is_ours(path));
+            if let Err(error) = self.fleet.add_data(&origin, data, &sources) {
                 self.warnings.insert(format!("host {}: data is left out: {error}", manifest.host));
             }
         }
@@ -228,6 +249,10 @@ impl Gathered {
         for source in manifest.sources.iter().filter(|_| with_sources) {
             self.source_of.insert(source.analysis.clone(), source.sha256.clone());
             self.names.entry(source.sha256.clone()).or_default().insert(source.module_path.clone());
+        }
+        for one in manifest.unsourced.iter().flatten() {
+            let of_host = self.unsourced.entry(manifest.host.clone()).or_default();
+            of_host.insert(one.path.clone(), one.reason.clone());
         }
         self.ledger.add(&manifest);
         Ok(())
@@ -307,7 +332,7 @@ impl Gathered {
     }
 
     fn finish(self, wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
-        let Self { fleet, analyses, sources, mut ledger, mut warnings, .. } = self;
+        let Self { fleet, analyses, sources, unsourced, mut ledger, mut warnings, .. } = self;
         let (mut report, missing) = fleet.report(wanted.selection, &|key| analyses.get(key).cloned())?;
         if report.origins.is_empty() && *wanted.selection != Selection::All {
             return Err(FleetReportError::NothingSelected);
@@ -329,13 +354,16 @@ impl Gathered {
             warnings.insert(format!("not in the report, for want of an analysis: {}", missing.join(", ")));
         }
         for (host, paths) in fleet.unknown() {
-            let some: Vec<&str> = paths.iter().take(3).map(String::as_str).collect();
+            let some: Vec<String> =
+                paths.keys().take(3).map(|path| with_reason(path, unsourced.get(host))).collect();
             warnings.insert(format!(
                 "host {host}: {} measured files have no source, such as {}",
                 paths.len(),
                 some.join(", ")
             ));
         }
+        let unknown = || fleet.unknown().values().flatten();
+        ledger.note_unsourced(unknown().count(), unknown().map(|(_, lines)| lines.iter().count()).sum());
         if let Some((lines, arcs)) = fleet.mixed() {
             let names = |hosts: &BTreeSet<String>| hosts.iter().cloned().collect::<Vec<_>>().join(", ");
             warnings.insert(format!(

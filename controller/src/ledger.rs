@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use pulpcov_coverage::render::html::HostRow;
 use pulpcov_protocol::manifest::{CommonFacts, Manifest, Process, ProcessState};
+use pulpcov_protocol::op::STARTUP_LABEL;
 use serde_json::{Value, json};
 
 use crate::run_dir::RunFile;
@@ -64,6 +65,16 @@ impl HostLedger {
     }
 }
 
+/// A few names, and how many more there are.
+fn some(names: &BTreeSet<String>) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     hosts: BTreeMap<String, HostLedger>,
@@ -73,6 +84,8 @@ pub(crate) struct Ledger {
     damaged: BTreeMap<String, String>,
     /// Sources that nobody analysed, so that their numbers are missing.
     unanalysed: usize,
+    /// Measured files without a source, and their lines that ran.
+    unsourced: (usize, usize),
 }
 
 /// What the headline counts.
@@ -108,6 +121,45 @@ impl Ledger {
 
     pub(crate) fn note_unanalysed(&mut self, sources: usize) {
         self.unanalysed = sources;
+    }
+
+    pub(crate) fn note_unsourced(&mut self, files: usize, lines: usize) {
+        self.unsourced = (files, lines);
+    }
+
+    /// Roles whose processes recorded nothing under a label under which others recorded something, and units whose
+    /// processes never recorded anything, each as a person would say it. Something is wrong with their measuring, or
+    /// nobody used them: a report that promises completeness cannot tell which.
+    pub(crate) fn silent(&self) -> BTreeSet<String> {
+        let mut by_label: BTreeMap<(&str, &str), bool> = BTreeMap::new();
+        let mut by_unit: BTreeMap<(&str, &str), bool> = BTreeMap::new();
+        for (name, host) in &self.hosts {
+            let one = host.records.values().map(|process| {
+                (&process.role, &process.label, process.unit.as_ref(), process.data.is_some())
+            });
+            // What was made one had something to be made of; those that left nothing have no data.
+            let many = host
+                .compacted
+                .values()
+                .map(|common| (&common.role, &common.label, common.unit.as_ref(), true));
+            for (role, label, unit, recorded) in one.chain(many) {
+                *by_label.entry((label, role)).or_default() |= recorded;
+                if let Some(unit) = unit {
+                    *by_unit.entry((name, unit)).or_default() |= recorded;
+                }
+            }
+        }
+        let has_data: BTreeSet<&str> =
+            by_label.iter().filter(|(_, recorded)| **recorded).map(|((label, _), _)| *label).collect();
+        let roles = by_label.iter().filter(|((label, _), recorded)| {
+            !**recorded && *label != STARTUP_LABEL && has_data.contains(label)
+        });
+        let units = by_unit.iter().filter(|(_, recorded)| !**recorded);
+        let roles = roles.map(|((label, role), _)| match *label {
+            "" => format!("role {role}"),
+            label => format!("role {role} under {label}"),
+        });
+        roles.chain(units.map(|((host, unit), _)| format!("{unit} of {host}"))).collect()
     }
 
     /// What a bundle says of its host's processes: the newer word counts, unless the older one was
@@ -179,7 +231,12 @@ impl Ledger {
     /// Whether every process of every host gave all that it had.
     pub(crate) fn is_complete(&self) -> bool {
         let counts = self.counts();
-        counts.died == 0 && counts.unrecorded == 0 && counts.missing_hosts == 0 && self.unanalysed == 0
+        counts.died == 0
+            && counts.unrecorded == 0
+            && counts.missing_hosts == 0
+            && self.unanalysed == 0
+            && self.unsourced.0 == 0
+            && self.silent().is_empty()
     }
 
     /// One line for the top of every report.
@@ -212,6 +269,13 @@ impl Ledger {
         }
         if self.unanalysed > 0 {
             let _ = write!(text, "; {} sources without an analysis", self.unanalysed);
+        }
+        if let (files @ 1.., lines) = self.unsourced {
+            let _ = write!(text, "; {lines} measured lines of {files} files without a source");
+        }
+        let silent = self.silent();
+        if !silent.is_empty() {
+            let _ = write!(text, "; nothing recorded by {}", some(&silent));
         }
         text
     }

@@ -21,6 +21,8 @@ pub(crate) enum LocalReportError {
     Nothing,
     #[error("--include and --omit leave nothing to report")]
     AllLeftOut,
+    #[error("no source of the data can be analysed: {0}")]
+    NoSource(String),
 }
 
 /// What of the data is reported, and how strictly.
@@ -82,6 +84,9 @@ pub(crate) fn make(
             Err(error) if wanted.ignore_errors => warnings.push(error.to_string()),
             Err(error) => return Err(error),
         }
+    }
+    if report.files.is_empty() {
+        return Err(LocalReportError::NoSource(warnings.join("; ")));
     }
     report.files.sort_by(|a, b| a.name.cmp(&b.name));
     warnings.extend(report.inexact_branches());

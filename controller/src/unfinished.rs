@@ -86,7 +86,9 @@ impl Place {
     pub(crate) fn begin(&self, output: &Path, hosts: BTreeSet<String>) -> std::io::Result<Held> {
         let lock = self.lock()?;
         lock.try_lock().map_err(|error| match error {
-            std::fs::TryLockError::WouldBlock => std::io::Error::other("another run of this inventory is under way"),
+            std::fs::TryLockError::WouldBlock => {
+                std::io::Error::other("another run of this inventory is under way")
+            }
             std::fs::TryLockError::Error(error) => error,
         })?;
         let held = Held { place: self.clone(), output: output.to_owned(), _lock: lock };

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 mod compaction;
 mod greenlets;
+mod layouts;
 mod loss;
 mod others;
 mod state;
@@ -165,7 +166,10 @@ fn a_broken_hook_never_reaches_the_service() {
         .or_else(|| VERSIONS.iter().find_map(|version| python::of_version(version)))
         .expect("a Python");
     let place = Place::new(&python);
-    assert_eq!(place.install(false)["failed"], false);
+    let mut words = place.install_words(false);
+    words["profile"]["processes"][0]["program"] = json!(["thing-server", "quiet-server"]);
+    assert_eq!(agent("install", &words)["failed"], false);
+    fs::write(place.work.path().join("app/quiet-server"), "print('served')\n").expect("written");
     let lib = place.work.path().join("lib");
     let fine = |what: &str| {
         let output = place.run("plain");
@@ -180,6 +184,25 @@ fn a_broken_hook_never_reaches_the_service() {
     fs::write(&recorder, "raise SystemError('broken')\n").expect("written");
     fine("a recorder that raises");
     fs::write(&recorder, text).expect("written");
+    // What the recorder imports may be a module of the service's own folder, which ends the program.
+    let shadows = place.work.path().join("shadows");
+    fs::create_dir(&shadows).expect("a folder");
+    for name in ["sqlite3", "json", "coverage", "threading"] {
+        let shadow = shadows.join(format!("{name}.py"));
+        fs::write(&shadow, "raise SystemExit(3)\n").expect("written");
+        let output = Command::new(&place.python)
+            .arg(place.work.path().join("app/quiet-server"))
+            .env("PYTHONPATH", &shadows)
+            .output()
+            .expect("python runs");
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stdout).as_ref()),
+            (Some(0), "served\n"),
+            "{name}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        fs::remove_file(&shadow).expect("removed");
+    }
     fs::rename(place.work.path().join("data"), place.work.path().join("gone")).expect("renamed");
     fine("no data directory");
     fs::rename(place.work.path().join("gone"), place.work.path().join("data")).expect("renamed");

@@ -207,7 +207,8 @@ main_file = __file__
 fn large_files_that_were_replaced_come_back() {
     let place = place();
     let lib = place.work.path().join("lib");
-    let site = fs::read_dir(place.work.path().join("venv/lib")).expect("lists").flatten().next().expect("a Python");
+    let site =
+        fs::read_dir(place.work.path().join("venv/lib")).expect("lists").flatten().next().expect("a Python");
     let gate = site.path().join("site-packages/_pulpcov_gate.py");
     let theirs = "# mine\n".repeat(100_000);
     fs::write(&gate, &theirs).expect("written");
@@ -263,9 +264,11 @@ fn a_data_file_that_keeps_changing_is_left_alone() {
     assert_eq!(place.install(false)["failed"], false);
     assert!(place.run("plain").status.success());
     let theirs = place.work.path().join("data/data.theirs.1.aa");
-    let script = format!("printf 'SQLite format 3\\000' > {0}; while :; do echo x >> {0}; done", theirs.display());
-    let mut writer = Command::new("sh").args(["-c", &script]).spawn().expect("sh runs");
-    while fs::metadata(&theirs).map_or(0, |meta| meta.len()) < 100_000 {
+    // Large enough that no copy of it is made between two writes.
+    let script = "import os, sys\nfd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\nos.pwrite(fd, b'SQLite format 3\\0', 0)\nos.truncate(fd, 64 << 20)\nwhile True:\n    os.pwrite(fd, b'x', 100)\n";
+    let mut writer =
+        Command::new(&place.python).args(["-c", script]).arg(&theirs).spawn().expect("python runs");
+    while fs::metadata(&theirs).map_or(0, |meta| meta.len()) < 64 << 20 {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let outcome = agent("collect", &json!({"lib_root": place.work.path().join("lib")}));

@@ -24,6 +24,10 @@ pub struct Manifest {
     /// Every other entry of the tar, in the tar's order.
     pub entries: Vec<Entry>,
     pub sources: Vec<Source>,
+    /// Files of the measured packages that data tells of and that have no source here; nothing in bundles of
+    /// agents that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsourced: Option<Vec<Unsourced>>,
     /// Things that a reader should know and that stopped nothing.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -60,6 +64,13 @@ pub struct Source {
     /// Key of its analysis, [`analysis_key`]-made by the agent.
     pub analysis: String,
     pub interpreter: String,
+}
+
+/// A file that was measured and whose source cannot be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsourced {
+    pub path: String,
+    pub reason: String,
 }
 
 /// One recorded process.

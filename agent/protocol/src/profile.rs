@@ -125,13 +125,20 @@ impl Profile {
     }
 }
 
+/// Whether a program's path is that of a Python: also the system's own of EL8, `/usr/libexec/platform-python3.6`.
+pub fn is_python_name(path: &str) -> bool {
+    let name = base_name(path);
+    let name = name.strip_prefix("platform-").unwrap_or(name);
+    ["python", "pypy"].iter().any(|known| name.starts_with(known))
+}
+
 fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
 /// The script or module that a command line runs; nothing for `python -c` and an empty line.
 fn programs<'a>(argv: &'a [String], exe: &'a str) -> Vec<&'a str> {
-    if !["python", "pypy"].iter().any(|name| base_name(exe).starts_with(name)) {
+    if !is_python_name(exe) {
         return [exe].into_iter().chain(argv.first().map(String::as_str)).map(base_name).collect();
     }
     let mut words = argv.iter().skip(1).map(String::as_str);
@@ -207,6 +214,16 @@ mod tests {
     #[test]
     fn a_usable_profile_passes() {
         assert_eq!(profile().check(), Ok(()));
+    }
+
+    #[test]
+    fn pythons_are_known_under_all_their_names() {
+        for path in ["/usr/bin/python3.11", "python", "/usr/libexec/platform-python3.6", "/opt/pypy3"] {
+            assert!(is_python_name(path), "{path}");
+        }
+        for path in ["/usr/sbin/uwsgi", "/usr/bin/ipython3-like", "", "/python/apache2"] {
+            assert!(!is_python_name(path), "{path}");
+        }
     }
 
     #[test]

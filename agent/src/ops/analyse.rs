@@ -28,7 +28,12 @@ pub(super) fn run(args: &Analyse) -> Result<Outcome, Failure> {
             interpreter: python.path.clone(),
         });
     }
-    let texts = source_list::analyse(&args.lib_root, &receipt.config, &sources.iter().collect::<Vec<_>>())?;
+    let texts = source_list::analyse(
+        &args.lib_root,
+        &receipt.config,
+        &sources.iter().collect::<Vec<_>>(),
+        &std::collections::BTreeMap::new(),
+    )?;
     let analyses = texts
         .iter()
         .map(|text| serde_json::from_slice(text))

@@ -57,7 +57,10 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
     let kept = Replaced::folder(lib_root);
     // Empty, it goes; else it holds what somebody may want back.
     if std::fs::remove_dir(&kept).is_err() && kept.exists() {
-        warnings.push(format!("files that install had replaced are kept in {}: put them back by hand", kept.display()));
+        warnings.push(format!(
+            "files that install had replaced are kept in {}: put them back by hand",
+            kept.display()
+        ));
     }
     warnings.push("folders that install made, and modes that it changed, may be left".to_owned());
     forget(&args.lib_root)?;
@@ -105,9 +108,10 @@ fn found(lib_root: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
         let inner = path.join("50-pulpcov.conf");
         if path.is_dir() { vec![inner] } else { vec![path] }
     });
-    rest.extend(drop_ins.filter(|path| {
-        path.to_string_lossy().contains("pulpcov") && read(path).starts_with(OUR_WORDS)
-    }));
+    rest.extend(
+        drop_ins
+            .filter(|path| path.to_string_lossy().contains("pulpcov") && read(path).starts_with(OUR_WORDS)),
+    );
     first.extend(rest);
     (first, data_root)
 }

@@ -6,8 +6,8 @@ use pulpcov_protocol::op::{ServiceAction, Uninstall};
 use pulpcov_protocol::outcome::{Detail, FileDiff, Outcome, UninstallDetail};
 
 use super::Session;
-use super::salvage;
 use super::install::{Preview, concern_systemd, forget, stop_timer, sweep, undo_file, undo_folder};
+use super::salvage;
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::hook::PTH;

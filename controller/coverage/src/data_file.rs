@@ -111,6 +111,22 @@ impl Opened<'_> {
         }
     }
 
+    /// The files that it tells of.
+    pub fn paths(&self) -> Result<Vec<String>, ReadError> {
+        match &self.0 {
+            Contents::Sqlite { database, tables, .. } => {
+                let mut paths = Vec::new();
+                database.rows(tables.file, |row| {
+                    row.next_value()?;
+                    paths.push(row.next_value()?.text()?.to_owned());
+                    Ok(())
+                })?;
+                Ok(paths)
+            }
+            Contents::Old(data) => Ok(data.files.keys().cloned().collect()),
+        }
+    }
+
     /// Adds what it holds to others; all in one context, if one is named.
     pub fn combine(self, into: &mut Combiner, in_context: Option<&str>) -> Result<(), ReadError> {
         let (database, tables, kind) = match self.0 {

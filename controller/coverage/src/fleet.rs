@@ -44,8 +44,8 @@ pub struct FleetCoverage {
     origins: Vec<Origin>,
     places: BTreeMap<Origin, usize>,
     groups: Groups,
-    /// Measured files that no host has a source of, by host.
-    unknown: BTreeMap<String, BTreeSet<String>>,
+    /// Measured files that no host has a source of, by host, and their lines that ran.
+    unknown: BTreeMap<String, BTreeMap<String, LineSet>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +102,10 @@ impl FleetCoverage {
         let place = self.place_of(origin);
         for (path, file) in data.files {
             let Some(id) = sources.get(&path) else {
-                self.unknown.entry(host.clone()).or_default().insert(path);
+                let lines = self.unknown.entry(host.clone()).or_default().entry(path).or_default();
+                if let Measured::Lines(ran) = file.all(kind).to_lines() {
+                    lines.union_with(ran.as_numbits());
+                }
                 continue;
             };
             let measured = file.all(kind);
@@ -118,8 +121,8 @@ impl FleetCoverage {
         Some((self.kinds.get(kind_name(Kind::Lines))?, self.kinds.get(kind_name(Kind::Arcs))?))
     }
 
-    /// Paths that were measured on a host, but whose source no bundle has.
-    pub fn unknown(&self) -> &BTreeMap<String, BTreeSet<String>> {
+    /// Paths that were measured on a host, but whose source no bundle has, with their lines that ran.
+    pub fn unknown(&self) -> &BTreeMap<String, BTreeMap<String, LineSet>> {
         &self.unknown
     }
 

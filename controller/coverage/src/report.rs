@@ -74,6 +74,9 @@ pub struct Report {
     pub groups: Groups,
 }
 
+/// What a report of nothing says.
+pub const NOTHING: &str = "nothing was measured";
+
 impl FileReport {
     /// The name without the digest that tells variants apart.
     pub fn module_path(&self) -> &str {
@@ -84,6 +87,16 @@ impl FileReport {
 }
 
 impl Report {
+    /// Whether there is nothing to report: that is no coverage of 100 %.
+    pub fn is_nothing(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// How much is covered, in percent: of nothing it is none.
+    pub fn percent_covered(&self) -> f64 {
+        if self.is_nothing() { 0.0 } else { self.totals().percent_covered() }
+    }
+
     pub fn totals(&self) -> Numbers {
         self.files.iter().map(|file| file.analysed.numbers).sum()
     }

@@ -85,9 +85,11 @@ impl Reach {
         let folder = first.filter(|path| path.is_dir()).or_else(|| first?.parent());
         let folder = folder.unwrap_or(Path::new("")).to_owned();
         let names: Vec<&str> = selection.hosts.iter().map(String::as_str).collect();
-        let mut warnings: Vec<String> = inventory.warnings.iter().cloned().chain(selection.warnings).collect();
+        let mut warnings: Vec<String> =
+            inventory.warnings.iter().cloned().chain(selection.warnings).collect();
         // Told, as long as it is true, by every command: nobody else knows.
-        let left = unfinished::Place::of(args.state_dir.as_deref(), &sources).ok().and_then(|place| place.left());
+        let left =
+            unfinished::Place::of(args.state_dir.as_deref(), &sources).ok().and_then(|place| place.left());
         warnings.extend(left.iter().map(|left| still_installed(left, &sources)));
         Ok(Self {
             hosts,
@@ -217,7 +219,11 @@ fn words(sources: &[PathBuf], hosts: &BTreeSet<String>) -> String {
 /// As a shell would want it.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-,:@%+=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// What to do about hosts that a dead run has left installed.

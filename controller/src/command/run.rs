@@ -167,7 +167,10 @@ async fn measure(
         return Ok(());
     }
     if stage.unrecorded.len() > plan.may_fail || good.is_empty() {
-        say(&format!("the command was not run: {} of {asked} hosts are not recorded", stage.unrecorded.len()));
+        say(&format!(
+            "the command was not run: {} of {asked} hosts are not recorded",
+            stage.unrecorded.len()
+        ));
         return Ok(());
     }
     let ended = run_command(command).await?;
@@ -177,9 +180,11 @@ async fn measure(
     stage.hosts_went(exit_of(&collected));
     stage.collected = names(&collected, |bad| !bad);
     // Hosts that were not asked are missing all the same.
-    let missing = stage.unrecorded.iter().map(|(host, why)| (host.clone(), Some(format!("not recorded: {why}"))));
+    let missing =
+        stage.unrecorded.iter().map(|(host, why)| (host.clone(), Some(format!("not recorded: {why}"))));
     run.note(missing.collect(), plan.base.groups.clone())?;
-    let others = collected.0.iter().filter_map(|(host, status)| Some((host.clone(), status.data.as_ref()?.others)));
+    let others =
+        collected.0.iter().filter_map(|(host, status)| Some((host.clone(), status.data.as_ref()?.others)));
     plan.collect_apart(others.filter(|(_, files)| *files > 0).collect()).await
 }
 
@@ -207,7 +212,13 @@ fn conclude(
         }
         Some(Err(error)) => return Err(error),
         Some(Ok(_)) if code != 0 => Exit::Command(code),
-        Some(Ok(gate)) => if hosts == Exit::Ok { gate } else { hosts },
+        Some(Ok(gate)) => {
+            if hosts == Exit::Ok {
+                gate
+            } else {
+                hosts
+            }
+        }
     })
 }
 
@@ -275,8 +286,13 @@ struct RunPlan {
 impl RunPlan {
     /// Notes which hosts are to be put back, in case this process does not live to do it.
     fn note_begin(&self) -> Option<unfinished::Held> {
-        let noted = self.base.unfinished()?.begin(&std::path::absolute(&self.run.path).ok()?, self.ours.clone());
-        noted.map_err(|error| say(&format!("warning: were this cut off, nobody would know of its hosts: {error}"))).ok()
+        let noted =
+            self.base.unfinished()?.begin(&std::path::absolute(&self.run.path).ok()?, self.ours.clone());
+        noted
+            .map_err(|error| {
+                say(&format!("warning: were this cut off, nobody would know of its hosts: {error}"));
+            })
+            .ok()
     }
 
     /// Collects a part of the hosts' data. Recording ends with it where this run puts the host back.
@@ -305,7 +321,10 @@ impl RunPlan {
         let hosts: BTreeSet<String> = others.keys().cloned().collect();
         let files: u64 = others.values().sum();
         let on = hosts.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        say(&format!("{files} data files on {on} are not of this run: collected apart, into {}", apart.display()));
+        say(&format!(
+            "{files} data files on {on} are not of this run: collected apart, into {}",
+            apart.display()
+        ));
         self.collect(&hosts, Part::NotRun(self.id.clone()), &apart).await.map(drop)
     }
 

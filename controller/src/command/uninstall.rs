@@ -71,7 +71,16 @@ pub(super) async fn uninstall_all(reach: Reach, how: How) -> Result<Recap<Vec<Fi
             let lib_root = host.lib_root();
             let commands = commands.of(&host);
             let data_root = host.pulpcov.data_root.clone();
-            let op = Op::Uninstall(Uninstall { lib_root, force, erase_data, data_root, restart, commands, check, diff });
+            let op = Op::Uninstall(Uninstall {
+                lib_root,
+                force,
+                erase_data,
+                data_root,
+                restart,
+                commands,
+                check,
+                diff,
+            });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })
         .await?;

@@ -114,7 +114,10 @@ fn a_killed_run_is_told_of_until_its_hosts_are_as_they_were() {
     kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGKILL).expect("killed");
     child.wait().expect("ended");
     let (_, words) = lab.fleet_says("status", &[]);
-    assert!(words.contains("a run that was cut off has left pulpcov installed on h1: pulpcov fleet collect "), "{words}");
+    assert!(
+        words.contains("a run that was cut off has left pulpcov installed on h1: pulpcov fleet collect "),
+        "{words}"
+    );
     // The next run puts back what that one had left.
     let output = night(&lab, &["--output", "run2"], "true").output().expect("it runs");
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::receipt::Config;
-use crate::{host, interpreter};
+use crate::{host, interpreter, source_list};
 
 #[derive(Deserialize)]
 struct Verdict {
@@ -33,6 +33,28 @@ pub(super) fn run(lib_root: &str, python: &Interpreter, config: &Config) -> Resu
     })
 }
 
+/// Data that cannot be analysed would be as good as none.
+fn analysis(lib_root: &str, python: &Interpreter, config: &Config) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Analysed {
+        #[serde(default)]
+        statements: Vec<u32>,
+        error: Option<String>,
+    }
+    let canary = Path::new(lib_root).join("hook").join("_pulpcov_canary.py");
+    let found = source_list::analyse_one(lib_root, config, python, &canary)?;
+    let found: Analysed = serde_json::from_slice(&found)
+        .map_err(|error| Failure::new(format!("the analysis answered no JSON: {error}")))?;
+    match found.error {
+        Some(error) => Err(Failure::new(format!("the analysis fails: {error}"))),
+        None if CANARY_STATEMENTS.iter().all(|line| found.statements.contains(line)) => Ok(()),
+        None => Err(Failure::new(format!("the analysis finds statements {:?}", found.statements))),
+    }
+}
+
+/// Statements of the canary that any coverage.py finds.
+const CANARY_STATEMENTS: [u32; 5] = [4, 5, 6, 11, 18];
+
 fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> Result<(), Failure> {
     let script = Path::new(lib_root).join("hook").join("pulpcov-selftest");
     interpreter::run(Command::new(&python.path).arg(&script).arg("run").env("PULPCOV_SELFTEST", root), b"")?;
@@ -45,6 +67,7 @@ fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> 
     if let Some(problem) = verdict.problems.first() {
         return Err(Failure::new(problem.clone()));
     }
+    analysis(lib_root, python, config)?;
     // And a Python that is nobody's service stays untouched.
     let other = interpreter::run(
         Command::new(&python.path).args(["-c", "import sys; print('coverage' in sys.modules)"]),

@@ -8,7 +8,7 @@ use super::names::printable;
 use super::xml::escape;
 use crate::gates::Gate;
 use crate::numbers::display_percent;
-use crate::report::Report;
+use crate::report::{NOTHING, Report};
 
 /// Hosts and gates as test cases: a host that is missing, or lost something, fails, and so does a gate
 /// that is not met.
@@ -95,9 +95,10 @@ const COLOURS: [(f64, &str); 5] =
 
 /// A badge with the total, and a mark where the report is not complete.
 pub fn render_badge(report: &Report, complete: bool, out: &mut dyn io::Write) -> io::Result<()> {
-    let percent = report.totals().percent_covered();
-    let shown = display_percent(percent, 0);
-    let value = if complete { format!("{shown}%") } else { format!("{shown}% (incomplete)") };
+    let percent = report.percent_covered();
+    let shown =
+        if report.is_nothing() { NOTHING.to_owned() } else { format!("{}%", display_percent(percent, 0)) };
+    let value = if complete { shown } else { format!("{shown} (incomplete)") };
     let colour = COLOURS.iter().find(|(from, _)| percent >= *from).map_or("#c9302c", |(_, colour)| colour);
     // Seven pixels a letter is what the font takes at this size.
     let (left, right) = (64, 12 + 7 * value.len());

@@ -58,6 +58,9 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
         "files": files,
         "totals": summary(&report.totals(), shape),
     });
+    if report.is_nothing() {
+        nothing(&mut whole);
+    }
     if report.has_hosts()
         && let Some(whole) = whole.as_object_mut()
     {
@@ -74,6 +77,16 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
     }
     serde_json::to_writer(&mut *out, &whole)?;
     out.write_all(b"\n")
+}
+
+/// A report of nothing says so, and has no percentages.
+fn nothing(whole: &mut Value) {
+    whole["meta"]["nothing_measured"] = json!(true);
+    for (name, value) in whole["totals"].as_object_mut().into_iter().flatten() {
+        if name.starts_with("percent_") {
+            *value = if name.ends_with("_display") { json!("0") } else { json!(0.0) };
+        }
+    }
 }
 
 fn patch_part(patch: &PatchCoverage) -> Value {

@@ -9,7 +9,7 @@ use crate::lines::LineSet;
 use crate::numbers::{Numbers, Skip, Skipped, display_percent, percent};
 use crate::origin::Dimension;
 use crate::patch::PatchCoverage;
-use crate::report::{Analysed, FileReport, Report};
+use crate::report::{Analysed, FileReport, NOTHING, Report};
 use crate::view::View;
 
 /// Column to sort by.
@@ -57,6 +57,9 @@ pub fn render_text(report: &Report, options: &TextOptions, out: &mut dyn io::Wri
         })
         .collect();
     // Missing lines may go on and on; the rule does not follow them.
+    if report.is_nothing() {
+        return writeln!(out, "{}.", sentence(NOTHING));
+    }
     let ruled = widths.len() - usize::from(options.show_missing);
     let mut length: usize = widths.iter().take(ruled).map(|width| width + 2).sum::<usize>() - 2;
     if options.show_missing {
@@ -198,6 +201,12 @@ pub(super) fn header(report: &Report, options: &TextOptions) -> Vec<String> {
         header.push("Missing");
     }
     header.into_iter().map(str::to_owned).collect()
+}
+
+/// The words as a sentence of their own begins.
+fn sentence(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 fn cells(

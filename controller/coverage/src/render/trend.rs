@@ -20,18 +20,30 @@ pub struct Point {
     pub complete: bool,
 }
 
+impl Point {
+    /// How much was covered, in percent; a run that measured nothing has no place in a line.
+    fn percent(&self) -> Option<f64> {
+        (self.numbers.statements > 0).then(|| self.numbers.percent_covered())
+    }
+}
+
 pub fn render_table(points: &[Point], precision: usize, out: &mut dyn io::Write) -> io::Result<()> {
     let mut rows = vec![["Run", "Stmts", "Miss", "Cover", "Change", "Complete"].map(str::to_owned).to_vec()];
     let mut before: Option<f64> = None;
     for point in points {
-        let percent = point.numbers.percent_covered();
-        let change = before.map(|before| format!("{:+.width$}", percent - before, width = precision.max(1)));
-        before = Some(percent);
+        let percent = point.percent();
+        let change = before
+            .zip(percent)
+            .map(|(before, percent)| format!("{:+.width$}", percent - before, width = precision.max(1)));
+        before = percent.or(before);
         rows.push(vec![
             printable(&point.name),
             point.numbers.statements.to_string(),
             point.numbers.missing.to_string(),
-            format!("{}%", display_percent(percent, precision)),
+            percent.map_or_else(
+                || "-".to_owned(),
+                |percent| format!("{}%", display_percent(percent, precision)),
+            ),
             change.unwrap_or_default(),
             if point.complete { "yes" } else { "no" }.to_owned(),
         ]);
@@ -48,7 +60,7 @@ pub fn render_json(points: &[Point], out: &mut dyn io::Write) -> io::Result<()> 
                 "num_statements": point.numbers.statements, "covered_lines": point.numbers.executed(),
                 "missing_lines": point.numbers.missing, "num_branches": point.numbers.branches,
                 "covered_branches": point.numbers.executed_branches(),
-                "percent_covered": point.numbers.percent_covered(),
+                "percent_covered": point.percent(),
             })
         })
         .collect();
@@ -66,10 +78,12 @@ const BOTTOM: f64 = 26.0;
 /// A line over all runs. Colours are set by a style sheet where there is one, and by attributes else.
 #[expect(clippy::cast_precision_loss, reason = "runs are counted in hundreds")]
 pub fn render_svg(points: &[Point], out: &mut dyn io::Write) -> io::Result<()> {
-    let percents: Vec<f64> = points.iter().map(|point| point.numbers.percent_covered()).collect();
+    let drawn: Vec<(usize, &Point, f64)> =
+        points.iter().enumerate().filter_map(|(i, point)| Some((i, point, point.percent()?))).collect();
+    let percents = || drawn.iter().map(|(_, _, percent)| *percent);
     // Whole tens around what there is: a change of one percent is to be seen.
-    let lowest = percents.iter().copied().fold(100.0f64, f64::min);
-    let highest = percents.iter().copied().fold(0.0f64, f64::max);
+    let lowest = percents().fold(100.0f64, f64::min);
+    let highest = percents().fold(0.0f64, f64::max);
     let bottom = (lowest / 10.0).floor() * 10.0;
     let top = ((highest / 10.0).ceil() * 10.0).max(bottom + 10.0);
     let x = |i: usize| LEFT + (WIDTH - LEFT - 20.0) * i as f64 / (points.len().max(2) - 1) as f64;
@@ -89,13 +103,13 @@ pub fn render_svg(points: &[Point], out: &mut dyn io::Write) -> io::Result<()> {
         )?;
     }
     let line: Vec<String> =
-        percents.iter().enumerate().map(|(i, percent)| format!("{:.1},{:.1}", x(i), y(*percent))).collect();
+        drawn.iter().map(|(i, _, percent)| format!("{:.1},{:.1}", x(*i), y(*percent))).collect();
     writeln!(
         out,
         "<polyline class=\"line\" points=\"{}\" fill=\"none\" stroke=\"#2c9142\" stroke-width=\"2\"/>",
         line.join(" ")
     )?;
-    for (i, (point, percent)) in points.iter().zip(&percents).enumerate() {
+    for (i, point, percent) in &drawn {
         let name = escape(&printable(&point.name));
         let note = if point.complete { "" } else { ", not complete" };
         // What is not complete is drawn hollow.
@@ -107,7 +121,7 @@ pub fn render_svg(points: &[Point], out: &mut dyn io::Write) -> io::Result<()> {
         writeln!(
             out,
             "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"4\"{fill}><title>{name}: {}%{note}</title></circle>",
-            x(i),
+            x(*i),
             y(*percent),
             display_percent(*percent, 2)
         )?;
@@ -140,12 +154,23 @@ mod tests {
             headline: String::new(),
             complete: false,
         };
-        for points in [vec![], vec![point.clone()], vec![point.clone(), point]] {
+        let nothing = Point { numbers: Numbers::default(), ..point.clone() };
+        for (points, dots) in [
+            (vec![], 0),
+            (vec![point.clone()], 1),
+            (vec![nothing.clone()], 0),
+            (vec![point.clone(), nothing.clone(), point], 2),
+        ] {
             let mut out = Vec::new();
             render_svg(&points, &mut out).expect("written");
             let text = String::from_utf8(out).expect("text");
             assert!(!text.contains("NaN") && !text.contains("inf") && !text.contains("<run>"), "{text}");
-            assert_eq!(text.matches("<circle").count(), points.len());
+            assert_eq!(text.matches("<circle").count(), dots);
         }
+        // A run of nothing is no run of 100 %.
+        let mut out = Vec::new();
+        render_table(&[nothing], 1, &mut out).expect("written");
+        let text = String::from_utf8(out).expect("text");
+        assert!(text.contains(" - ") && !text.contains("100"), "{text}");
     }
 }

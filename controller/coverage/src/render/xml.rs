@@ -50,7 +50,7 @@ pub fn render_xml(report: &Report, about: &XmlAbout, out: &mut dyn io::Write) ->
         " lines-valid=\"{}\" lines-covered=\"{}\" line-rate=\"{}\"",
         total.statements,
         total.executed(),
-        rate(total.executed(), total.statements)
+        if report.is_nothing() { "0".to_owned() } else { rate(total.executed(), total.statements) }
     )?;
     writeln!(
         out,

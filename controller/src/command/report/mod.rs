@@ -12,7 +12,7 @@ use pulpcov_coverage::data::CoverageData;
 use pulpcov_coverage::gates::{self, Gate};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::patch::PatchCoverage;
-use pulpcov_coverage::report::{FileReport, Report};
+use pulpcov_coverage::report::{FileReport, NOTHING, Report};
 use pulpcov_coverage::selection::Selection;
 use pulpcov_coverage::source_text;
 use pulpcov_protocol::text::error_chain;
@@ -254,8 +254,9 @@ impl Reported<'_> {
         }
     }
 
+    /// A report of nothing lacks all that ran.
     fn is_complete(&self) -> bool {
-        self.ledger.as_ref().is_none_or(Ledger::is_complete)
+        self.ledger.as_ref().is_none_or(|ledger| ledger.is_complete() && !self.report.is_nothing())
     }
 
     fn gates(&self, output: &Output, settings: &Settings, patch: Option<&PatchCoverage>) -> Vec<Gate> {
@@ -267,7 +268,9 @@ impl Reported<'_> {
             gates.push(gates::judge_patch(patch, wanted, precision));
         }
         if output.require_complete {
-            let failure = (!self.is_complete()).then(|| format!("not complete: {}", self.headline()));
+            let nothing = if self.report.is_nothing() { format!("{NOTHING}; ") } else { String::new() };
+            let failure =
+                (!self.is_complete()).then(|| format!("not complete: {nothing}{}", self.headline()));
             gates.push(Gate { name: "--require-complete".to_owned(), failure });
         }
         gates

@@ -127,7 +127,7 @@ fn table(written: &Written<'_>) -> Result<()> {
         }
         TableForm::Markdown => render_table(report, &table, out),
         TableForm::Total => {
-            writeln!(out, "{}", display_percent(report.totals().percent_covered(), table.precision))
+            writeln!(out, "{}", display_percent(report.percent_covered(), table.precision))
         }
     };
     if path == &stdout && output.spare_stdout {

@@ -23,7 +23,14 @@ class ActionModule(AgentAction):
         "run": {"type": "path", "required": True},
         "flush_timeout": {"type": "float"},
         "keep": {"type": "bool", "default": False},
+        "run_id": {"type": "str"},
+        "finish": {"type": "bool", "default": False},
     }
+
+    def words(self, args):
+        words = super().words(args)
+        run_id = words.pop("run_id", None)
+        return dict(words, part={"run": run_id}) if run_id else words
 
     def act(self, args):
         if "/" in self.host or self.host in (".", ".."):

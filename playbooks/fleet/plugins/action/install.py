@@ -19,6 +19,7 @@ class ActionModule(AgentAction):
         wheelhouse={"type": "path"},
         restart={"type": "bool", "default": False},
         label={"type": "str"},
+        run_id={"type": "str"},
         stop_command={"type": "str"},
         start_command={"type": "str"},
         force={"type": "bool", "default": False},
@@ -26,6 +27,9 @@ class ActionModule(AgentAction):
 
     def words(self, args):
         words = with_commands(super().words(args))
+        run_id = words.pop("run_id", None)
+        if run_id:
+            words["run"] = run_id
         return with_profile(words, lambda name: self._find_needle("files", name))
 
     def act(self, args):

@@ -23,6 +23,13 @@ options:
     description: Leave the data on the host.
     type: bool
     default: false
+  run_id:
+    description: Fetch only what was recorded in the run of this name, as O(run_id) of M(pulpcov.fleet.install) named it; all of it otherwise.
+    type: str
+  finish:
+    description: End the recording; each process writes what it has, and then records no more.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - pulpcov.fleet.agent
   - pulpcov.fleet.agent.changes

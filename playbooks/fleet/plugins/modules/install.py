@@ -25,6 +25,9 @@ options:
   label:
     description: Name of what is recorded from then on.
     type: str
+  run_id:
+    description: Name of a run. A generation of its own begins under it, whatever was recorded before.
+    type: str
   force:
     description: Replace files of others where ours go; O(force) of M(pulpcov.fleet.uninstall) is not needed to put them back.
     type: bool

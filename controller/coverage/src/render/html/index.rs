@@ -6,7 +6,7 @@ use super::{MAX_COLUMNS, Page, Site, escape, layout, printable, region_name};
 use crate::numbers::{Numbers, Skipped, percent};
 use crate::origin::Dimension;
 use crate::render::text::skipped;
-use crate::report::{FileReport, RegionReport};
+use crate::report::{FileReport, NOTHING, RegionReport};
 use crate::view::View;
 
 /// Column of numbers: its head, the key that sorts by it, and its value.
@@ -63,12 +63,12 @@ pub(super) fn files(site: &Site<'_>) -> String {
                     } }
                 } }
                 tbody { (PreEscaped(rows)) }
-                tfoot { tr {
+                @if !site.report.is_nothing() { tfoot { tr {
                     th scope="row" { "Total" }
                     (numbers(site, &site.report.totals(), true))
                     @if site.report.has_hosts() { td { (site.report.hosts.len()) } }
                     (PreEscaped(total_heat(site, &views)))
-                } }
+                } } }
             }
         }
         @if let Some(svg) = &site.about.history {
@@ -150,7 +150,9 @@ pub(super) fn regions(
             table #list class={ "regions " (shape(site)) } {
                 thead { tr { (head("File", 'f', "name")) (head(noun, 'n', "name")) (number_heads(site, false)) } }
                 tbody { (PreEscaped(rows)) }
-                tfoot { tr { th scope="row" { "Total" } td.name {} (numbers(site, &site.report.totals(), false)) } }
+                @if !site.report.is_nothing() {
+                    tfoot { tr { th scope="row" { "Total" } td.name {} (numbers(site, &site.report.totals(), false)) } }
+                }
             }
         }
     };
@@ -161,8 +163,10 @@ pub(super) fn regions(
 fn title(site: &Site<'_>) -> Markup {
     let totals = site.report.totals();
     html! {
-        h1 { (printable(&site.about.title)) " " strong { (site.percent(&totals)) } }
-        (layout::bar(totals.percent_covered()))
+        h1 { (printable(&site.about.title)) " " strong {
+            @if site.report.is_nothing() { (NOTHING) } @else { (site.percent(&totals)) }
+        } }
+        @if !site.report.is_nothing() { (layout::bar(totals.percent_covered())) }
         @if !site.about.headline.is_empty() {
             p class=(if site.about.complete { "ledger" } else { "ledger bad" }) { (printable(&site.about.headline)) }
         }

@@ -1,0 +1,155 @@
+//! Packages of every kind: what was measured is in the report, wherever it was imported from.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use pulpcov_tests::{programs, python};
+use serde_json::{Value, json};
+
+use crate::{Place, agent};
+
+/// A service that imports a package of each kind, and one that is a file alone.
+const MAKE: &str = r#"
+import compileall, os, shutil, sys, zipfile
+
+def put(path, text):
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    with open(path, "w") as f:
+        f.write(text)
+
+BODY = "def view(n):\n    if n:\n        return 1\n    return 2\n"
+# A namespace (PEP 420), and in it a file that nothing imports.
+put("ns/space/api/views.py", BODY)
+put("ns/space/never.py", "x = 1\n")
+# A folder without __init__.py inside of a regular package, as Django's management/commands; and one that is none.
+put("reg/regular/__init__.py", "")
+put("reg/regular/management/commands/go.py", BODY)
+put("reg/regular/management/commands/idle.py", "x = 1\n")
+put("reg/regular/data/other.py", "x = 1\n")
+# Two portions of one package.
+for place, name in (("one", "first"), ("two", "second")):
+    put(place + "/extended/__init__.py", "__path__ = __import__('pkgutil').extend_path(__path__, __name__)\n")
+    put(place + "/extended/" + name + ".py", BODY)
+# Behind a link.
+put("releases/7/linked/__init__.py", "")
+put("releases/7/linked/views.py", BODY)
+os.symlink("releases/7", "current")
+# In a zip.
+with zipfile.ZipFile("app.zip", "w") as z:
+    z.writestr("zipped/__init__.py", "")
+    z.writestr("zipped/views.py", BODY)
+# Only byte code.
+put("bare/barely/__init__.py", "")
+put("bare/barely/views.py", BODY)
+compileall.compile_dir("bare", legacy=True, quiet=1)
+os.unlink("bare/barely/views.py")
+put("thing-server", '''
+import os, sys
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(here, name) for name in ("ns", "reg", "one", "two", "current", "app.zip", "bare")]
+import space.api.views, regular.management.commands.go, extended.first, extended.second
+import linked.views, zipped.views, barely.views
+for module in (space.api.views, regular.management.commands.go, extended.first, extended.second,
+               linked.views, zipped.views, barely.views):
+    module.view(1)
+''')
+put("solo/solo.py", BODY + "view(0)\n")
+"#;
+
+fn report(place: &Place, bundle: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(programs::pulpcov())
+        .arg("report")
+        .arg(bundle)
+        .args(words)
+        .current_dir(place.work.path())
+        .output()
+        .expect("pulpcov runs");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn packages_of_every_kind_are_reported() {
+    // The oldest analysis, and the newest.
+    let mut versions = vec![crate::state::place()];
+    versions.extend(python::of_version("3.6").map(|python| Place::new(&python)));
+    for place in versions {
+        let app = place.work.path().join("app");
+        let made =
+            Command::new(&place.python).args(["-c", MAKE]).current_dir(&app).output().expect("python runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut words = place.install_words(true);
+        words["profile"]["packages"] =
+            json!(["space", "regular", "extended", "linked", "zipped", "barely", "solo", "nowhere"]);
+        words["profile"]["processes"] = json!([{"role": "server", "program": ["thing-server", "solo.py"]}]);
+        let outcome = agent("install", &words);
+        assert_eq!(outcome["failed"], false, "{outcome}");
+        for script in ["thing-server", "solo/solo.py"] {
+            let run = Command::new(&place.python).arg(app.join(script)).output().expect("python runs");
+            assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+        }
+        let outcome = agent("collect", &json!({"lib_root": place.work.path().join("lib")}));
+        let bundle = Path::new(outcome["pulpcov"]["bundle"].as_str().expect("a bundle")).to_owned();
+        let said: Vec<&str> =
+            outcome["warnings"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+        assert_eq!(said, ["no Python of the service finds nowhere"]);
+        let (code, text) = report(&place, &bundle, &["--json", "-"]);
+        assert_eq!(code, Some(0), "{text}");
+        let report_json: Value = serde_json::from_str(&text).expect("JSON");
+        let covered = |name: &str| report_json["files"][name]["summary"]["covered_lines"].as_u64();
+        for (name, lines) in [
+            ("space/api/views.py", Some(3)),
+            ("space/never.py", Some(0)),
+            ("regular/management/commands/go.py", Some(3)),
+            ("regular/management/commands/idle.py", Some(0)),
+            ("regular/data/other.py", None),
+            ("extended/first.py", Some(3)),
+            ("extended/second.py", Some(3)),
+            ("linked/views.py", Some(3)),
+            ("zipped/views.py", Some(3)),
+            ("barely/views.py", None),
+            ("solo.py", Some(4)),
+        ] {
+            assert_eq!(
+                covered(name),
+                lines,
+                "{name}: {:?}",
+                report_json["files"].as_object().map(|all| all.keys().collect::<Vec<_>>())
+            );
+        }
+        // What cannot be reported is counted, and no report that lacks it is complete.
+        let (code, text) = report(&place, &bundle, &["--require-complete"]);
+        assert_eq!(code, Some(3), "{text}");
+        assert!(text.contains("; 3 measured lines of 1 files without a source"), "{text}");
+    }
+}
+
+/// A package that is nowhere: nothing was measured, and that is no coverage of 100 %.
+#[test]
+fn a_report_of_nothing_says_so_everywhere() {
+    let place = crate::state::place();
+    let mut words = place.install_words(true);
+    words["profile"]["packages"] = json!(["thign"]);
+    assert_eq!(agent("install", &words)["failed"], false);
+    assert!(place.run("plain").status.success());
+    let outcome = agent("collect", &json!({"lib_root": place.work.path().join("lib")}));
+    let bundle = Path::new(outcome["pulpcov"]["bundle"].as_str().expect("a bundle")).to_owned();
+    let files =
+        ["--json", "r.json", "--markdown", "r.md", "--badge", "r.svg", "--html", "html", "--text", "-"];
+    let (code, text) = report(&place, &bundle, &files);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("Nothing was measured.") && !text.contains("100%"), "{text}");
+    for name in ["r.md", "r.svg", "html/index.html"] {
+        let text = fs::read_to_string(place.work.path().join(name)).expect("written");
+        assert!(text.contains("nothing was measured") && !text.contains("100%"), "{name}: {text}");
+    }
+    let json: Value =
+        serde_json::from_slice(&fs::read(place.work.path().join("r.json")).expect("written")).expect("JSON");
+    assert_eq!(
+        (&json["meta"]["nothing_measured"], &json["totals"]["percent_covered"]),
+        (&json!(true), &json!(0.0))
+    );
+    for gate in [&["--fail-under", "1"][..], &["--require-complete"]] {
+        assert_eq!(report(&place, &bundle, gate).0, Some(3), "{gate:?}");
+    }
+}
