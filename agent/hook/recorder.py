@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 
+from _pulpcov_sources import fingerprint, note_loads
 from _pulpcov_system import boot_id, read_small, remove, start_ticks, sync_folder, temporary, unit, write_file
 from _pulpcov_tracer import make_coverage
 
@@ -77,6 +78,7 @@ class State(object):
         self.session = self.wanted = session
         suffix = "%s.%d.%s" % (self.host, self.pid, binascii.hexlify(os.urandom(6)).decode())
         self.data_name, self.record_name = "data." + suffix, "proc." + suffix + ".json"
+        self.seen_files, self.sources = set(), set()
         self.size = 0               # sum of the sets at the last flush: they only grow, so it tells all
         self.last_flush = self.ack = self.ended = None
 
@@ -129,6 +131,7 @@ def write_record(durable=False):
         "coverage": s.coverage_version, "interval": s.config["interval"],
         "data": s.data_name if s.size else None, "size": s.size, "last_flush": s.last_flush,
         "ack": s.ack, "ended": s.ended, "error": s.error, "packages": package_files(), "folders": package_folders(),
+        "sources": "".join(sorted(s.sources)),
         "generation": s.session.generation, "label": s.session.label, "run": s.session.run, "continues": s.continues,
     }
     write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"), durable)
@@ -139,6 +142,16 @@ def has_news():
     s = _state
     size = sum(len(lines) for lines in list(s.collector.data.values()))
     return size and (size != s.size or not os.path.exists(os.path.join(s.root, s.data_name)))
+
+
+def note_sources(live):
+    """Fingerprints of the files that ran, in the record before the data is there: data without one is doubted."""
+    s = _state
+    new = [path for path, lines in live.items() if lines and path not in s.seen_files]
+    if new:
+        s.sources.update(mark for mark in map(fingerprint, new) if mark)
+        s.seen_files.update(new)
+        write_record()
 
 
 def write_data(live):
@@ -202,6 +215,7 @@ def flush(ack=None, ended=None, lives_on=False):
                 live = dict((name, lines.copy()) for name, lines in list(s.collector.data.items()))
                 wrote = any(live.values())
                 if wrote:
+                    note_sources(live)
                     write_data(live)
         except Exception as e:
             failed, begins = "%s: %s" % (type(e).__name__, e), False
@@ -553,6 +567,7 @@ def start(config, coverage_dir, role, children, argv):
         return
     s.seen = trigger_seen()
     os.environ["PULPCOV_ROLE"] = role
+    note_loads(config["packages"])
     hook_forks()
     wrap_exits()
     if is_apache():

@@ -15,6 +15,7 @@ use pulpcov_protocol::text::error_chain;
 
 use crate::data_dir::{self, LEDGER};
 use crate::failure::Failure;
+use crate::fingerprint::{self, Fingerprints, Present};
 use crate::ledger::{self, Ledger, MANY, MAX_MANY, Many, RawMany, Record};
 use crate::receipt::Config;
 use crate::{host, host_fs};
@@ -38,6 +39,8 @@ struct Group {
     data: Option<CoverageData>,
     packages: BTreeMap<String, String>,
     folders: BTreeMap<String, BTreeSet<String>>,
+    /// Fingerprints of the files that ran; nothing where one of the records has none.
+    sources: Option<Fingerprints>,
     /// Files that go once the new one is there: data files first, then records.
     old_data: Vec<String>,
     old_records: Vec<String>,
@@ -61,12 +64,13 @@ pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure>
         }
     }
     let (mut merged, mut into) = (0, 0);
+    let mut present = Present::default();
     for (common, records) in groups {
         if (records.len() as u64) < u64::from(at_least.max(1)) {
             continue;
         }
         // Lines and branches do not mix; each kind that there is becomes a file.
-        for (branch, group) in gather(config, &common, &records, &ledger) {
+        for (branch, group) in gather(config, &common, &records, &ledger, &mut present) {
             merged += group.single;
             into += 1;
             write(root, CommonFacts { branch, ..common.clone() }, group)?;
@@ -108,6 +112,7 @@ fn gather(
     common: &CommonFacts,
     records: &[&Record],
     ledger: &Ledger,
+    present: &mut Present,
 ) -> BTreeMap<bool, Group> {
     let root = &config.data_root;
     let mut groups: BTreeMap<bool, Group> = BTreeMap::new();
@@ -118,11 +123,15 @@ fn gather(
             None => Ok(None),
         };
         let Ok(data) = read else { continue };
+        if is_of_another_release(present, data.as_ref(), record.sources.as_ref()) {
+            continue;
+        }
         let branch = data.as_ref().and_then(CoverageData::kind) == Some(Kind::Arcs);
         let group = groups.entry(branch).or_default();
         if group.members.len() >= MAX_MEMBERS || !group.add(data) {
             continue;
         }
+        group.also_ran(record.sources.as_ref());
         group.single += 1;
         group.members.push(Member {
             record: process.record.clone(),
@@ -143,13 +152,34 @@ fn gather(
     for (branch, group) in &mut groups {
         let wanted = CommonFacts { branch: *branch, ..common.clone() };
         for many in ledger.many.iter().filter(|many| many.compacted.common == wanted) {
-            group.take_in(root, many);
+            group.take_in(root, many, present);
         }
     }
     groups
 }
 
+/// Whether what ran has another source by now: lines of two releases are not made one.
+fn is_of_another_release(
+    present: &mut Present,
+    data: Option<&CoverageData>,
+    sources: Option<&Fingerprints>,
+) -> bool {
+    data.zip(sources).is_some_and(|(data, sources)| !present.replaced(data.files.keys(), sources).is_empty())
+}
+
 impl Group {
+    /// Before the records are counted: of the first, what it says stands.
+    fn also_ran(&mut self, sources: Option<&Fingerprints>) {
+        self.sources = match (self.sources.take(), sources) {
+            (Some(mut all), Some(more)) => {
+                all.extend(more.iter().cloned());
+                Some(all)
+            }
+            (None, Some(first)) if self.old_records.is_empty() => Some(first.clone()),
+            _ => None,
+        };
+    }
+
     fn add(&mut self, data: Option<CoverageData>) -> bool {
         match (&mut self.data, data) {
             (_, None) => true,
@@ -162,14 +192,18 @@ impl Group {
     }
 
     /// An earlier compaction's file grows instead of getting a sister.
-    fn take_in(&mut self, root: &Path, many: &Many) {
+    fn take_in(&mut self, root: &Path, many: &Many, present: &mut Present) {
         let compacted = &many.compacted;
         if self.members.len() + compacted.members.len() > MAX_MEMBERS {
             return;
         }
         let read = compacted.data.as_ref().map(|name| read(root, name)).transpose();
         let Ok(data) = read else { return };
+        if is_of_another_release(present, data.as_ref(), many.sources.as_ref()) {
+            return;
+        }
         if self.add(data) {
+            self.also_ran(many.sources.as_ref());
             self.members.extend(compacted.members.iter().cloned());
             self.packages.extend(many.packages.clone());
             for (name, folders) in &many.folders {
@@ -195,8 +229,14 @@ fn write(root: &Path, common: CommonFacts, mut group: Group) -> Result<(), Failu
     group.members.sort();
     group.members.dedup();
     let data = group.data.is_some().then(|| name.clone());
-    let raw =
-        RawMany { data, common, members: group.members, packages: group.packages, folders: group.folders };
+    let raw = RawMany {
+        data,
+        common,
+        members: group.members,
+        packages: group.packages,
+        folders: group.folders,
+        sources: group.sources.as_ref().map(fingerprint::join),
+    };
     let text = serde_json::to_vec(&raw)
         .map_err(|error| Failure::new(format!("cannot write the record: {error}")))?;
     let record = root.join(LEDGER).join(format!("{MANY}{suffix}.json"));

@@ -9,13 +9,14 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use pulpcov_coverage::data_file;
 use pulpcov_protocol::bundle::{EntryPath, MANIFEST, MAX_DATA_FILES};
-use pulpcov_protocol::manifest::{Compacted, Entry, Manifest, Process, Source, Unsourced};
+use pulpcov_protocol::manifest::{Compacted, Entry, Manifest, Process, Replaced, Source, Unsourced};
 use pulpcov_protocol::op::{Collect, Want};
 use pulpcov_protocol::outcome::FlushDetail;
 use pulpcov_protocol::version::BUNDLE_FORMAT;
 
 use crate::data_dir;
 use crate::failure::{During, Failure};
+use crate::fingerprint::Present;
 use crate::host::CollectLock;
 use crate::receipt::{self, Receipt};
 use crate::spool::{Held, NotHeld, Spool};
@@ -35,6 +36,7 @@ pub(crate) struct Gathered {
     /// Texts of sources that lie in archives, by path.
     archived: BTreeMap<String, Vec<u8>>,
     unsourced: Vec<Unsourced>,
+    replaced: Vec<Replaced>,
     pub(crate) flush: Option<FlushDetail>,
     pub(crate) warnings: Vec<String>,
     _lock: Option<CollectLock>,
@@ -101,7 +103,7 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
             Err(NotHeld::Failed(error)) => return Err(error).during("read", &file.name),
         }
     }
-    let measured = measured(&mut data, &mut spool, &ledger)?;
+    let (measured, replaced) = measured(&mut data, &mut spool, &ledger)?;
     let sources = source_list::list(lib_root, &receipt.config, &ledger, &measured)?;
     warnings.extend(ledger.warnings.iter().cloned());
     warnings.extend(sources.warnings);
@@ -119,6 +121,7 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
         sources: sources.listed,
         archived: sources.archived,
         unsourced: sources.unsourced,
+        replaced,
         lib_root: lib_root.clone(),
         remaining: listing.remaining,
         others: listing.others,
@@ -131,27 +134,35 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     })
 }
 
-/// The files that data tells of, each with `sys.prefix` of a process that ran it, where that is known. Data that
-/// cannot be read tells of nothing; a report says so.
+/// The files that data tells of, each with `sys.prefix` of a process that ran it, where that is known; and of which
+/// the source is no longer there. Data that cannot be read tells of nothing; a report says so.
 fn measured(
     data: &mut [(Held, Entry)],
     spool: &mut Spool,
     ledger: &ledger::Ledger,
-) -> Result<BTreeMap<String, Option<String>>, Failure> {
-    let prefixes = ledger.prefixes();
+) -> Result<(BTreeMap<String, Option<String>>, Vec<Replaced>), Failure> {
+    let (prefixes, fingerprints) = (ledger.prefixes(), ledger.fingerprints());
+    let (mut present, mut replaced) = (Present::default(), Vec::new());
     let mut measured: BTreeMap<String, Option<String>> = BTreeMap::new();
     for (held, entry) in data {
         let name = entry.path.strip_prefix("data/").unwrap_or(&entry.path);
         let mut bytes = Vec::new();
         spool.read(held).and_then(|mut from| from.read_to_end(&mut bytes)).during("read", name)?;
         let paths = data_file::open(&bytes).and_then(|opened| opened.paths()).unwrap_or_default();
+        if let Some(recorded) = fingerprints.get(name) {
+            let paths = present.replaced(paths.iter(), recorded);
+            if !paths.is_empty() {
+                let recorded = recorded.iter().cloned().collect();
+                replaced.push(Replaced { data: name.to_owned(), paths, recorded });
+            }
+        }
         let prefix = prefixes.get(name);
         for path in paths {
             let known = measured.entry(path).or_default();
             *known = known.take().or_else(|| prefix.map(|&prefix| prefix.to_owned()));
         }
     }
-    Ok(measured)
+    Ok((measured, replaced))
 }
 
 /// How many data files can be held open at once: the hard limit, less what the agent itself needs.
@@ -210,6 +221,7 @@ pub(crate) fn write_bundle(
         entries,
         sources: gathered.sources.clone(),
         unsourced: Some(gathered.unsourced.clone()),
+        replaced: gathered.replaced.clone(),
         warnings: gathered.warnings.clone(),
     };
     let count = manifest.entries.len() as u64;

@@ -11,10 +11,11 @@ use serde::Deserialize;
 
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
-use crate::{data_dir, host, host_fs};
+use crate::fingerprint::Fingerprints;
+use crate::{data_dir, fingerprint, host, host_fs};
 
-/// Largest record: 64 words of a command line, and a little.
-const MAX_RECORD: u64 = 256 * 1024;
+/// Largest record: 64 words of a command line, and a fingerprint for each measured file.
+const MAX_RECORD: u64 = 1024 * 1024;
 
 /// Most records that are read.
 const MAX_RECORDS: usize = 200_000;
@@ -51,6 +52,9 @@ struct Raw {
     packages: BTreeMap<String, String>,
     #[serde(default)]
     folders: BTreeMap<String, Vec<String>>,
+    /// Fingerprints of the files that ran, as one word; nothing of recorders that made none.
+    #[serde(default)]
+    sources: Option<String>,
     #[serde(default)]
     generation: u64,
     #[serde(default)]
@@ -74,6 +78,8 @@ pub(crate) struct RawMany {
     pub(crate) packages: BTreeMap<String, String>,
     #[serde(default)]
     pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sources: Option<String>,
 }
 
 pub(crate) struct Record {
@@ -88,6 +94,8 @@ pub(crate) struct Record {
     pub(crate) packages: BTreeMap<String, String>,
     /// All folders of the measured packages there.
     pub(crate) folders: BTreeMap<String, Vec<String>>,
+    /// Fingerprints of the files that ran; nothing of recorders that made none.
+    pub(crate) sources: Option<Fingerprints>,
     continues: Option<String>,
 }
 
@@ -126,6 +134,7 @@ pub(crate) struct Many {
     pub(crate) compacted: Compacted,
     pub(crate) packages: BTreeMap<String, String>,
     pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) sources: Option<Fingerprints>,
 }
 
 #[derive(Default)]
@@ -151,6 +160,13 @@ impl Ledger {
         let one = self.processes().map(|process| (&process.data, &process.run));
         let many = self.compacted().map(|many| (&many.data, &many.common.run));
         one.chain(many).filter_map(|(data, run)| Some((data.as_deref()?, run.as_str()))).collect()
+    }
+
+    /// Data file to the fingerprints of what its processes ran, where they say them.
+    pub(crate) fn fingerprints(&self) -> BTreeMap<&str, &Fingerprints> {
+        let one = self.records.iter().map(|record| (&record.process.data, &record.sources));
+        let many = self.many.iter().map(|many| (&many.compacted.data, &many.sources));
+        one.chain(many).filter_map(|(data, sources)| Some((data.as_deref()?, sources.as_ref()?))).collect()
     }
 
     /// Where processes of a prefix had imported the measured packages from.
@@ -267,7 +283,8 @@ fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
         common: raw.common,
         members: raw.members,
     };
-    Ok(Many { compacted, packages: raw.packages, folders: raw.folders })
+    let sources = raw.sources.as_deref().map(fingerprint::split);
+    Ok(Many { compacted, packages: raw.packages, folders: raw.folders, sources })
 }
 
 fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
@@ -310,6 +327,7 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
         prefix: raw.prefix,
         packages: raw.packages,
         folders: raw.folders,
+        sources: raw.sources.as_deref().map(fingerprint::split),
         continues: raw.continues,
     })
 }

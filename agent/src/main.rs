@@ -8,6 +8,7 @@ mod coverage_dir;
 mod data_dir;
 mod face;
 mod failure;
+mod fingerprint;
 mod gather;
 mod hook;
 mod host;

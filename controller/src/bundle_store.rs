@@ -323,6 +323,7 @@ mod tests {
             entries,
             sources: vec![],
             unsourced: None,
+            replaced: vec![],
             warnings: vec![],
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pulpcov_coverage::analysis::SourceAnalysis;
 use pulpcov_coverage::combine::Combiner;
+use pulpcov_coverage::data::CoverageData;
 use pulpcov_coverage::data_file;
 use pulpcov_coverage::fleet::{FleetCoverage, ReportError, SourceId};
 use pulpcov_coverage::glob::Globs;
@@ -111,6 +112,7 @@ pub(crate) fn make(paths: &[PathBuf], wanted: &Wanted<'_>) -> Result<FleetReport
             }
         }
     }
+    gathered.give_to_replaced();
     if gathered.ledger.is_empty() {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         return Err(FleetReportError::Nothing(names.join(", ")));
@@ -136,8 +138,15 @@ struct Gathered {
     ledger: Ledger,
     /// Host to its measured files that have no source, and why.
     unsourced: BTreeMap<String, BTreeMap<String, String>>,
+    /// What ran of sources that were replaced since: origin, data, and the fingerprints of what ran.
+    replaced: Vec<(Origin, CoverageData, BTreeSet<String>)>,
+    /// Host and path to the sources that were there, by fingerprint.
+    by_fingerprint: BTreeMap<(String, String), BTreeMap<String, SourceId>>,
     warnings: BTreeSet<String>,
 }
+
+/// Why what ran of a path has no source: its lines would be put on bytes that never ran.
+const NO_LONGER_THERE: &str = "replaced since it ran, and no bundle has what ran";
 
 /// Whether a path of a bundle's data is of the measured packages: data that a person puts there may tell of more.
 fn ours<'a>(manifest: &'a Manifest, sources: &'a BTreeMap<String, SourceId>) -> impl Fn(&str) -> bool + 'a {
@@ -165,6 +174,8 @@ fn told(warnings: &BTreeSet<String>) -> String {
 struct Staged {
     /// What ran, by where and when, and by kind.
     data: Vec<(Origin, Combiner)>,
+    /// Data that has paths whose source was replaced, by its name, each by itself.
+    of_replaced: Vec<(String, Origin, CoverageData)>,
     analyses: BTreeMap<String, Arc<SourceAnalysis>>,
     texts: BTreeMap<String, Vec<u8>>,
     warnings: BTreeSet<String>,
@@ -183,10 +194,15 @@ impl Staged {
             EntryPath::Data(name) => {
                 let unknown = || Origin { host: host.clone(), ..Origin::default() };
                 let origin = origins.get(name).cloned().unwrap_or_else(unknown);
+                let is_of_replaced = manifest.replaced.iter().any(|one| one.data == *name);
                 let added = data_file::open(&bytes).and_then(|opened| {
                     // By itself first: a damaged one adds nothing.
                     let mut one = Combiner::default();
                     opened.combine(&mut one, Some(""))?;
+                    if is_of_replaced {
+                        self.of_replaced.push((name.clone(), origin, one.into_data()));
+                        return Ok(());
+                    }
                     let fits = |all: &Combiner| {
                         all.kind().is_none() || one.kind().is_none() || all.kind() == one.kind()
                     };
@@ -236,12 +252,15 @@ impl Gathered {
         check_host(path, &manifest)?;
         let sources = self.begin(&manifest);
         let is_ours = ours(&manifest, &sources);
-        for (origin, data) in staged.data {
-            let mut data = data.into_data();
+        let mut data: Vec<(Origin, CoverageData)> =
+            staged.data.into_iter().map(|(origin, data)| (origin, data.into_data())).collect();
+        for (name, origin, mut whole) in staged.of_replaced {
+            self.set_aside(&manifest, &name, &origin, &mut whole);
+            data.push((origin, whole));
+        }
+        for (origin, mut data) in data {
             data.files.retain(|path, _| is_ours(path));
-            if let Err(error) = self.fleet.add_data(&origin, data, &sources) {
-                self.warnings.insert(format!("host {}: data is left out: {error}", manifest.host));
-            }
+            self.add_data(&origin, data, &sources);
         }
         self.analyses.extend(staged.analyses);
         self.sources.extend(staged.texts);
@@ -256,6 +275,39 @@ impl Gathered {
         }
         self.ledger.add(&manifest);
         Ok(())
+    }
+
+    fn add_data(&mut self, origin: &Origin, data: CoverageData, sources: &BTreeMap<String, SourceId>) {
+        if let Err(error) = self.fleet.add_data(origin, data, sources) {
+            self.warnings.insert(format!("host {}: data is left out: {error}", origin.host));
+        }
+    }
+
+    /// Takes out of a data file what ran of sources that are no longer there: an earlier bundle, which may be read
+    /// later, may have them.
+    fn set_aside(&mut self, manifest: &Manifest, name: &str, origin: &Origin, data: &mut CoverageData) {
+        for one in manifest.replaced.iter().filter(|one| one.data == name) {
+            let recorded = one.recorded.iter().cloned().collect();
+            self.replaced.push((origin.clone(), data.take_out(&one.paths), recorded));
+        }
+    }
+
+    /// Gives what ran of replaced sources to the very sources that it ran of, where a bundle of the host has them.
+    fn give_to_replaced(&mut self) {
+        for (origin, data, recorded) in std::mem::take(&mut self.replaced) {
+            let mut sources = BTreeMap::new();
+            for path in data.files.keys() {
+                let of_path = self.by_fingerprint.get(&(origin.host.clone(), path.clone()));
+                let found = of_path.into_iter().flatten().find(|(print, _)| recorded.contains(*print));
+                if let Some((_, id)) = found {
+                    sources.insert(path.clone(), id.clone());
+                } else {
+                    let of_host = self.unsourced.entry(origin.host.clone()).or_default();
+                    of_host.insert(path.clone(), NO_LONGER_THERE.to_owned());
+                }
+            }
+            self.add_data(&origin, data, &sources);
+        }
     }
 
     /// Tells the fleet of a host and its sources; returns which source each path of the host is.
@@ -273,6 +325,10 @@ impl Gathered {
             }
             let id = SourceId { module_path: source.module_path.clone(), sha256: source.sha256.clone() };
             self.fleet.add_source(host, id.clone(), &source.analysis);
+            if let Some(print) = &source.fingerprint {
+                let of_path = self.by_fingerprint.entry((host.clone(), source.path.clone())).or_default();
+                of_path.insert(print.clone(), id.clone());
+            }
             sources.insert(source.path.clone(), id);
         }
         sources

@@ -14,6 +14,7 @@ mod greenlets;
 mod layouts;
 mod loss;
 mod others;
+mod releases;
 mod state;
 mod threads;
 

@@ -28,6 +28,9 @@ pub struct Manifest {
     /// agents that did not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsourced: Option<Vec<Unsourced>>,
+    /// Data whose code came from files that are no longer there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaced: Vec<Replaced>,
     /// Things that a reader should know and that stopped nothing.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -59,6 +62,9 @@ pub struct Source {
     pub path: String,
     /// Path below the folder that Python imports from: `shop/orders.py`.
     pub module_path: String,
+    /// Stands for its path and the size, time and inode of its file when it was listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
     pub sha256: String,
     pub size: u64,
     /// Key of its analysis, [`analysis_key`]-made by the agent.
@@ -71,6 +77,16 @@ pub struct Source {
 pub struct Unsourced {
     pub path: String,
     pub reason: String,
+}
+
+/// Measured files of a data file whose source was another when they ran than when this was collected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Name of the data file.
+    pub data: String,
+    pub paths: Vec<String>,
+    /// The fingerprints of what ran, of all of the data file's paths: an earlier bundle may have a source of one.
+    pub recorded: Vec<String>,
 }
 
 /// One recorded process.

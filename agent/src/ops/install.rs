@@ -223,6 +223,7 @@ fn put_in_place(
     for (name, text) in [
         ("_pulpcov_system.py", hook::SYSTEM),
         ("_pulpcov_tracer.py", hook::TRACER),
+        ("_pulpcov_sources.py", hook::SOURCES),
         ("_pulpcov_recorder.py", hook::RECORDER),
         ("_pulpcov_canary.py", hook::CANARY),
         ("analysis.py", hook::ANALYSIS),
@@ -254,7 +255,9 @@ fn put_in_place(
     for python in interpreters {
         let purelib = Path::new(&python.purelib);
         changes.folder(purelib, 0o755)?;
-        for part in ["_pulpcov_system.py", "_pulpcov_tracer.py", "_pulpcov_recorder.py"] {
+        for part in
+            ["_pulpcov_system.py", "_pulpcov_tracer.py", "_pulpcov_sources.py", "_pulpcov_recorder.py"]
+        {
             byte_compiled(changes, python, &hook_dir.join(part))?;
         }
         changes.file(&purelib.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;

@@ -147,6 +147,12 @@ impl CoverageData {
         }
     }
 
+    /// Takes what ran of the files at `paths` out.
+    pub fn take_out(&mut self, paths: &[String]) -> Self {
+        let files = paths.iter().filter_map(|path| self.files.remove_entry(path)).collect();
+        Self { kind: self.kind, files }
+    }
+
     fn accept(&mut self, kind: Option<Kind>) -> Result<(), CombineError> {
         match (self.kind, kind) {
             (Some(have), Some(new)) if have != new => Err(CombineError::Kinds { have, new }),
