@@ -70,7 +70,7 @@ mod tests {
         let aside = folder.path().join("y.py");
         std::fs::write(&aside, "a = 2\n").expect("written");
         std::fs::rename(&aside, &path).expect("renamed");
-        assert_eq!(replaced(), [name.clone()]);
+        assert_eq!(replaced(), std::slice::from_ref(&name));
         std::fs::remove_file(&path).expect("removed");
         assert_eq!((of(&name), replaced()), (None, vec![name.clone()]));
     }

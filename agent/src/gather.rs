@@ -134,16 +134,19 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     })
 }
 
+/// Measured path to `sys.prefix` of a process that ran it.
+type Measured = BTreeMap<String, Option<String>>;
+
 /// The files that data tells of, each with `sys.prefix` of a process that ran it, where that is known; and of which
 /// the source is no longer there. Data that cannot be read tells of nothing; a report says so.
 fn measured(
     data: &mut [(Held, Entry)],
     spool: &mut Spool,
     ledger: &ledger::Ledger,
-) -> Result<(BTreeMap<String, Option<String>>, Vec<Replaced>), Failure> {
+) -> Result<(Measured, Vec<Replaced>), Failure> {
     let (prefixes, fingerprints) = (ledger.prefixes(), ledger.fingerprints());
     let (mut present, mut replaced) = (Present::default(), Vec::new());
-    let mut measured: BTreeMap<String, Option<String>> = BTreeMap::new();
+    let mut measured = Measured::new();
     for (held, entry) in data {
         let name = entry.path.strip_prefix("data/").unwrap_or(&entry.path);
         let mut bytes = Vec::new();

@@ -17,6 +17,7 @@ mod interpreter;
 mod ledger;
 mod ops;
 mod package_places;
+mod package_search;
 mod processes;
 mod proof;
 mod receipt;

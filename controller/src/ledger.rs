@@ -21,6 +21,16 @@ struct Identity {
 /// One record of a process: it has several where it was reset, or became another program by `exec`.
 type RecordKey = (Identity, String);
 
+/// Whether a process recorded anything under a label.
+struct Trace<'a> {
+    pid: u32,
+    parent: Option<u32>,
+    role: &'a str,
+    label: &'a str,
+    unit: Option<&'a str>,
+    recorded: bool,
+}
+
 #[derive(Debug, Default)]
 struct HostLedger {
     interval: f64,
@@ -46,6 +56,28 @@ impl HostLedger {
             worst_loss: if died > 0 { self.interval } else { 0.0 },
             ..Counts::default()
         }
+    }
+
+    /// What each process left, whether it was made one with that of others or not.
+    fn traces(&self) -> Vec<Trace<'_>> {
+        let one = self.records.values().map(|process| Trace {
+            pid: process.pid,
+            parent: Some(process.parent),
+            role: &process.role,
+            label: &process.label,
+            unit: process.unit.as_deref(),
+            recorded: process.data.is_some(),
+        });
+        // What was made one had something to be made of; those that left nothing have no data.
+        let many = self.compacted.iter().map(|((identity, _), common)| Trace {
+            pid: identity.pid,
+            parent: None,
+            role: &common.role,
+            label: &common.label,
+            unit: common.unit.as_deref(),
+            recorded: true,
+        });
+        one.chain(many).collect()
     }
 
     /// How many processes there are of each kind whose data was made one.
@@ -130,30 +162,31 @@ impl Ledger {
     /// Roles whose processes recorded nothing under a label under which others recorded something, and units whose
     /// processes never recorded anything, each as a person would say it. Something is wrong with their measuring, or
     /// nobody used them: a report that promises completeness cannot tell which.
+    ///
+    /// A process that only starts others and watches over them runs none of the measured code: what its children
+    /// and the others of its unit recorded speaks for it.
     pub(crate) fn silent(&self) -> BTreeSet<String> {
-        let mut by_label: BTreeMap<(&str, &str), bool> = BTreeMap::new();
-        let mut by_unit: BTreeMap<(&str, &str), bool> = BTreeMap::new();
+        let (mut by_role, mut by_unit) = (BTreeMap::new(), BTreeMap::new());
+        let mut has_data: BTreeSet<&str> = BTreeSet::new();
         for (name, host) in &self.hosts {
-            let one = host.records.values().map(|process| {
-                (&process.role, &process.label, process.unit.as_ref(), process.data.is_some())
-            });
-            // What was made one had something to be made of; those that left nothing have no data.
-            let many = host
-                .compacted
-                .values()
-                .map(|common| (&common.role, &common.label, common.unit.as_ref(), true));
-            for (role, label, unit, recorded) in one.chain(many) {
-                *by_label.entry((label, role)).or_default() |= recorded;
-                if let Some(unit) = unit {
-                    *by_unit.entry((name, unit)).or_default() |= recorded;
+            let traces = host.traces();
+            let recorded = || traces.iter().filter(|trace| trace.recorded);
+            has_data.extend(recorded().map(|trace| trace.label));
+            let of_units: BTreeSet<_> = recorded().map(|trace| (trace.label, trace.unit)).collect();
+            let parents: BTreeSet<_> = recorded().map(|trace| (trace.label, trace.parent)).collect();
+            for trace in &traces {
+                let speaks = trace.recorded
+                    || trace.unit.is_some() && of_units.contains(&(trace.label, trace.unit))
+                    || parents.contains(&(trace.label, Some(trace.pid)));
+                *by_role.entry((trace.label, trace.role)).or_insert(false) |= speaks;
+                if let Some(unit) = trace.unit {
+                    *by_unit.entry((name, unit)).or_insert(false) |= trace.recorded;
                 }
             }
         }
-        let has_data: BTreeSet<&str> =
-            by_label.iter().filter(|(_, recorded)| **recorded).map(|((label, _), _)| *label).collect();
-        let roles = by_label.iter().filter(|((label, _), recorded)| {
-            !**recorded && *label != STARTUP_LABEL && has_data.contains(label)
-        });
+        let roles = by_role
+            .iter()
+            .filter(|((label, _), speaks)| !**speaks && *label != STARTUP_LABEL && has_data.contains(label));
         let units = by_unit.iter().filter(|(_, recorded)| !**recorded);
         let roles = roles.map(|((label, role), _)| match *label {
             "" => format!("role {role}"),
@@ -314,5 +347,59 @@ impl Ledger {
             }
         }
         hosts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A process: pid, parent, role, unit, and whether it recorded.
+    type Case = (u32, u32, &'static str, Option<&'static str>, bool);
+
+    fn silent(cases: &[Case]) -> Vec<String> {
+        let mut ledger = Ledger::default();
+        let processes: Vec<Value> = cases
+            .iter()
+            .map(|(pid, parent, role, unit, recorded)| {
+                json!({
+                    "record": format!("proc.{pid}.json"), "record_sha256": "", "pid": pid, "parent": parent,
+                    "start_ticks": 1, "started_at": 0.0, "argv": [], "unit": unit, "role": role, "python": "3.11.2",
+                    "coverage": "7.17.3", "data": recorded.then(|| format!("data.{pid}")), "last_flush": null,
+                    "state": "ended", "error": null, "label": "tests",
+                })
+            })
+            .collect();
+        let manifest = json!({
+            "format": 1, "host": "h1", "hostname": "h1", "boot_id": "b", "agent": "0", "collected_at": 1.0,
+            "data_root": "/d", "profile": "p", "interval": 5.0, "processes": processes, "entries": [], "sources": [],
+        });
+        ledger.add(&serde_json::from_value(manifest).expect("a manifest"));
+        ledger.silent().into_iter().collect()
+    }
+
+    #[test]
+    fn a_role_or_unit_that_recorded_nothing_is_named() {
+        let nothing = Vec::<String>::new();
+        assert_eq!(
+            silent(&[(1, 0, "api", None, true), (2, 0, "worker", None, false)]),
+            ["role worker under tests"]
+        );
+        let of_units = [(1, 0, "api", Some("api.service"), true), (2, 0, "worker", Some("w.service"), false)];
+        assert_eq!(silent(&of_units), ["role worker under tests", "w.service of h1"]);
+        // Where nobody recorded anything, "nothing was measured" says it.
+        assert_eq!(silent(&[(1, 0, "api", None, false)]), nothing);
+    }
+
+    #[test]
+    fn who_only_watches_over_others_is_spoken_for_by_them() {
+        let nothing = Vec::<String>::new();
+        assert_eq!(silent(&[(1, 0, "worker", None, false), (2, 1, "job", None, true)]), nothing);
+        let unit = Some("celery.service");
+        assert_eq!(silent(&[(1, 0, "worker", unit, false), (2, 7, "job", unit, true)]), nothing);
+        assert_eq!(
+            silent(&[(1, 0, "worker", None, false), (2, 7, "job", None, true)]),
+            ["role worker under tests"]
+        );
     }
 }

@@ -67,6 +67,11 @@ struct Line {
 pub(crate) struct Recap<T>(pub(crate) BTreeMap<String, HostStatus<T>>);
 
 impl<T> Recap<T> {
+    /// What the hosts' jobs brought, of those that brought something.
+    pub(crate) fn data(&self) -> impl Iterator<Item = (&String, &T)> {
+        self.0.iter().filter_map(|(host, status)| Some((host, status.data.as_ref()?)))
+    }
+
     pub(crate) fn has_bad(&self) -> bool {
         self.0.values().any(|status| status.verdict.is_bad())
     }

@@ -95,6 +95,29 @@ fn sandboxed_units_are_found_let_out_and_shut_in_again() {
     assert_eq!(lab.changes(1, &before, &["systemd-private-", "./var/lib/private"]), Vec::<String>::new());
 }
 
+/// A name that is mistyped would measure nothing, and the night would look fine.
+#[test]
+fn a_package_that_no_host_has_is_an_obstacle_and_no_install_goes_well_with_it() {
+    let lab = Lab::with_shop(2);
+    lab.inventory("    pulpcov_packages: [shop, thign]\n");
+    let (code, said) = lab.fleet_says("doctor", &[]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains("obstacle: no Python of any host finds the package thign"), "{said}");
+    for verb in ["install", "run"] {
+        let words: &[&str] = if verb == "run" { &["--", "touch", "ran"] } else { &[] };
+        let (code, said) = lab.fleet_says(verb, &[&["--wheelhouse", &wheels()], words].concat());
+        assert_eq!(code, Some(4), "{said}");
+        assert!(said.contains("no Python of any host finds the package thign"), "{said}");
+    }
+    assert!(!lab.path("ran").exists());
+    // One host has it, as not every host of a service has all of it: fine.
+    lab.shell(2, "mkdir /opt/shop/thign; touch /opt/shop/thign/__init__.py");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels()]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("h1: warning: no Python of the service finds the package thign"), "{said}");
+    assert_eq!(lab.fleet_says("doctor", &[]).0, Some(0));
+}
+
 #[test]
 fn a_process_that_cannot_be_recorded_fails_the_install_by_name_and_reason() {
     let lab = Lab::start(1);

@@ -137,6 +137,10 @@ pub struct InstallDetail {
     pub proven: u64,
     /// Paths that this run made or changed.
     pub touched: Vec<String>,
+    /// Packages of the profile that no Python here can import; nothing where the host does not show where its
+    /// service has its code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_packages: Option<Vec<String>>,
 }
 
 /// Of the offered wheels those that an install needs; nothing was done yet.
@@ -189,6 +193,9 @@ pub struct ResetDetail {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoctorDetail {
     pub findings: Vec<Finding>,
+    /// As of an install.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_packages: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::host_fs::Attributes;
 use crate::receipt::Receipt;
 use crate::sandbox::{self, Verdict};
-use crate::{data_dir, hook, host_fs, interpreter, ledger, receipt, systemd};
+use crate::{data_dir, hook, host_fs, interpreter, ledger, package_search, receipt, systemd};
 
 /// Room for the data of a night; less is a warning.
 const ENOUGH: u64 = 500 * 1024 * 1024;
@@ -36,10 +36,12 @@ pub(super) fn run(args: &Doctor) -> Result<Outcome, Failure> {
     data_directory(&data_root, &mut report);
     labels(&data_root, &mut report);
     protected_regular(&mut report);
+    let mut missing_packages = None;
     if let Some(profile) = &profile {
         profile.check().map_err(|error| Failure::new(error.to_string()))?;
         units(args, profile, &data_root, &mut report);
-        interpreters(args, profile, &mut report);
+        let found = interpreters(args, profile, &mut report);
+        missing_packages = packages(profile, &found, receipt.as_ref(), &mut report)?;
     }
     installation(receipt.as_ref(), &mut report)?;
     let mut findings = report.0;
@@ -51,7 +53,7 @@ pub(super) fn run(args: &Doctor) -> Result<Outcome, Failure> {
         super::counted(count(Grade::Warning), "warning"),
         super::counted(count(Grade::Ok), "thing")
     );
-    Ok(Outcome::ok(false, msg, Detail::Doctor(DoctorDetail { findings })))
+    Ok(Outcome::ok(false, msg, Detail::Doctor(DoctorDetail { findings, missing_packages })))
 }
 
 #[derive(Default)]
@@ -226,27 +228,49 @@ fn judge_unit(args: &Doctor, unit: &str, data_root: &Path) -> Result<Vec<Finding
 }
 
 /// Each Python: which coverage.py belongs to it, whether that is here, and who else is in its start.
-fn interpreters(args: &Doctor, profile: &Profile, report: &mut Findings) {
+fn interpreters(args: &Doctor, profile: &Profile, report: &mut Findings) -> Vec<Interpreter> {
     let found = match probe::interpreters(&args.lib_root, &profile.units, &args.interpreters) {
         Ok(found) => found,
         Err(failure) => {
             report.add(Grade::Bad, "interpreters", failure.msg).hint = failure.hint;
-            return;
+            return Vec::new();
         }
     };
-    for python in found {
+    for python in &found {
         let version = format!("Python {}, coverage {}", python.version, python.coverage);
         if python.coverage_present {
             report.add(Grade::Ok, &python.path, format!("{version} is here"));
-        } else if has_pip(&python) {
+        } else if has_pip(python) {
             report.add(Grade::Ok, &python.path, format!("{version} comes by its pip, or by --wheelhouse"));
         } else {
             report
                 .add(Grade::Warning, &python.path, format!("{version} is not here, and there is no pip"))
                 .hint("install with --wheelhouse");
         }
-        others_in_the_start(&python, report);
+        others_in_the_start(python, report);
     }
+    found
+}
+
+/// Packages that are nowhere here. Not every host of a service has all of them: whether any has, the control side
+/// can tell.
+fn packages(
+    profile: &Profile,
+    interpreters: &[Interpreter],
+    receipt: Option<&Receipt>,
+    report: &mut Findings,
+) -> Result<Option<Vec<String>>, Failure> {
+    if interpreters.is_empty() {
+        return Ok(None);
+    }
+    let ledger = receipt.map(|receipt| ledger::read(&receipt.config.data_root)).transpose()?;
+    let found = package_search::search(profile, interpreters, ledger.as_ref())?;
+    if !found.missing.is_empty() {
+        report
+            .add(Grade::Warning, "packages", package_search::words(&found.missing))
+            .hint("is it mistyped in pulpcov_packages or the profile, or on other hosts only?");
+    }
+    Ok(found.is_sure.then_some(found.missing))
 }
 
 fn has_pip(python: &Interpreter) -> bool {

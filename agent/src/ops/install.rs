@@ -14,8 +14,8 @@ use crate::failure::Failure;
 use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
 use crate::{
-    coverage_dir, data_dir, hook, interpreter, ledger, proof, receipt, services, session as phase,
-    source_list, systemd,
+    coverage_dir, data_dir, hook, interpreter, ledger, package_search, proof, receipt, services,
+    session as phase, source_list, systemd,
 };
 
 mod changes;
@@ -96,6 +96,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         }
     };
     let mut warnings = Vec::new();
+    let missing_packages = missing_packages(&new, &mut warnings)?;
     if changed && started.is_none() && !args.profile.units.is_empty() {
         warnings.push(if args.restart {
             "no unit of the service runs, so none was restarted; it is recorded once it is started".to_owned()
@@ -109,6 +110,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         restarted: started.as_ref().map(|started| started.units.clone()).unwrap_or_default(),
         proven: started.as_ref().map_or(0, |started| started.proven),
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+        missing_packages,
     };
     let outcome =
         Outcome::ok(changed || started.is_some(), msg, Detail::Install(detail)).with_warnings(warnings);
@@ -143,6 +145,17 @@ fn wanted(
     Ok(wanted)
 }
 
+/// The packages that cannot be found here, where that is sure; a service may well have none of some.
+fn missing_packages(receipt: &Receipt, warnings: &mut Vec<String>) -> Result<Option<Vec<String>>, Failure> {
+    let config = &receipt.config;
+    let ledger = ledger::read(&config.data_root)?;
+    let found = package_search::search(&config.profile, &config.interpreters, Some(&ledger))?;
+    if !found.missing.is_empty() {
+        warnings.push(package_search::words(&found.missing));
+    }
+    Ok(found.is_sure.then_some(found.missing))
+}
+
 /// What an install would do, of which nothing was done.
 fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outcome, Failure> {
     let diff = changes.preview.take();
@@ -168,14 +181,17 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
     } else {
         format!("would {}", would.join(", and "))
     };
+    let mut warnings = Vec::new();
+    let missing_packages = missing_packages(new, &mut warnings)?;
     let detail = InstallDetail {
         data_root: new.config.data_root.to_string_lossy().into_owned(),
         interpreters: new.config.interpreters.clone(),
         restarted: if restarts { units } else { Vec::new() },
         proven: 0,
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
+        missing_packages,
     };
-    let outcome = Outcome::ok(changed || restarts, msg, Detail::Install(detail));
+    let outcome = Outcome::ok(changed || restarts, msg, Detail::Install(detail)).with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
 }
 

@@ -8,7 +8,6 @@ use similar::TextDiff;
 
 use crate::fleet::printable;
 use crate::host_names;
-use crate::recap::Recap;
 
 /// Words of commands that change hosts.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -29,9 +28,9 @@ impl CheckArgs {
 }
 
 /// Writes what becomes of files to stdout, each difference once with the hosts that have it.
-pub(super) fn show(recap: &Recap<Vec<FileDiff>>, jsonl: bool) {
+pub(super) fn show<'a>(diffs: impl Iterator<Item = (&'a String, &'a Vec<FileDiff>)>, jsonl: bool) {
     let mut out = std::io::stdout().lock();
-    for (diff, hosts) in by_hosts(recap) {
+    for (diff, hosts) in by_hosts(diffs) {
         // The hosts are done: a reader that has left changes nothing.
         let _ = if jsonl {
             writeln!(out, "{}", serde_json::json!({"event": "diff", "hosts": hosts, "diff": diff}))
@@ -42,11 +41,13 @@ pub(super) fn show(recap: &Recap<Vec<FileDiff>>, jsonl: bool) {
 }
 
 /// In the order of the first host that has each.
-fn by_hosts(recap: &Recap<Vec<FileDiff>>) -> Vec<(&FileDiff, Vec<&str>)> {
+fn by_hosts<'a>(
+    diffs: impl Iterator<Item = (&'a String, &'a Vec<FileDiff>)>,
+) -> Vec<(&'a FileDiff, Vec<&'a str>)> {
     let mut place: BTreeMap<(&str, &str, &str, &str), usize> = BTreeMap::new();
     let mut all: Vec<(&FileDiff, Vec<&str>)> = Vec::new();
-    for (host, status) in &recap.0 {
-        for diff in status.data.iter().flatten() {
+    for (host, diffs) in diffs {
+        for diff in diffs {
             let key = (
                 diff.before_header.as_str(),
                 diff.after_header.as_str(),
@@ -77,6 +78,7 @@ fn text(diff: &FileDiff, hosts: &[&str]) -> String {
 mod tests {
     use super::*;
     use crate::recap::HostStatus;
+    use crate::recap::Recap;
 
     #[test]
     fn what_hosts_have_in_common_is_shown_once() {
@@ -92,7 +94,7 @@ mod tests {
             ("h2".to_owned(), with(vec![diff("a\n"), diff("b\u{1b}\n")])),
         ]));
         let shown: Vec<String> =
-            by_hosts(&recap).into_iter().map(|(diff, hosts)| text(diff, &hosts)).collect();
+            by_hosts(recap.data()).into_iter().map(|(diff, hosts)| text(diff, &hosts)).collect();
         assert_eq!(
             shown,
             [

@@ -1,14 +1,15 @@
 //! `pulpcov fleet doctor`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Result;
 use pulpcov_protocol::op::{Doctor, Op};
-use pulpcov_protocol::outcome::{Detail, DoctorDetail, Grade};
+use pulpcov_protocol::outcome::{Detail, Finding, Grade};
 use serde_json::json;
 
+use super::missing_packages::{self, Packages};
 use super::reach::{Reach, exit_of};
 use crate::cli::FleetArgs;
 use crate::exit::{Exit, usage};
@@ -41,6 +42,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         .run(move |access, host, reporter| {
             let profile = profiles.get(&host.name).cloned();
             async move {
+                let wanted = profile.as_ref().map(|profile| profile.packages.clone()).unwrap_or_default();
                 let op = Op::Doctor(Box::new(Doctor {
                     lib_root: host.lib_root(),
                     data_root: host.pulpcov.data_root.clone(),
@@ -48,31 +50,45 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
                     interpreters: host.pulpcov.interpreters.clone(),
                 }));
                 let outcome = access.ask_once(&host, &op, &reporter).await?;
-                let Detail::Doctor(data) = outcome.pulpcov else {
+                let Detail::Doctor(found) = outcome.pulpcov else {
                     return Err(AgentError::Unexpected("doctor without its findings".to_owned()));
                 };
+                let packages = Packages { wanted, missing: found.missing_packages };
+                let data = Judged { findings: found.findings, packages };
                 Ok(Done { changed: false, msg: outcome.msg, warnings: outcome.warnings, data })
             }
         })
         .await?;
+    let nowhere = missing_packages::everywhere(recap.data().map(|(_, judged)| &judged.packages));
     let mut out = std::io::stdout().lock();
     // The exit code says how the hosts are, also to a reader that has left.
     let _ = if args.json {
-        writeln!(out, "{}", to_json(&recap))
+        writeln!(out, "{}", to_json(&recap, &nowhere))
     } else if mode == Mode::JsonLines {
         Ok(())
     } else {
         write_findings(&recap, args.verbose, &mut out)
     };
-    let obstacles = recap.0.values().filter_map(|status| status.data.as_ref()).any(has_obstacle);
+    if !nowhere.is_empty() {
+        let _ = writeln!(std::io::stderr().lock(), "obstacle: {}", missing_packages::words(&nowhere));
+    }
+    let obstacles = !nowhere.is_empty() || recap.data().any(|(_, judged)| judged.has_obstacle());
     Ok(if obstacles { Exit::HostsFailed } else { exit_of(&recap) })
 }
 
-fn has_obstacle(detail: &DoctorDetail) -> bool {
-    detail.findings.iter().any(|finding| finding.grade == Grade::Bad)
+/// What was found on one host.
+struct Judged {
+    findings: Vec<Finding>,
+    packages: Packages,
 }
 
-fn to_json(recap: &Recap<DoctorDetail>) -> serde_json::Value {
+impl Judged {
+    fn has_obstacle(&self) -> bool {
+        self.findings.iter().any(|finding| finding.grade == Grade::Bad)
+    }
+}
+
+fn to_json(recap: &Recap<Judged>, nowhere: &BTreeSet<&str>) -> serde_json::Value {
     let hosts: BTreeMap<&String, serde_json::Value> = recap
         .0
         .iter()
@@ -81,10 +97,10 @@ fn to_json(recap: &Recap<DoctorDetail>) -> serde_json::Value {
             (host, json!({"result": status.verdict, "msg": status.msg, "findings": findings}))
         })
         .collect();
-    json!({"hosts": hosts})
+    json!({"hosts": hosts, "missing_packages": nowhere})
 }
 
-fn write_findings(recap: &Recap<DoctorDetail>, verbose: bool, out: &mut dyn Write) -> std::io::Result<()> {
+fn write_findings(recap: &Recap<Judged>, verbose: bool, out: &mut dyn Write) -> std::io::Result<()> {
     for (host, status) in &recap.0 {
         let Some(detail) = &status.data else { continue };
         for finding in detail.findings.iter().filter(|finding| verbose || finding.grade != Grade::Ok) {

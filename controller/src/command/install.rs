@@ -1,6 +1,7 @@
 //! `pulpcov fleet install`
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use pulpcov_protocol::outcome::{Detail, FileDiff};
 use pulpcov_protocol::profile::Profile;
 
 use super::differences::{self, CheckArgs};
+use super::missing_packages::{self, Packages};
 use super::reach::{Reach, exit_of};
 use crate::cli::{FleetArgs, ServiceCommands, label};
 use crate::exit::{Exit, usage};
@@ -73,11 +75,28 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let reach = Reach::new(&args.fleet, "install").await?;
     let how = How { restart: args.restart, label: args.label, run: None, check: args.check };
     let recap = install_all(reach, args.what, how).await?;
-    differences::show(&recap, args.fleet.jsonl);
+    differences::show(recap.data().map(|(host, installed)| (host, &installed.diff)), args.fleet.jsonl);
+    if let Some(error) = measures_nothing_of(&recap) {
+        let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+        return Ok(Exit::HostsFailed);
+    }
     Ok(exit_of(&recap))
 }
 
-pub(super) async fn install_all(reach: Reach, what: What, how: How) -> Result<Recap<Vec<FileDiff>>> {
+/// What is wrong with the whole fleet's packages.
+pub(super) fn measures_nothing_of(recap: &Recap<Installed>) -> Option<String> {
+    let nowhere = missing_packages::everywhere(recap.data().map(|(_, installed)| &installed.packages));
+    (!nowhere.is_empty()).then(|| missing_packages::words(&nowhere))
+}
+
+/// What came of one host's install.
+#[derive(Debug, Default)]
+pub(super) struct Installed {
+    diff: Vec<FileDiff>,
+    packages: Packages,
+}
+
+pub(super) async fn install_all(reach: Reach, what: What, how: How) -> Result<Recap<Installed>> {
     let plan = Arc::new(Plan {
         profiles: reach.profiles(&what.profile).map_err(usage)?,
         wheelhouse: what.wheelhouse.as_deref().map(Wheelhouse::open).transpose().map_err(usage)?,
@@ -98,10 +117,11 @@ async fn install(
     host: &Host,
     reporter: &Reporter,
     plan: &Plan,
-) -> Result<Done<Vec<FileDiff>>, AgentError> {
+) -> Result<Done<Installed>, AgentError> {
     let Some(profile) = plan.profiles.get(&host.name).cloned() else {
         return Err(AgentError::Failed { msg: "it has no profile".to_owned(), hint: None });
     };
+    let wanted = profile.packages.clone();
     let mut op = Install {
         lib_root: host.lib_root(),
         data_root: host.pulpcov.data_root.clone(),
@@ -134,7 +154,12 @@ async fn install(
             outcome
         }
     };
-    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: outcome.diff })
+    let Detail::Install(detail) = outcome.pulpcov else {
+        return Err(AgentError::Unexpected("install without its detail".to_owned()));
+    };
+    let packages = Packages { wanted, missing: detail.missing_packages };
+    let data = Installed { diff: outcome.diff, packages };
+    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data })
 }
 
 /// The wheels that a host's interpreters want, and the agent that has looked at these.

@@ -11,6 +11,7 @@ pub(crate) mod fleet_report;
 pub(crate) mod install;
 pub(crate) mod inventory;
 pub(crate) mod man;
+mod missing_packages;
 pub(crate) mod report;
 pub(crate) mod reset;
 pub(crate) mod run;

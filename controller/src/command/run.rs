@@ -166,6 +166,11 @@ async fn measure(
         say("interrupted: the command was not run");
         return Ok(());
     }
+    if let Some(error) = install::measures_nothing_of(&started) {
+        stage.hosts_went(Exit::HostsFailed);
+        say(&format!("the command was not run: {error}"));
+        return Ok(());
+    }
     if stage.unrecorded.len() > plan.may_fail || good.is_empty() {
         say(&format!(
             "the command was not run: {} of {asked} hosts are not recorded",

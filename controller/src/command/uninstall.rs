@@ -39,7 +39,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         commands: args.commands,
     };
     let recap = uninstall_all(reach, how).await?;
-    differences::show(&recap, args.fleet.jsonl);
+    differences::show(recap.data(), args.fleet.jsonl);
     Ok(exit_of(&recap))
 }
 

@@ -1,0 +1,165 @@
+//! Which of the profile's packages no Python of the service can import: a name that is mistyped measures nothing.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pulpcov_protocol::outcome::Interpreter;
+use pulpcov_protocol::profile::Profile;
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::ledger::Ledger;
+use crate::{host_fs, interpreter, processes, systemd};
+
+/// Answers with the packages that are neither on the interpreter's path nor in one of the folders. Nothing is
+/// imported: a package's own code runs in nobody's name here.
+const FIND: &str = r"
+import importlib.util, json, sys
+from importlib.machinery import PathFinder
+
+def is_found(name, folders):
+    first, *rest = name.split('.')
+    specs = [PathFinder.find_spec(first, folders)]
+    try:
+        specs.append(importlib.util.find_spec(first))
+    except Exception:
+        pass
+    for spec in specs:
+        for part in rest:
+            places = spec and spec.submodule_search_locations
+            spec = PathFinder.find_spec(part, list(places)) if places else None
+        if spec:
+            return True
+    return False
+
+asked = json.load(sys.stdin)
+print(json.dumps([name for name in asked['packages'] if not is_found(name, asked['folders'])]))
+";
+
+/// What was looked for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Search {
+    /// Packages that nothing here can import.
+    pub(crate) missing: Vec<String>,
+    /// Whether this host shows where its service has its code: its units or its processes are here, and are Python's.
+    pub(crate) is_sure: bool,
+}
+
+/// Looks for the profile's packages, in every interpreter and in the folders that units and processes name.
+pub(crate) fn search(
+    profile: &Profile,
+    interpreters: &[Interpreter],
+    ledger: Option<&Ledger>,
+) -> Result<Search, Failure> {
+    let mut folders = BTreeSet::new();
+    let units = if systemd::is_here() { systemd::expand(&profile.units)? } else { Vec::new() };
+    for unit in &units {
+        let found = systemd::properties(unit, &["WorkingDirectory", "Environment", "ExecStart"])?;
+        for value in found.values() {
+            add_places(value.split_whitespace(), &mut folders);
+        }
+    }
+    let running = processes::of_service(profile)?;
+    for process in &running {
+        add_places(process.argv.iter().map(String::as_str), &mut folders);
+        folders.extend(std::fs::read_link(format!("/proc/{}/cwd", process.pid)).ok());
+        let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+        let environment = String::from_utf8_lossy(&environment).into_owned();
+        add_places(environment.split('\0').filter(|word| word.starts_with("PYTHONPATH=")), &mut folders);
+    }
+    let mut missing: Vec<String> = profile.packages.clone();
+    let seen = |name: &str| {
+        ledger.is_some_and(|ledger| ledger.records.iter().any(|record| record.packages.contains_key(name)))
+    };
+    missing.retain(|name| !seen(name));
+    let folders: Vec<_> = folders.iter().filter_map(|folder| folder.to_str()).collect();
+    for python in interpreters {
+        let asked = json!({"packages": missing, "folders": folders});
+        let answer = interpreter::run(
+            Command::new(&python.path).args(["-I", "-c", FIND]),
+            asked.to_string().as_bytes(),
+        )?;
+        missing = serde_json::from_slice(&answer)
+            .map_err(|error| Failure::new(format!("{} answered no JSON: {error}", python.path)))?;
+    }
+    let is_sure = if running.is_empty() {
+        !units.is_empty() && shows_its_python(&units)?
+    } else {
+        running.iter().all(processes::Running::is_python)
+    };
+    Ok(Search { missing, is_sure })
+}
+
+/// Whether each program of the units is Python's own. Others, as Apache and uWSGI, have their path in files of theirs.
+fn shows_its_python(units: &[String]) -> Result<bool, Failure> {
+    for unit in units {
+        let programs = systemd::programs(unit)?;
+        if !programs.iter().all(|program| interpreter::of_program(program).is_some()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// As a person would say it.
+pub(crate) fn words(missing: &[String]) -> String {
+    let plural = if missing.len() == 1 { "" } else { "s" };
+    format!("no Python of the service finds the package{plural} {}", missing.join(", "))
+}
+
+/// Largest script that is looked into.
+const MAX_SCRIPT: u64 = 64 * 1024;
+
+/// Folders that words of a command line or an environment name, those of the files that they name, and those that
+/// such a file names, where it is a script: many put their code on the path themselves.
+fn add_places<'a>(words: impl Iterator<Item = &'a str>, folders: &mut BTreeSet<PathBuf>) {
+    for path in words.flat_map(paths_in) {
+        add_place(&path, folders);
+        let text =
+            host_fs::read_limited(&path, MAX_SCRIPT).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        for named in text.iter().flat_map(|text| paths_in(text)) {
+            add_place(&named, folders);
+        }
+    }
+}
+
+/// A folder itself, and of a file its folder and the one above: `bin/shop` beside `shop`.
+fn add_place(path: &Path, folders: &mut BTreeSet<PathBuf>) {
+    if path.is_dir() {
+        folders.insert(path.to_owned());
+    } else if path.is_file() {
+        folders.extend(path.ancestors().skip(1).take(2).map(Path::to_owned));
+    }
+}
+
+/// Absolute paths in a text.
+fn paths_in(text: &str) -> Vec<PathBuf> {
+    let ends = |c: char| c.is_whitespace() || "=:,;\"'()[]".contains(c);
+    text.split(ends).filter(|part| part.starts_with('/') && part.len() > 1).map(PathBuf::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_found_in_words_and_in_the_scripts_that_they_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let base = folder.path();
+        for name in ["lib", "code", "app/bin"] {
+            std::fs::create_dir_all(base.join(name)).expect("a folder");
+        }
+        let script = format!("#!/bin/sh\nimport sys\nsys.path.insert(0, \"{}/code\")\n", base.display());
+        std::fs::write(base.join("app/bin/run"), script).expect("written");
+        let mut folders = BTreeSet::new();
+        let words = [
+            format!("--pythonpath={}/lib,/nowhere/at/all", base.display()),
+            format!("{}/app/bin/run", base.display()),
+            "x".to_owned(),
+        ];
+        add_places(words.iter().map(String::as_str), &mut folders);
+        let found = folders.iter().filter_map(|folder| folder.strip_prefix(base).ok()?.to_str());
+        assert_eq!(found.collect::<Vec<_>>(), ["app", "app/bin", "code", "lib"]);
+    }
+}
