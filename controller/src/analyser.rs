@@ -12,8 +12,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The same program that agents run on hosts.
-const ANALYSIS: &str = include_str!("../../agent/hook/analysis.py");
+/// The same program that agents run on hosts. Nothing is imported from the working directory, which `python -c` has
+/// on its path: a project may have a `types.py` or `token.py` of its own, and its code is not to be run.
+const ANALYSIS: &str = concat!(
+    "import sys\nsys.path[:] = [folder for folder in sys.path if folder]\n",
+    include_str!("../../agent/hook/analysis.py")
+);
 
 /// Overrides where answers are kept; empty keeps none.
 const CACHE_VARIABLE: &str = "PULPCOV_CACHE_DIR";
@@ -153,8 +157,11 @@ fn cache_folder() -> Option<PathBuf> {
     Some(caches.join("pulpcov").join("analysis"))
 }
 
-/// An answer that cannot be kept is made again the next time.
+/// An answer that cannot be kept is made again the next time, and so is a failure: it names its file.
 fn keep(place: &Path, answer: &[u8]) {
+    if answer.starts_with(b"{\"error\"") {
+        return;
+    }
     let Some(folder) = place.parent() else { return };
     let _ = std::fs::create_dir_all(folder)
         .and_then(|()| tempfile::Builder::new().prefix(".").tempfile_in(folder))
@@ -167,7 +174,8 @@ fn keep(place: &Path, answer: &[u8]) {
 fn ask(program: &str, request: &serde_json::Value) -> Result<Vec<u8>, AnalyserError> {
     let io = |source| AnalyserError::Run { python: program.to_owned(), source };
     let mut child = Command::new(program)
-        .args(["-c", ANALYSIS])
+        // Nor from PYTHONPATH, which may name it, too.
+        .args(["-E", "-c", ANALYSIS])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

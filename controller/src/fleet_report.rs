@@ -451,10 +451,10 @@ fn host_of(bundle: &Path) -> String {
         .unwrap_or_else(|| bundle.file_name().unwrap_or_default().to_string_lossy().into_owned())
 }
 
-/// The host whose folder of a run directory a bundle lies in.
+/// The host whose folder of a run directory a bundle lies in. Any other folder may be called `hosts`.
 fn host_folder(bundle: &Path) -> Option<String> {
     let folder = bundle.parent()?;
-    folder.parent().filter(|up| up.ends_with("hosts"))?;
+    folder.parent().filter(|up| up.ends_with("hosts") && up.parent().is_some_and(RunDir::is_one))?;
     Some(folder.file_name()?.to_string_lossy().into_owned())
 }
 

@@ -17,11 +17,12 @@ pub(crate) enum LocalReportError {
     Analyser(#[from] AnalyserError),
     #[error("{path}: {reason}")]
     Source { path: String, reason: String },
-    #[error("the data has nothing measured")]
+    /// Like the next two, "No data to report." of coverage.py.
+    #[error("no data to report: nothing was measured")]
     Nothing,
-    #[error("--include and --omit leave nothing to report")]
+    #[error("no data to report: --include and --omit leave nothing")]
     AllLeftOut,
-    #[error("no source of the data can be analysed: {0}")]
+    #[error("no data to report: no source of the data can be analysed{0}")]
     NoSource(String),
 }
 
@@ -60,11 +61,16 @@ pub(crate) fn make(
     let measured: Vec<_> = measured.into_iter().zip(answers).collect();
     let files: Vec<Result<FileReport, LocalReportError>> = measured
         .into_par_iter()
-        .map(|((_, path, measured), answer)| {
-            let source = SourceAnalysis::from_json(&answer).map_err(|error| LocalReportError::Source {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
+        .filter_map(|((_, path, measured), answer)| match SourceAnalysis::from_json(&answer) {
+            // A template that was rendered to Python, for one; coverage.py leaves it out without a word, too.
+            Err(error) if error.is_not_python() && !should_be_python(path) => None,
+            Err(error) => {
+                Some(Err(LocalReportError::Source { path: path.clone(), reason: error.to_string() }))
+            }
+            Ok(source) => Some(Ok((path, measured, source))),
+        })
+        .map(|analysed| {
+            let (path, measured, source) = analysed?;
             let mut report = report_file(relative(path, cwd), &Arc::new(source), &measured.all(kind), []);
             if wanted.contexts {
                 report.contexts = measured.contexts_by_line();
@@ -86,14 +92,36 @@ pub(crate) fn make(
         }
     }
     if report.files.is_empty() {
-        return Err(LocalReportError::NoSource(warnings.join("; ")));
+        let reasons: Vec<String> = warnings.iter().map(|warning| format!("; {warning}")).collect();
+        return Err(LocalReportError::NoSource(reasons.concat()));
     }
     report.files.sort_by(|a, b| a.name.cmp(&b.name));
     warnings.extend(report.inexact_branches());
     Ok((report, warnings))
 }
 
+/// Whether a file's name says that Python is in it, by coverage.py's rule.
+fn should_be_python(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).trim_start_matches('.');
+    name.rsplit_once('.').is_none_or(|(_, extension)| extension.starts_with("py"))
+}
+
 fn relative(path: &str, cwd: &Path) -> String {
     let path = PathBuf::from(path);
     path.strip_prefix(cwd).unwrap_or(&path).to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::should_be_python;
+
+    #[test]
+    fn names_that_say_python() {
+        for name in ["/x/a.py", "/x/a.pyw", "/x.d/script", "/x/a.pyx", "/x/.hidden"] {
+            assert!(should_be_python(name), "{name}");
+        }
+        for name in ["/x/a.html", "/x/a.j2", "/x/a.py.j2"] {
+            assert!(!should_be_python(name), "{name}");
+        }
+    }
 }

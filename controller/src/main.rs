@@ -7,6 +7,7 @@ mod bundle_store;
 mod claims;
 mod cli;
 mod command;
+mod console;
 mod data_inputs;
 mod event;
 mod exit;
@@ -83,16 +84,8 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
-/// `error:`, and `hint:` where there is one. A reader that has left (a closed pipe) is no error.
+/// `error:`, and `hint:` where there is one.
 fn complain(error: &anyhow::Error) -> ExitCode {
-    let is_broken_pipe = |error: &anyhow::Error| {
-        error.chain().any(|cause| {
-            cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-        })
-    };
-    if is_broken_pipe(error) {
-        return ExitCode::SUCCESS;
-    }
     let usage = error.downcast_ref::<Usage>();
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "error: {}", fleet::printable(&error_chain(error.as_ref())));

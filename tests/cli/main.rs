@@ -141,3 +141,22 @@ fn completions_and_manual_pages_know_every_command() {
     assert!(page.contains("pulpcov\\-fleet\\-run") && page.contains("record\\-as"), "{page}");
     assert!(String::from_utf8_lossy(&pulpcov(&["man"]).stdout).contains("wheelhouse"));
 }
+
+/// As Ansible has it: shown, with a warning, by what only shows; refused by what needs hosts.
+#[test]
+fn an_inventory_without_hosts_is_shown() {
+    let work = tempfile::tempdir().expect("a folder");
+    std::fs::write(work.path().join("empty.yml"), "all:\n  hosts: {}\n").expect("written");
+    let output = Command::new(programs::pulpcov())
+        .args(["fleet", "inventory", "--list", "empty.yml"])
+        .current_dir(work.path())
+        .output()
+        .expect("runs");
+    assert_eq!(output.status.code(), Some(0));
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let wanted = serde_json::json!({
+        "_meta": {"hostvars": {}, "profile": "inventory_legacy"}, "all": {"children": ["ungrouped"]}
+    });
+    assert_eq!(shown, wanted);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "warning: empty.yml: the inventory has no hosts\n");
+}

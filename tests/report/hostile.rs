@@ -100,12 +100,22 @@ fn hostile_data_is_named_and_changes_nothing() {
     let work = tempfile::tempdir().expect("a folder");
     in_python(work.path(), MAKE);
     for (name, reason) in REFUSED {
-        let said = ends(work.path(), 2, &["combine", "-o", "out", "good", name]);
+        let said = ends(work.path(), 2, &["combine", "--strict", "-o", "out", "good", name]);
         assert!(said.contains(name) && said.contains(reason), "{name}: {said}");
         assert!(!said.contains("panicked"), "{said}");
         assert!(!work.path().join("out").exists(), "{name}");
     }
     ends(work.path(), 0, &["combine", "-o", "out", "good"]);
+    // Left out, it adds nothing of what it holds.
+    let good = fs::read(work.path().join("out")).expect("data");
+    for (name, reason) in REFUSED {
+        let said = ends(work.path(), 0, &["combine", "-o", "out", name, "good"]);
+        assert!(
+            said.contains(name) && said.contains(reason) && said.contains("1 left out"),
+            "{name}: {said}"
+        );
+        assert_eq!(fs::read(work.path().join("out")).expect("data"), good, "{name}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Reports of runs: what CI servers read, gates, diffs and trends.
 
+mod data_files;
 mod hostile;
 
 use std::fs;

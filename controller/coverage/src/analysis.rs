@@ -17,6 +17,13 @@ pub enum AnalysisError {
     LineNumber(i64),
 }
 
+impl AnalysisError {
+    /// Whether the source was there, and is no Python.
+    pub fn is_not_python(&self) -> bool {
+        matches!(self, Self::Failed(words) if words.starts_with("NotPython:"))
+    }
+}
+
 /// Class or function: a part of a file with numbers of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Region {

@@ -20,6 +20,8 @@ pub struct Config {
     pub fail_under: Option<f64>,
     pub precision: Option<u8>,
     pub ignore_errors: Option<bool>,
+    /// Where coverage.py writes its data, as it stands there.
+    pub data_file: Option<String>,
     pub show_missing: Option<bool>,
     pub skip_covered: Option<bool>,
     pub skip_empty: Option<bool>,
@@ -84,6 +86,7 @@ pub fn parse(text: &str, form: Form, variable: FindVariable<'_>) -> Result<Optio
         fail_under: read.number("report", "fail_under", "number")?,
         precision: read.number("report", "precision", "number of digits")?,
         ignore_errors: read.boolean("report", "ignore_errors")?,
+        data_file: read.text("run", "data_file")?,
         show_missing: read.boolean("report", "show_missing")?,
         skip_covered: read.boolean("report", "skip_covered")?,
         skip_empty: read.boolean("report", "skip_empty")?,

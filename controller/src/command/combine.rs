@@ -1,6 +1,5 @@
 //! `pulpcov combine`
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -9,7 +8,7 @@ use pulpcov_protocol::text::error_chain;
 
 use crate::data_inputs::Contexts;
 use crate::exit::{Exit, usage};
-use crate::{data_inputs, rcfile, run_dir};
+use crate::{console, data_inputs, rcfile, run_dir};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -19,6 +18,9 @@ pub(crate) struct Args {
     /// Data file to write
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    /// Fail on a data file that is damaged, instead of leaving it out with a warning
+    #[arg(long)]
+    strict: bool,
     /// Put what each host ran into a context of the host's name
     #[arg(long)]
     host_contexts: bool,
@@ -36,14 +38,19 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let cwd = std::env::current_dir()?;
     let mut aliases = rcfile::aliases(&config, &cwd).map_err(|error| wrong(&error))?;
     let contexts = if args.host_contexts { Contexts::Hosts } else { Contexts::Keep };
-    let combined = data_inputs::combine(&args.inputs, contexts).map_err(|error| wrong(&error))?;
+    let how = data_inputs::How {
+        contexts,
+        strict: args.strict,
+        base: data_inputs::base_of(config.data_file.as_deref()),
+        output: Some(args.output.clone()),
+    };
+    let combined = data_inputs::combine(&args.inputs, &how).map_err(|error| wrong(&error))?;
     let mut data = combined.data;
     if !aliases.is_idle() {
         data = data.map_paths(&mut |path| aliases.map(path)).map_err(|error| wrong(&error))?;
     }
-    let mut say = std::io::stderr().lock();
     for warning in combined.warnings.iter().chain(&config.notes) {
-        writeln!(say, "warning: {}", crate::fleet::printable(warning))?;
+        console::say(&format!("warning: {}", crate::fleet::printable(warning)));
     }
     let place = run_dir::output_place(&args.output)
         .and_then(|place| match std::fs::metadata(&place) {
@@ -52,6 +59,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         })
         .map_err(|error| usage(anyhow::anyhow!("cannot write {}: {error}", args.output.display())))?;
     data_file::write(&data, &place).map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
-    writeln!(say, "combined {} inputs, {} measured files", combined.inputs, data.files.len())?;
+    let left_out = match combined.left_out {
+        0 => String::new(),
+        n => format!(", {n} left out"),
+    };
+    console::say(&format!(
+        "combined {} inputs, {} measured files{left_out}",
+        combined.inputs,
+        data.files.len()
+    ));
     Ok(Exit::Ok)
 }

@@ -1,7 +1,5 @@
 //! `pulpcov completions SHELL`
 
-use std::io::Write;
-
 use anyhow::Result;
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -18,6 +16,6 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "pulpcov", &mut text);
-    std::io::stdout().lock().write_all(&text)?;
+    crate::console::print(|out| out.write_all(&text))?;
     Ok(Exit::Ok)
 }

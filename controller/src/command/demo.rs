@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         .prefix("pulpcov-demo.")
         .tempdir()
         .context("no place for the demo's hosts")?;
-    say("three hosts on loopback: an SSH server, a folder and a virtual environment each")?;
+    say("three hosts on loopback: an SSH server, a folder and a virtual environment each");
     let hosts = make_hosts(&work, &args.python).await?;
     let inventory = work.path().join("hosts.yml");
     fs::write(&inventory, inventory_text(&hosts, work.path()))?;
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         Access { inventory, known_hosts: work.path().join("known_hosts"), state: work.path().join("state") };
 
     access.pulpcov("install", &["--wheelhouse", &work.path().join("wheels").to_string_lossy()]).await?;
-    say("exercising a server of three processes on each host")?;
+    say("exercising a server of three processes on each host");
     let services = exercise(&hosts)?;
     access.pulpcov("status", &[]).await?;
     let run = args.output.join("run");
@@ -94,12 +94,12 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         run.display(),
         json.display(),
         text.display()
-    ))?;
+    ));
     Ok(Exit::Ok)
 }
 
-fn say(line: &str) -> Result<()> {
-    Ok(writeln!(std::io::stderr().lock(), "demo: {line}")?)
+fn say(line: &str) {
+    crate::console::say(&format!("demo: {line}"));
 }
 
 /// How the demo reaches its hosts.
@@ -112,7 +112,7 @@ struct Access {
 impl Access {
     /// A fleet command, told to the user, and done by the code that does it for real hosts.
     async fn pulpcov(&self, verb: &str, words: &[&str]) -> Result<()> {
-        say(&format!("pulpcov fleet {verb} hosts.yml"))?;
+        say(&format!("pulpcov fleet {verb} hosts.yml"));
         let (inventory, known_hosts) = (self.inventory.to_string_lossy(), self.known_hosts.to_string_lossy());
         let state = self.state.to_string_lossy();
         let all =

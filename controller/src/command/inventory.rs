@@ -1,12 +1,11 @@
 //! `pulpcov fleet inventory`: what pulpcov reads, in the shape of `ansible-inventory`.
 
-use std::io::Write;
-
 use anyhow::Result;
 use serde_json::Value;
 
-use super::reach::read_inventory;
+use super::reach::{read_any_inventory, without_hosts};
 use crate::cli::InventoryArgs;
+use crate::console;
 use crate::exit::{Exit, usage};
 use crate::inventory::{ALL, list};
 
@@ -30,9 +29,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let (inventory, selection) = read_inventory(&args.inventory)?;
+    let (inventory, selection) = read_any_inventory(&args.inventory)?;
     for warning in inventory.warnings.iter().chain(&selection.warnings) {
-        writeln!(std::io::stderr(), "warning: {}", crate::fleet::printable(warning))?;
+        console::say(&format!("warning: {}", crate::fleet::printable(warning)));
+    }
+    if let Some(empty) = without_hosts(&inventory, &args.inventory) {
+        console::say(&format!("warning: {}", crate::fleet::printable(&empty)));
     }
     let text = if let Some(group) = &args.graph {
         list::graph(&inventory, group).ok_or_else(|| usage(anyhow::anyhow!("--graph: no group {group:?}")))?
@@ -44,6 +46,6 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         };
         serde_json::to_string_pretty(&value)? + "\n"
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    console::print(|out| out.write_all(text.as_bytes()))?;
     Ok(Exit::Ok)
 }

@@ -1,6 +1,5 @@
 //! `pulpcov man`
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -27,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     } else {
         let mut text = Vec::new();
         Man::new(command).render(&mut text)?;
-        std::io::stdout().lock().write_all(&text)?;
+        crate::console::print(|out| out.write_all(&text))?;
     }
     Ok(Exit::Ok)
 }

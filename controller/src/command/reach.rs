@@ -266,8 +266,23 @@ pub(super) fn troubles<T>(recap: &Recap<T>) -> BTreeMap<String, Option<String>> 
     recap.0.iter().map(|(host, status)| (host.clone(), trouble(status.verdict, &status.msg))).collect()
 }
 
-/// The inventory that the words name, and the hosts of its limit.
+/// The inventory that the words name, and the hosts of its limit: there are some.
 pub(super) fn read_inventory(args: &InventoryArgs) -> Result<(Arc<Inventory>, Selection)> {
+    let read = read_any_inventory(args)?;
+    match without_hosts(&read.0, args) {
+        Some(empty) => Err(usage(anyhow::anyhow!(empty))),
+        None => Ok(read),
+    }
+}
+
+/// What is said of an inventory that has no hosts.
+pub(super) fn without_hosts(inventory: &Inventory, args: &InventoryArgs) -> Option<String> {
+    let sources: Vec<String> = args.sources().map(|path| path.display().to_string()).collect();
+    inventory.hosts.is_empty().then(|| format!("{}: the inventory has no hosts", sources.join(", ")))
+}
+
+/// The same, with hosts or without.
+pub(super) fn read_any_inventory(args: &InventoryArgs) -> Result<(Arc<Inventory>, Selection)> {
     let mut request = Request {
         sources: args.sources().cloned().collect(),
         playbook_dir: args.playbook_dir.clone(),
@@ -296,6 +311,9 @@ pub(super) fn read_inventory(args: &InventoryArgs) -> Result<(Arc<Inventory>, Se
         request.secrets.add("default", &password);
     }
     let inventory = inventory::load::load(&request).map_err(usage)?;
+    if inventory.hosts.is_empty() {
+        return Ok((inventory, Selection::default()));
+    }
     let selection = inventory::select(&inventory, &args.limit)
         .map_err(|error| usage(anyhow::anyhow!("--limit: {}", error_chain(&error))))?;
     Ok((inventory, selection))

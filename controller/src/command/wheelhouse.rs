@@ -1,6 +1,5 @@
 //! `pulpcov wheelhouse sync DIR`: the pinned coverage.py for every Python, from the package index.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -73,18 +72,19 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         .collect();
     // Each waits for the index most of the time.
     let results: Vec<(&Kind, Result<Got>)> = kinds.par_iter().map(|kind| (kind, sync(kind, args))).collect();
-    let (mut out, mut failed) = (std::io::stdout().lock(), 0);
-    for (kind, result) in &results {
-        let what = format!("Python 3.{:<2} {:<7}  coverage {:<6}", kind.minor, kind.machine, kind.coverage);
-        match result {
-            Ok(Got::There(name)) => writeln!(out, "{what}  ok       {name}")?,
-            Ok(Got::Fetched(name)) => writeln!(out, "{what}  fetched  {name}")?,
-            Err(error) => {
-                failed += 1;
-                writeln!(out, "{what}  failed   {error:#}")?;
+    let failed = results.iter().filter(|(_, result)| result.is_err()).count();
+    crate::console::print(|out| {
+        for (kind, result) in &results {
+            let Kind { minor, machine, coverage } = kind;
+            let what = format!("Python 3.{minor:<2} {machine:<7}  coverage {coverage:<6}");
+            match result {
+                Ok(Got::There(name)) => writeln!(out, "{what}  ok       {name}")?,
+                Ok(Got::Fetched(name)) => writeln!(out, "{what}  fetched  {name}")?,
+                Err(error) => writeln!(out, "{what}  failed   {error:#}")?,
             }
         }
-    }
+        Ok(())
+    })?;
     ensure!(failed == 0, "{failed} of {} wheels could not be fetched", results.len());
     Ok(Exit::Ok)
 }

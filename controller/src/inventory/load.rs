@@ -73,8 +73,6 @@ pub(crate) enum LoadError {
     Tree(#[from] TreeError),
     #[error("{0}: no inventory in that folder")]
     NoSource(PathBuf),
-    #[error("{0}: the inventory has no hosts")]
-    Empty(String),
     #[error(transparent)]
     ViaAnsible(#[from] ViaAnsibleError),
 }
@@ -89,10 +87,6 @@ pub(crate) fn load(request: &Request) -> Result<Arc<Inventory>, LoadError> {
             other => other?,
         },
     };
-    if inventory.hosts.is_empty() {
-        let sources: Vec<String> = request.sources.iter().map(|path| path.display().to_string()).collect();
-        return Err(LoadError::Empty(sources.join(", ")));
-    }
     inventory.secrets = request.secrets.clone();
     Ok(Arc::new(inventory))
 }

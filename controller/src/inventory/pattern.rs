@@ -21,7 +21,7 @@ pub(crate) enum PatternError {
 }
 
 /// The hosts that a limit names.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Selection {
     /// In the inventory's order.
     pub(crate) hosts: Vec<String>,

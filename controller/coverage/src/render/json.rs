@@ -29,6 +29,8 @@ pub struct About {
     pub selection: Option<String>,
     /// Host to whatever the ledger knows of it; empty for reports without hosts.
     pub hosts: BTreeMap<String, Value>,
+    /// Data files that could not be read, and whose numbers are missing.
+    pub left_out: usize,
     /// How much ran of what a diff adds, where one was given.
     pub patch: Option<PatchCoverage>,
 }
@@ -60,6 +62,9 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
     });
     if report.is_nothing() {
         nothing(&mut whole);
+    }
+    if about.left_out > 0 {
+        whole["meta"]["data_files_left_out"] = json!(about.left_out);
     }
     if report.has_hosts()
         && let Some(whole) = whole.as_object_mut()

@@ -4,7 +4,6 @@ mod output;
 mod patch;
 mod write;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -21,6 +20,7 @@ pub(crate) use self::output::Output;
 use self::output::Settings;
 pub(crate) use self::write::write_to;
 use crate::analyser::{Analyser, Options};
+use crate::console::say;
 use crate::data_inputs::Contexts;
 use crate::exit::{Exit, usage, usage_hint};
 use crate::ledger::Ledger;
@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// Analyse sources with this Python's coverage: for data files of this machine, or for runs again
     #[arg(long, value_name = "PYTHON")]
     python: Option<String>,
+    /// With data files, fail on one that is damaged, instead of leaving it out with a warning
+    #[arg(long, requires = "python")]
+    strict: bool,
     /// With data files, leave out sources that cannot be analysed
     #[arg(short, long, requires = "python")]
     ignore_errors: bool,
@@ -52,6 +55,8 @@ struct Reported<'a> {
     report: Report,
     /// Who is in it; nothing for reports without a fleet.
     ledger: Option<Ledger>,
+    /// Data files that could not be read, of reports without a fleet.
+    left_out: usize,
     warnings: Vec<String>,
     selection: Option<String>,
     /// The folder that names are relative to, where there is one.
@@ -141,6 +146,7 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
     let reported = Reported {
         report: made.report,
         ledger: Some(made.ledger),
+        left_out: 0,
         warnings: made.warnings.into_iter().chain(config.notes).collect(),
         selection: (selection != Selection::All).then(|| selection.to_string()),
         folder: None,
@@ -167,7 +173,13 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
     let contexts = if args.contexts.is_empty() { &config.contexts } else { &args.contexts };
     let show_contexts = args.show_contexts || config.show_contexts.unwrap_or(false);
     let keep = if show_contexts || !contexts.is_empty() { Contexts::Keep } else { Contexts::Drop };
-    let combined = data_inputs::combine(&args.inputs, keep).map_err(wrong)?;
+    let how = data_inputs::How {
+        contexts: keep,
+        strict: args.strict,
+        base: data_inputs::base_of(config.data_file.as_deref()),
+        output: None,
+    };
+    let combined = data_inputs::combine(&args.inputs, &how).map_err(wrong)?;
     let mut data = in_contexts(combined.data, contexts)?;
     let mut aliases = rcfile::aliases(&config, &cwd).map_err(wrong)?;
     if !aliases.is_idle() {
@@ -186,12 +198,24 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
             local_report::LocalReportError::Source { .. } => {
                 usage_hint(error, "--ignore-errors leaves such sources out")
             }
-            error => wrong(error),
+            // As coverage.py has it: nothing is wrong with the words.
+            local_report::LocalReportError::Nothing
+            | local_report::LocalReportError::AllLeftOut
+            | local_report::LocalReportError::NoSource(_) => anyhow::Error::new(error),
+            local_report::LocalReportError::Analyser(error) => wrong(error),
         })?;
     warnings.extend(combined.warnings);
     warnings.extend(config.notes);
     let source = Box::new(move |file: &FileReport| std::fs::read(cwd.join(&file.name)).ok());
-    let reported = Reported { report, ledger: None, warnings, selection: None, folder: Some(folder), source };
+    let reported = Reported {
+        report,
+        ledger: None,
+        left_out: combined.left_out,
+        warnings,
+        selection: None,
+        folder: Some(folder),
+        source,
+    };
     finish(&reported, output, &settings)
 }
 
@@ -247,7 +271,12 @@ struct Written<'a> {
 impl Reported<'_> {
     /// How complete it is; and that it is a part, where it is one.
     fn headline(&self) -> String {
-        let whole = self.ledger.as_ref().map(Ledger::headline).unwrap_or_default();
+        let whole = match (&self.ledger, self.left_out) {
+            (Some(ledger), _) => ledger.headline(),
+            (None, 0) => String::new(),
+            (None, 1) => "without 1 data file, which could not be read".to_owned(),
+            (None, n) => format!("without {n} data files, which could not be read"),
+        };
         match &self.selection {
             Some(selection) => format!("only {selection}, of a fleet {whole}"),
             None => whole,
@@ -256,7 +285,8 @@ impl Reported<'_> {
 
     /// A report of nothing lacks all that ran.
     fn is_complete(&self) -> bool {
-        self.ledger.as_ref().is_none_or(|ledger| ledger.is_complete() && !self.report.is_nothing())
+        let is_all_there = self.ledger.as_ref().map_or(self.left_out == 0, Ledger::is_complete);
+        is_all_there && (self.ledger.is_none() || !self.report.is_nothing())
     }
 
     fn gates(&self, output: &Output, settings: &Settings, patch: Option<&PatchCoverage>) -> Vec<Gate> {
@@ -275,8 +305,4 @@ impl Reported<'_> {
         }
         gates
     }
-}
-
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -18,11 +18,15 @@ pub(super) fn read(output: &Output) -> Result<Option<Added>> {
         let name = format!("--diff-file {}", path.display());
         let mut bytes = Vec::new();
         let read = if path == Path::new("-") {
-            std::io::stdin().lock().take(MAX_DIFF).read_to_end(&mut bytes)
+            std::io::stdin().lock().take(MAX_DIFF + 1).read_to_end(&mut bytes)
         } else {
-            std::fs::File::open(path).and_then(|file| file.take(MAX_DIFF).read_to_end(&mut bytes))
+            std::fs::File::open(path).and_then(|file| file.take(MAX_DIFF + 1).read_to_end(&mut bytes))
         };
         read.map_err(|error| usage(anyhow::anyhow!("{name}: {error}")))?;
+        // Its beginning would be judged as if it were all.
+        if bytes.len() as u64 > MAX_DIFF {
+            return Err(usage(anyhow::anyhow!("{name}: it is larger than {MAX_DIFF} bytes")));
+        }
         (name, bytes)
     } else if let Some(range) = &output.diff_range {
         (format!("--diff-range {range}"), of_git(range)?)

@@ -20,7 +20,7 @@ use super::output::TableForm;
 use super::{Written, wrong};
 use crate::exit::usage;
 use crate::ledger::Ledger;
-use crate::{html_site, run_dir, trend};
+use crate::{console, html_site, run_dir, trend};
 
 pub(super) fn all(written: &Written<'_>) -> Result<()> {
     for_programs(written)?;
@@ -40,6 +40,7 @@ fn for_programs(written: &Written<'_>) -> Result<()> {
             precision: settings.precision.into(),
             selection: reported.selection.clone(),
             hosts: reported.ledger.as_ref().map(Ledger::to_json).unwrap_or_default(),
+            left_out: reported.left_out,
             patch: written.patch.clone(),
         };
         write_to(path, |out| render_json(report, &about, out))?;
@@ -143,12 +144,7 @@ pub(crate) fn write_to(
     render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
     if path == Path::new("-") {
-        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-        return match render(&mut out).and_then(|()| out.flush()) {
-            // A reader that has left has what it wanted; the gates are judged all the same.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            result => Ok(result?),
-        };
+        return console::print(render);
     }
     let mut bytes = Vec::new();
     render(&mut bytes)?;
