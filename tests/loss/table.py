@@ -195,6 +195,9 @@ def to_its_end(scenario):
     return row
 
 
+under_gevent = to_its_end("gevent_threads")
+under_gevent.config = "concurrency = gevent\n"
+
 ROWS = [
     # name, driver, may lose the last interval, flush interval
     ("SIGTERM, no handler of its own", ended_by(signal.SIGTERM, "pace"), False, INTERVAL),
@@ -215,6 +218,7 @@ ROWS = [
     ("spawn and forkserver children", to_its_end("spawn"), False, INTERVAL),
     ("threads that live through flushes", to_its_end("threads"), False, INTERVAL),
     ("forks while flushes come every 50 ms", to_its_end("forks_under_flush"), False, 0.05),
+    ("gevent, requests that start threads (coverage.py: `concurrency = gevent`)", under_gevent, False, 0.05),
     ("12,000 functions in 8 threads, flushes every 50 ms", to_its_end("stress"), False, 0.05),
 ]
 
@@ -298,7 +302,7 @@ class Bench:
         rc = os.path.join(data, "rc")
         with open(rc, "w") as f:
             f.write("[run]\nparallel = true\nsource_pkgs = losswork\ndata_file = %s/.coverage\n"
-                    "patch = subprocess, fork, _exit\nsigterm = true\n" % data)
+                    "patch = subprocess, fork, _exit\nsigterm = true\n%s" % (data, getattr(row, "config", "")))
         run = Run(self, {"COVERAGE_PROCESS_START": rc})
         row(run)
         return run, self.lines(data)
