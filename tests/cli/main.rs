@@ -160,3 +160,13 @@ fn an_inventory_without_hosts_is_shown() {
     assert_eq!(shown, wanted);
     assert_eq!(String::from_utf8_lossy(&output.stderr), "warning: empty.yml: the inventory has no hosts\n");
 }
+
+#[test]
+fn a_report_of_no_named_run_is_of_the_latest() {
+    let work = tempfile::tempdir().expect("a folder");
+    let output =
+        Command::new(programs::pulpcov()).arg("report").current_dir(work.path()).output().expect("runs");
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(said.contains("runs/latest") && said.contains("hint: name a run directory"), "{said}");
+}

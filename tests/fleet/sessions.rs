@@ -118,4 +118,11 @@ fn services_that_are_restarted_in_between_are_startup_again() {
     let report = report(&lab, &["--require-complete"]);
     assert!(catalogue(&report, "tier1").contains(&11));
     assert!(catalogue(&report, "tier1").is_disjoint(&catalogue(&report, "startup")));
+    // An install that restarts begins what it says by default; one that only installs again changes nothing.
+    let wheels = pulpcov_tests::python::wheelhouse().to_string_lossy().into_owned();
+    let label = || lab.shell(1, "cat /srv/pulp_coverage/.pulpcov/session");
+    lab.fleet(0, "install", &["--wheelhouse", &wheels]);
+    assert!(label().contains("tier1"), "{}", label());
+    lab.fleet(0, "install", &["--wheelhouse", &wheels, "--restart"]);
+    assert!(label().contains("\"tests\""), "{}", label());
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pulpcov_protocol::op::{Install, STARTUP_LABEL, ServiceAction};
+use pulpcov_protocol::op::{DEFAULT_LABEL, Install, STARTUP_LABEL, ServiceAction};
 use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome, WheelsDetail};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
@@ -334,9 +334,11 @@ fn begin_measuring(
     session: &Session<'_>,
 ) -> Result<Option<Started>, Failure> {
     let root = &receipt.config.data_root;
-    let label = args.label.clone().unwrap_or_else(|| phase::label(root));
     let units = units_to_restart(args, receipt)?;
     let runs = !(units.is_empty() && args.commands.is_empty());
+    // Who restarts what runs begins anew; who only installs again changes nothing.
+    let unnamed = || if args.restart && runs { DEFAULT_LABEL.to_owned() } else { phase::label(root) };
+    let label = args.label.clone().unwrap_or_else(unnamed);
     let run = args.run.as_deref();
     if !(args.restart && runs && needs_restart(receipt, changed)?) {
         let goes_on = phase::current(root).is_some_and(|now| now.label == label && now.recording);

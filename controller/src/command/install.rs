@@ -30,7 +30,7 @@ pub(crate) struct Args {
     pub(crate) check: CheckArgs,
     #[command(flatten)]
     pub(crate) what: What,
-    /// Restart the services, and wait for the proof that each of their processes is recorded
+    /// Restart the services where the hook is new, and wait for the proof that each of their processes is recorded
     #[arg(long)]
     pub(crate) restart: bool,
     /// Name of what is recorded from then on; what the start covers is kept apart [default: tests]

@@ -167,19 +167,26 @@ fn write_view(
 }
 
 /// Rows of equal length, lined up: the first column to the left, and the last two where they are words.
+/// Widest column of words that is filled up with blanks.
+const MAX_WORDS: usize = 40;
+
 pub(super) fn write_table(rows: &[Vec<String>], words_last: bool, out: &mut dyn io::Write) -> io::Result<()> {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    // One long list of lines must not push what stands behind the others' short ones out of sight.
+    let is_words = |column: usize| words_last && column > 0 && column + 2 >= columns;
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| if is_words(column) { width(column).min(MAX_WORDS) } else { width(column) })
+        .collect();
     for row in rows {
         let cells: Vec<String> = row
             .iter()
             .zip(&widths)
             .enumerate()
             .map(|(column, (cell, &width))| {
-                let is_word = column == 0 || (words_last && column + 2 >= columns);
+                let is_word = column == 0 || is_words(column);
                 if is_word { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
             })
             .collect();
@@ -376,4 +383,22 @@ pub(super) fn sides(view: &View, report: &Report) -> [usize; 2] {
 
 fn run_text((first, last): (i32, i32)) -> (i32, String) {
     (first, if first == last { first.to_string() } else { format!("{first}-{last}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_lines_pushes_nothing_out_of_sight() {
+        let long = "1-2, ".repeat(200);
+        let rows: Vec<Vec<String>> = [["Name", "Only A", "Only B"], ["a.py", &long, "7"], ["b.py", "3", "8"]]
+            .map(|row| row.map(str::to_owned).to_vec())
+            .to_vec();
+        let mut out = Vec::new();
+        write_table(&rows, true, &mut out).expect("written");
+        let text = String::from_utf8(out).expect("text");
+        let short = text.lines().last().expect("a line");
+        assert!(short.len() < 60 && short.ends_with('8'), "{short:?}");
+    }
 }

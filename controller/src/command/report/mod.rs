@@ -26,10 +26,13 @@ use crate::exit::{Exit, usage, usage_hint};
 use crate::ledger::Ledger;
 use crate::{data_inputs, fleet_report, html_site, local_report, rcfile};
 
+/// The run that was collected last, from here.
+const LATEST: &str = "runs/latest";
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Run directories or bundles; with --python, data files or folders of them
-    #[arg(value_name = "RUN", required = true)]
+    #[arg(value_name = "RUN", default_value = LATEST)]
     inputs: Vec<PathBuf>,
     /// Analyse sources with this Python's coverage: for data files of this machine, or for runs again
     #[arg(long, value_name = "PYTHON")]
@@ -49,6 +52,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     output: Output,
 }
+
+const NO_RUN: &str = "name a run directory, or collect here first: pulpcov fleet collect makes runs/latest";
 
 /// A report, and all that its renderings say besides its numbers.
 struct Reported<'a> {
@@ -70,7 +75,10 @@ type FindBytes<'a> = Box<dyn Fn(&FileReport) -> Option<Vec<u8>> + Sync + 'a>;
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     check(&args.output)?;
     for input in &args.inputs {
-        std::fs::metadata(input).map_err(|error| usage(anyhow::anyhow!("{}: {error}", input.display())))?;
+        std::fs::metadata(input).map_err(|error| {
+            let error = anyhow::anyhow!("{}: {error}", input.display());
+            if input == Path::new(LATEST) { usage_hint(error, NO_RUN) } else { usage(error) }
+        })?;
     }
     let mut runs = 0;
     for input in &args.inputs {
