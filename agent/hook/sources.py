@@ -1,61 +1,80 @@
-"""Which file each module was loaded from: a file that is replaced while its code runs is not that code's source.
+"""Which bytes each module was loaded from: a file that is replaced while its code runs is not that code's source.
 
-A fingerprint stands for a path and the size, the time and the inode of the file there. The agent makes the same of
-what lies there when it collects; `agent/src/fingerprint.rs` must agree with `fingerprint`.
+A fingerprint stands for a path and the bytes of the file there. The agent makes the same of what lies there when it
+collects; `agent/src/fingerprint.rs` must agree with `fingerprint`.
 """
 import hashlib
 import os
 import time
 
+MAX_SOURCE = 16 * 1024 * 1024
+
 _BEGAN = time.time()
 _loaded = {}                    # real path to (size, mtime in ns, inode); None where it was loaded anew after a change
+_known = {}                     # path to its fingerprint
 
 
 def note_loads(packages):
-    """Has Python's own loader note what it loads of the measured packages, at the moment it does.
-
-    The loader asks for size and time of each source just before it reads it. This asks the same, once, and
-    raises what that would raise.
-    """
+    """Has Python's own loader note what it loads of the measured packages, at the moment it does."""
     from _frozen_importlib_external import SourceFileLoader
     first = frozenset(package.partition(".")[0] for package in packages)
+    real = SourceFileLoader.path_stats
 
     def path_stats(self, path):
-        info = os.stat(path)
-        if self.name.partition(".")[0] in first:
-            note(os.path.realpath(path), (info.st_size, info.st_mtime_ns, info.st_ino))
-        return {"mtime": info.st_mtime, "size": info.st_size}
+        stats = real(self, path)        # asked just before the source is read
+        name = getattr(self, "name", None)
+        if type(name) is str and name.partition(".")[0] in first:
+            note(path)
+        return stats
 
-    path_stats.__doc__ = SourceFileLoader.path_stats.__doc__
+    path_stats.__doc__ = real.__doc__
     SourceFileLoader.path_stats = path_stats
 
 
-def note(path, found):
+def note(path):
+    try:
+        path = os.path.realpath(path)
+        found = identity(os.stat(path))
+    except (OSError, ValueError, TypeError):
+        return
     _loaded[path] = found if _loaded.get(path, found) == found else None
 
 
-def look(path):
-    """A file that came by another way, a script or an archive: as it is now, if it is what it was at our start."""
-    while True:
-        try:
-            info = os.stat(path)
-            break
-        except (OSError, IOError):
-            # A module in a zip lies below a file.
-            above = os.path.dirname(path)
-            if above == path:
-                return None
-            path = above
-    is_the_same = os.path.isfile(path) and info.st_ctime < _BEGAN
-    return (info.st_size, info.st_mtime_ns, info.st_ino) if is_the_same else None
+def identity(info):
+    return info.st_size, info.st_mtime_ns, info.st_ino
 
 
 def fingerprint(path):
-    """Of the file that a measured path's code came from; nothing where nobody can know any more."""
-    if path not in _loaded:
-        note(path, look(path))
-    found = _loaded[path]
-    if found is None:
-        return None
-    text = "%s\0%d\0%d\0%d" % ((path,) + found)
+    """Of the bytes that a measured path's code came from; nothing where nobody can know them any more."""
+    if path not in _known:
+        try:
+            _known[path] = digest(path)
+        except (OSError, ValueError):
+            _known[path] = None
+    return _known[path] if _loaded.get(path, path) is not None else None
+
+
+def digest(path):
+    place = os.path.dirname(path)
+    while not os.path.isfile(path) and place != os.path.dirname(place):
+        if os.path.isfile(place):       # a module in a zip lies below a file
+            return sign(path, "%d %d %d" % identity(os.stat(place))) if is_of_our_start(os.stat(place)) else None
+        place = os.path.dirname(place)
+    with open(path, "rb") as f:
+        info = os.fstat(f.fileno())
+        # What came by another way than the loader's is as it is now, if it is what it was at our start.
+        is_the_same = identity(info) == _loaded[path] if path in _loaded else is_of_our_start(info)
+        if not is_the_same or info.st_size > MAX_SOURCE:
+            return None
+        body = f.read(MAX_SOURCE + 1)
+        after = os.fstat(f.fileno())
+    return sign(path, hashlib.sha256(body).hexdigest()) if identity(after) == identity(info) else None
+
+
+def is_of_our_start(info):
+    return info.st_ctime < _BEGAN
+
+
+def sign(path, what):
+    text = "%s\0%s" % (path, what)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -1,32 +1,44 @@
-//! Whether the file at a measured path is still the one whose code ran: `hook/sources.py` says what ran, this says
+//! Whether the source of a measured path is still the one whose code ran: `hook/sources.py` says what ran, this says
 //! what lies there now.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::host_fs;
+use pulpcov_protocol::manifest::{FINGERPRINT_LETTERS, fingerprint_text};
 
-/// Letters of one.
-const LETTERS: usize = 16;
+use crate::host_fs;
+use crate::source_list::MAX_SOURCE;
 
 /// Those that a process record holds, each for one file that its data tells of.
 pub(crate) type Fingerprints = BTreeSet<String>;
 
-/// Of the file at a path; a module in a zip lies below a file. Nothing where there is none.
+/// Of the file at a path that has these bytes.
+pub(crate) fn of_source(path: &str, sha256: &str) -> String {
+    let mut digest = host_fs::sha256(fingerprint_text(path, sha256).as_bytes());
+    digest.truncate(FINGERPRINT_LETTERS);
+    digest
+}
+
+/// Of the file at a path. Nothing where there is none.
 pub(crate) fn of(path: &str) -> Option<String> {
-    let meta = Path::new(path).ancestors().find_map(|above| std::fs::metadata(above).ok())?;
+    let bytes = host_fs::read_source(Path::new(path), MAX_SOURCE).ok();
+    bytes.map(|bytes| of_source(path, &host_fs::sha256(&bytes))).or_else(|| of_archived(path))
+}
+
+/// Of a module in a zip, which lies below a file: the archive stands for it.
+pub(crate) fn of_archived(path: &str) -> Option<String> {
+    let meta = Path::new(path).ancestors().skip(1).find_map(|above| std::fs::metadata(above).ok())?;
     if !meta.is_file() {
         return None;
     }
     let mtime_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-    let text = format!("{path}\0{}\0{mtime_ns}\0{}", meta.size(), meta.ino());
-    host_fs::sha256(text.as_bytes()).get(..LETTERS).map(str::to_owned)
+    Some(of_source(path, &format!("{} {mtime_ns} {}", meta.size(), meta.ino())))
 }
 
 /// What a record holds as one word; what is no whole fingerprint of it is none.
 pub(crate) fn split(word: &str) -> Fingerprints {
-    let letters = word.as_bytes().chunks_exact(LETTERS);
+    let letters = word.as_bytes().chunks_exact(FINGERPRINT_LETTERS);
     letters.filter_map(|one| String::from_utf8(one.to_vec()).ok()).collect()
 }
 
@@ -34,7 +46,7 @@ pub(crate) fn join(all: &Fingerprints) -> String {
     all.iter().map(String::as_str).collect()
 }
 
-/// What lies at the measured paths, each looked at once: many processes ran the same files.
+/// What lies at measured paths, each looked at once: many processes ran the same files.
 #[derive(Debug, Default)]
 pub(crate) struct Present(BTreeMap<String, Option<String>>);
 
@@ -51,6 +63,11 @@ impl Present {
         };
         paths.filter(|path| !is_there(path)).cloned().collect()
     }
+
+    /// What was listed just now, and what lies in archives.
+    pub(crate) fn add(&mut self, path: &str, fingerprint: Option<String>) {
+        self.0.insert(path.to_owned(), fingerprint);
+    }
 }
 
 #[cfg(test)]
@@ -58,21 +75,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_was_replaced_has_another_one() {
+    fn a_file_with_other_bytes_has_another_one_and_an_equal_one_has_the_same() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.py");
-        std::fs::write(&path, "a = 1\n").expect("written");
         let name = path.to_string_lossy().into_owned();
-        let recorded = split(&of(&name).expect("a file"));
+        let write = |text: &str| {
+            std::fs::write(folder.path().join("new"), text).expect("written");
+            std::fs::rename(folder.path().join("new"), &path).expect("renamed");
+            of(&name).expect("a file")
+        };
+        let recorded = split(&write("a = 1\n"));
         assert_eq!((recorded.len(), split(&join(&recorded))), (1, recorded.clone()));
-        let replaced = || Present::default().replaced(std::iter::once(&name), &recorded);
-        assert_eq!(replaced(), Vec::<String>::new());
-        let aside = folder.path().join("y.py");
-        std::fs::write(&aside, "a = 2\n").expect("written");
-        std::fs::rename(&aside, &path).expect("renamed");
-        assert_eq!(replaced(), std::slice::from_ref(&name));
+        assert!(recorded.contains(&write("a = 1\n")) && !recorded.contains(&write("a = 2\n")));
         std::fs::remove_file(&path).expect("removed");
-        assert_eq!((of(&name), replaced()), (None, vec![name.clone()]));
+        assert_eq!(of(&name), None);
     }
 
     #[test]

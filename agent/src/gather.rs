@@ -16,9 +16,10 @@ use pulpcov_protocol::version::BUNDLE_FORMAT;
 
 use crate::data_dir;
 use crate::failure::{During, Failure};
-use crate::fingerprint::Present;
+use crate::fingerprint::{self, Present};
 use crate::host::CollectLock;
 use crate::receipt::{self, Receipt};
+use crate::source_list::Sources;
 use crate::spool::{Held, NotHeld, Spool};
 use crate::{host, host_fs, ledger, session, source_list};
 
@@ -36,7 +37,7 @@ pub(crate) struct Gathered {
     /// Texts of sources that lie in archives, by path.
     archived: BTreeMap<String, Vec<u8>>,
     unsourced: Vec<Unsourced>,
-    replaced: Vec<Replaced>,
+    replaced: Replaced,
     pub(crate) flush: Option<FlushDetail>,
     pub(crate) warnings: Vec<String>,
     _lock: Option<CollectLock>,
@@ -103,8 +104,9 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
             Err(NotHeld::Failed(error)) => return Err(error).during("read", &file.name),
         }
     }
-    let (measured, replaced) = measured(&mut data, &mut spool, &ledger)?;
+    let (measured, paths) = measured(&mut data, &mut spool, &ledger)?;
     let sources = source_list::list(lib_root, &receipt.config, &ledger, &measured)?;
+    let replaced = replaced(&paths, &ledger, &sources);
     warnings.extend(ledger.warnings.iter().cloned());
     warnings.extend(sources.warnings);
     Ok(Gathered {
@@ -137,35 +139,54 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
 /// Measured path to `sys.prefix` of a process that ran it.
 type Measured = BTreeMap<String, Option<String>>;
 
-/// The files that data tells of, each with `sys.prefix` of a process that ran it, where that is known; and of which
-/// the source is no longer there. Data that cannot be read tells of nothing; a report says so.
+/// Data files whose records say what they ran, with their owner and their paths.
+type Paths = Vec<(String, Option<u32>, Vec<String>)>;
+
+/// The files that data tells of, each with `sys.prefix` of a process that ran it, where that is known; and by data
+/// file. Data that cannot be read tells of nothing; a report says so.
 fn measured(
     data: &mut [(Held, Entry)],
     spool: &mut Spool,
     ledger: &ledger::Ledger,
-) -> Result<(Measured, Vec<Replaced>), Failure> {
-    let (prefixes, fingerprints) = (ledger.prefixes(), ledger.fingerprints());
-    let (mut present, mut replaced) = (Present::default(), Vec::new());
-    let mut measured = Measured::new();
+) -> Result<(Measured, Paths), Failure> {
+    let prefixes = ledger.prefixes();
+    let (mut measured, mut by_data) = (Measured::new(), Paths::new());
     for (held, entry) in data {
         let name = entry.path.strip_prefix("data/").unwrap_or(&entry.path);
         let mut bytes = Vec::new();
         spool.read(held).and_then(|mut from| from.read_to_end(&mut bytes)).during("read", name)?;
         let paths = data_file::open(&bytes).and_then(|opened| opened.paths()).unwrap_or_default();
-        if let Some(recorded) = fingerprints.get(name) {
-            let paths = present.replaced(paths.iter(), recorded);
-            if !paths.is_empty() {
-                let recorded = recorded.iter().cloned().collect();
-                replaced.push(Replaced { data: name.to_owned(), paths, recorded });
-            }
-        }
         let prefix = prefixes.get(name);
-        for path in paths {
-            let known = measured.entry(path).or_default();
+        for path in &paths {
+            let known = measured.entry(path.clone()).or_default();
             *known = known.take().or_else(|| prefix.map(|&prefix| prefix.to_owned()));
         }
+        by_data.push((name.to_owned(), entry.uid, paths));
     }
-    Ok((measured, replaced))
+    Ok((measured, by_data))
+}
+
+/// What ran of bytes that are no longer there, by the very sources that were listed.
+fn replaced(by_data: &Paths, ledger: &ledger::Ledger, sources: &Sources) -> Replaced {
+    let mut present = Present::default();
+    for source in &sources.listed {
+        let is_archived = sources.archived.contains_key(&source.path);
+        let now = if is_archived {
+            fingerprint::of_archived(&source.path)
+        } else {
+            Some(fingerprint::of_source(&source.path, &source.sha256))
+        };
+        present.add(&source.path, now);
+    }
+    for one in &sources.unsourced {
+        present.add(&one.path, None);
+    }
+    let found = by_data.iter().filter_map(|(name, owner, paths)| {
+        let recorded = ledger.fingerprints(name, *owner)?;
+        let paths = present.replaced(paths.iter(), recorded);
+        (!paths.is_empty()).then(|| (name.clone(), paths, recorded))
+    });
+    Replaced::of(found.collect::<Vec<_>>())
 }
 
 /// How many data files can be held open at once: the hard limit, less what the agent itself needs.

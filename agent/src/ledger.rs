@@ -96,6 +96,8 @@ pub(crate) struct Record {
     pub(crate) folders: BTreeMap<String, Vec<String>>,
     /// Fingerprints of the files that ran; nothing of recorders that made none.
     pub(crate) sources: Option<Fingerprints>,
+    /// Owner of the record.
+    uid: u32,
     continues: Option<String>,
 }
 
@@ -162,11 +164,15 @@ impl Ledger {
         one.chain(many).filter_map(|(data, run)| Some((data.as_deref()?, run.as_str()))).collect()
     }
 
-    /// Data file to the fingerprints of what its processes ran, where they say them.
-    pub(crate) fn fingerprints(&self) -> BTreeMap<&str, &Fingerprints> {
-        let one = self.records.iter().map(|record| (&record.process.data, &record.sources));
+    /// Fingerprints of what the processes of a data file ran, where they say them: a record speaks only for data of
+    /// its own user, and the agent's for all.
+    pub(crate) fn fingerprints(&self, data: &str, owner: Option<u32>) -> Option<&Fingerprints> {
+        let one = self.records.iter().filter(|record| Some(record.uid) == owner || record.uid == 0);
+        let one = one.map(|record| (&record.process.data, &record.sources));
         let many = self.many.iter().map(|many| (&many.compacted.data, &many.sources));
-        one.chain(many).filter_map(|(data, sources)| Some((data.as_deref()?, sources.as_ref()?))).collect()
+        many.chain(one)
+            .find(|(name, _)| name.as_deref() == Some(data))
+            .and_then(|(_, sources)| sources.as_ref())
     }
 
     /// Where processes of a prefix had imported the measured packages from.
@@ -288,6 +294,7 @@ fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
 }
 
 fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
+    let uid = std::os::unix::fs::MetadataExt::uid(&fs_err::symlink_metadata(folder.join(name))?);
     let bytes = host_fs::read_limited(&folder.join(name), MAX_RECORD)?;
     let raw: Raw =
         serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("is damaged: {error}")))?;
@@ -328,6 +335,7 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
         packages: raw.packages,
         folders: raw.folders,
         sources: raw.sources.as_deref().map(fingerprint::split),
+        uid,
         continues: raw.continues,
     })
 }

@@ -55,7 +55,8 @@ pub(crate) fn search(
     let mut folders = BTreeSet::new();
     let units = if systemd::is_here() { systemd::expand(&profile.units)? } else { Vec::new() };
     for unit in &units {
-        let found = systemd::properties(unit, &["WorkingDirectory", "Environment", "ExecStart"])?;
+        let found =
+            systemd::properties(unit, &["WorkingDirectory", "Environment", "EnvironmentFiles", "ExecStart"])?;
         for value in found.values() {
             add_places(value.split_whitespace(), &mut folders);
         }
@@ -63,7 +64,9 @@ pub(crate) fn search(
     let running = processes::of_service(profile)?;
     for process in &running {
         add_places(process.argv.iter().map(String::as_str), &mut folders);
-        folders.extend(std::fs::read_link(format!("/proc/{}/cwd", process.pid)).ok());
+        if let Ok(cwd) = std::fs::read_link(format!("/proc/{}/cwd", process.pid)) {
+            add_place(&cwd, &mut folders);
+        }
         let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
         let environment = String::from_utf8_lossy(&environment).into_owned();
         add_places(environment.split('\0').filter(|word| word.starts_with("PYTHONPATH=")), &mut folders);
@@ -108,6 +111,9 @@ pub(crate) fn words(missing: &[String]) -> String {
     format!("no Python of the service finds the package{plural} {}", missing.join(", "))
 }
 
+/// Most folders in a folder that are looked into.
+const MAX_INSIDE: usize = 200;
+
 /// Largest script that is looked into.
 const MAX_SCRIPT: u64 = 64 * 1024;
 
@@ -124,12 +130,18 @@ fn add_places<'a>(words: impl Iterator<Item = &'a str>, folders: &mut BTreeSet<P
     }
 }
 
-/// A folder itself, and of a file its folder and the one above: `bin/shop` beside `shop`.
+/// A folder itself, and of a file its folder and the one above: `bin/shop` beside `shop`; each with the folders in
+/// it, for `src` and `lib` that a script or `--chdir` names from there.
 fn add_place(path: &Path, folders: &mut BTreeSet<PathBuf>) {
-    if path.is_dir() {
-        folders.insert(path.to_owned());
-    } else if path.is_file() {
-        folders.extend(path.ancestors().skip(1).take(2).map(Path::to_owned));
+    let above = usize::from(path.is_file());
+    if above == 0 && !path.is_dir() {
+        return;
+    }
+    for folder in path.ancestors().skip(above).take(1 + above).filter(|folder| folder.parent().is_some()) {
+        let inside = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let inside = inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.extend(inside.map(|entry| entry.path()).take(MAX_INSIDE));
+        folders.insert(folder.to_owned());
     }
 }
 
@@ -147,7 +159,7 @@ mod tests {
     fn places_are_found_in_words_and_in_the_scripts_that_they_name() {
         let folder = tempfile::tempdir().expect("a folder");
         let base = folder.path();
-        for name in ["lib", "code", "app/bin"] {
+        for name in ["lib", "code", "app/bin", "app/src"] {
             std::fs::create_dir_all(base.join(name)).expect("a folder");
         }
         let script = format!("#!/bin/sh\nimport sys\nsys.path.insert(0, \"{}/code\")\n", base.display());
@@ -160,6 +172,6 @@ mod tests {
         ];
         add_places(words.iter().map(String::as_str), &mut folders);
         let found = folders.iter().filter_map(|folder| folder.strip_prefix(base).ok()?.to_str());
-        assert_eq!(found.collect::<Vec<_>>(), ["app", "app/bin", "code", "lib"]);
+        assert_eq!(found.collect::<Vec<_>>(), ["app", "app/bin", "app/src", "code", "lib"]);
     }
 }

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::package_places::{Places, is_of, is_omitted};
 use crate::receipt::Config;
-use crate::{fingerprint, host_fs, interpreter};
+use crate::{host_fs, interpreter};
 
 /// Largest source file that is taken along.
 pub(crate) const MAX_SOURCE: u64 = 16 * 1024 * 1024;
@@ -146,7 +146,6 @@ impl Found<'_> {
         let key = analysis_key_text(&sha256, &python.coverage, &interpreter::minor_version(python), OPTIONS);
         let source = Source {
             module_path,
-            fingerprint: fingerprint::of(&path),
             size: bytes.len() as u64,
             analysis: host_fs::sha256(key.as_bytes()),
             interpreter: python.path.clone(),
@@ -167,8 +166,7 @@ impl Found<'_> {
         }
         let listed = std::fs::canonicalize(path).ok().and_then(|real| self.by_real_path.get(&real));
         let Some(source) = listed.and_then(|listed| self.by_path.get(listed)).cloned() else { return false };
-        let fingerprint = fingerprint::of(path);
-        self.by_path.insert(path.to_owned(), Source { path: path.to_owned(), fingerprint, ..source });
+        self.by_path.insert(path.to_owned(), Source { path: path.to_owned(), ..source });
         true
     }
 }

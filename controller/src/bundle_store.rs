@@ -323,7 +323,7 @@ mod tests {
             entries,
             sources: vec![],
             unsourced: None,
-            replaced: vec![],
+            replaced: pulpcov_protocol::manifest::Replaced::default(),
             warnings: vec![],
         }
     }

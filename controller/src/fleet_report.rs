@@ -16,8 +16,9 @@ use pulpcov_coverage::report::Report;
 use pulpcov_coverage::selection::Selection;
 use pulpcov_coverage::source_text;
 use pulpcov_protocol::bundle::EntryPath;
-use pulpcov_protocol::manifest::Manifest;
-use pulpcov_protocol::text::error_chain;
+use pulpcov_protocol::manifest::{FINGERPRINT_LETTERS, Manifest, fingerprint_text};
+use pulpcov_protocol::text::{error_chain, hex};
+use sha2::{Digest, Sha256};
 
 use crate::analyser::{Analyser, AnalyserError};
 use crate::bundle_store::{BundleError, read_bundle};
@@ -140,8 +141,8 @@ struct Gathered {
     unsourced: BTreeMap<String, BTreeMap<String, String>>,
     /// What ran of sources that were replaced since: origin, data, and the fingerprints of what ran.
     replaced: Vec<(Origin, CoverageData, BTreeSet<String>)>,
-    /// Host and path to the sources that were there, by fingerprint.
-    by_fingerprint: BTreeMap<(String, String), BTreeMap<String, SourceId>>,
+    /// Host and path to the sources that were there.
+    by_path: BTreeMap<(String, String), BTreeSet<SourceId>>,
     warnings: BTreeSet<String>,
 }
 
@@ -153,6 +154,13 @@ fn ours<'a>(manifest: &'a Manifest, sources: &'a BTreeMap<String, SourceId>) -> 
     let unsourced: Option<BTreeSet<&str>> =
         manifest.unsourced.as_ref().map(|all| all.iter().map(|one| one.path.as_str()).collect());
     move |path| sources.contains_key(path) || unsourced.as_ref().is_none_or(|all| all.contains(path))
+}
+
+/// As the host makes it of a path and the digest of what lies there.
+fn fingerprint(path: &str, sha256: &str) -> String {
+    let mut digest = hex(Sha256::digest(fingerprint_text(path, sha256).as_bytes()));
+    digest.truncate(FINGERPRINT_LETTERS);
+    digest
 }
 
 fn with_reason(path: &str, reasons: Option<&BTreeMap<String, String>>) -> String {
@@ -174,6 +182,8 @@ fn told(warnings: &BTreeSet<String>) -> String {
 struct Staged {
     /// What ran, by where and when, and by kind.
     data: Vec<(Origin, Combiner)>,
+    /// Names of the data files that could be read.
+    read: BTreeSet<String>,
     /// Data that has paths whose source was replaced, by its name, each by itself.
     of_replaced: Vec<(String, Origin, CoverageData)>,
     analyses: BTreeMap<String, Arc<SourceAnalysis>>,
@@ -194,7 +204,7 @@ impl Staged {
             EntryPath::Data(name) => {
                 let unknown = || Origin { host: host.clone(), ..Origin::default() };
                 let origin = origins.get(name).cloned().unwrap_or_else(unknown);
-                let is_of_replaced = manifest.replaced.iter().any(|one| one.data == *name);
+                let is_of_replaced = manifest.replaced.data.iter().any(|one| one.name == *name);
                 let added = data_file::open(&bytes).and_then(|opened| {
                     // By itself first: a damaged one adds nothing.
                     let mut one = Combiner::default();
@@ -213,11 +223,12 @@ impl Staged {
                     }
                     Ok(())
                 });
-                if let Err(error) = added {
-                    self.warnings.insert(format!(
-                        "host {host}: data file {name} is left out: {}",
-                        error_chain(&error)
-                    ));
+                match added {
+                    Ok(()) => drop(self.read.insert(name.clone())),
+                    Err(error) => {
+                        let reason = error_chain(&error);
+                        self.warnings.insert(format!("host {host}: data file {name} is left out: {reason}"));
+                    }
                 }
             }
             EntryPath::Analysis(key) => match SourceAnalysis::from_json(&bytes) {
@@ -273,7 +284,7 @@ impl Gathered {
             let of_host = self.unsourced.entry(manifest.host.clone()).or_default();
             of_host.insert(one.path.clone(), one.reason.clone());
         }
-        self.ledger.add(&manifest);
+        self.ledger.add(&manifest, staged.read);
         Ok(())
     }
 
@@ -286,9 +297,8 @@ impl Gathered {
     /// Takes out of a data file what ran of sources that are no longer there: an earlier bundle, which may be read
     /// later, may have them.
     fn set_aside(&mut self, manifest: &Manifest, name: &str, origin: &Origin, data: &mut CoverageData) {
-        for one in manifest.replaced.iter().filter(|one| one.data == name) {
-            let recorded = one.recorded.iter().cloned().collect();
-            self.replaced.push((origin.clone(), data.take_out(&one.paths), recorded));
+        if let Some((paths, recorded)) = manifest.replaced.of_data(name) {
+            self.replaced.push((origin.clone(), data.take_out(&paths), recorded));
         }
     }
 
@@ -297,13 +307,13 @@ impl Gathered {
         for (origin, data, recorded) in std::mem::take(&mut self.replaced) {
             let mut sources = BTreeMap::new();
             for path in data.files.keys() {
-                let of_path = self.by_fingerprint.get(&(origin.host.clone(), path.clone()));
-                let found = of_path.into_iter().flatten().find(|(print, _)| recorded.contains(*print));
-                if let Some((_, id)) = found {
+                let of_path = self.by_path.get(&(origin.host.clone(), path.clone()));
+                let ran = |id: &&SourceId| recorded.contains(&fingerprint(path, &id.sha256));
+                if let Some(id) = of_path.into_iter().flatten().find(ran) {
                     sources.insert(path.clone(), id.clone());
                 } else {
                     let of_host = self.unsourced.entry(origin.host.clone()).or_default();
-                    of_host.insert(path.clone(), NO_LONGER_THERE.to_owned());
+                    of_host.entry(path.clone()).or_insert_with(|| NO_LONGER_THERE.to_owned());
                 }
             }
             self.add_data(&origin, data, &sources);
@@ -325,10 +335,7 @@ impl Gathered {
             }
             let id = SourceId { module_path: source.module_path.clone(), sha256: source.sha256.clone() };
             self.fleet.add_source(host, id.clone(), &source.analysis);
-            if let Some(print) = &source.fingerprint {
-                let of_path = self.by_fingerprint.entry((host.clone(), source.path.clone())).or_default();
-                of_path.insert(print.clone(), id.clone());
-            }
+            self.by_path.entry((host.clone(), source.path.clone())).or_default().insert(id.clone());
             sources.insert(source.path.clone(), id);
         }
         sources
@@ -395,6 +402,9 @@ impl Gathered {
         }
         if report.files.is_empty() && !missing.is_empty() {
             return Err(FleetReportError::NoAnalysis(warnings));
+        }
+        if *wanted.selection != Selection::All {
+            ledger.note_labels(report.origins.iter().map(|origin| origin.label.clone()).collect());
         }
         let had = report.files.len();
         report.files.retain(|file| {

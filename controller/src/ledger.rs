@@ -36,6 +36,10 @@ struct HostLedger {
     interval: f64,
     collected_at: f64,
     records: BTreeMap<RecordKey, Process>,
+    /// Data files that were read.
+    data: BTreeSet<String>,
+    /// Data files that many processes' data was made.
+    compacted_data: BTreeSet<String>,
     /// Records whose data was made one with that of others, which all ended well.
     compacted: BTreeMap<RecordKey, CommonFacts>,
 }
@@ -56,6 +60,15 @@ impl HostLedger {
             worst_loss: if died > 0 { self.interval } else { 0.0 },
             ..Counts::default()
         }
+    }
+
+    /// Data files of processes that have ended, which no bundle here has, or which could not be read.
+    fn lost_data(&self) -> usize {
+        let is_lost = |(key, process): &(&RecordKey, &Process)| {
+            let is_there = process.data.as_ref().is_none_or(|data| self.data.contains(data));
+            process.state != ProcessState::Live && !is_there && !self.compacted.contains_key(*key)
+        };
+        self.records.iter().filter(is_lost).count() + self.compacted_data.difference(&self.data).count()
     }
 
     /// What each process left, whether it was made one with that of others or not.
@@ -118,6 +131,8 @@ pub(crate) struct Ledger {
     unanalysed: usize,
     /// Measured files without a source, and their lines that ran.
     unsourced: (usize, usize),
+    /// The labels of a report of a part.
+    only_labels: Option<BTreeSet<String>>,
 }
 
 /// What the headline counts.
@@ -155,17 +170,27 @@ impl Ledger {
         self.unanalysed = sources;
     }
 
+    /// Only these labels are reported.
+    pub(crate) fn note_labels(&mut self, labels: BTreeSet<String>) {
+        self.only_labels = Some(labels);
+    }
+
+    fn lost_data(&self) -> usize {
+        self.hosts.values().map(HostLedger::lost_data).sum()
+    }
+
     pub(crate) fn note_unsourced(&mut self, files: usize, lines: usize) {
         self.unsourced = (files, lines);
     }
 
-    /// Roles whose processes recorded nothing under a label under which others recorded something, and units whose
-    /// processes never recorded anything, each as a person would say it. Something is wrong with their measuring, or
+    /// Roles and units whose processes recorded nothing under a label under which others recorded something, each as
+    /// a person would say it. Something is wrong with their measuring, or
     /// nobody used them: a report that promises completeness cannot tell which.
     ///
     /// A process that only starts others and watches over them runs none of the measured code: what its children
     /// and the others of its unit recorded speaks for it.
     pub(crate) fn silent(&self) -> BTreeSet<String> {
+        let is_told = |label: &str| self.only_labels.as_ref().is_none_or(|only| only.contains(label));
         let (mut by_role, mut by_unit) = (BTreeMap::new(), BTreeMap::new());
         let mut has_data: BTreeSet<&str> = BTreeSet::new();
         for (name, host) in &self.hosts {
@@ -174,30 +199,32 @@ impl Ledger {
             has_data.extend(recorded().map(|trace| trace.label));
             let of_units: BTreeSet<_> = recorded().map(|trace| (trace.label, trace.unit)).collect();
             let parents: BTreeSet<_> = recorded().map(|trace| (trace.label, trace.parent)).collect();
-            for trace in &traces {
+            for trace in traces.iter().filter(|trace| is_told(trace.label)) {
                 let speaks = trace.recorded
                     || trace.unit.is_some() && of_units.contains(&(trace.label, trace.unit))
                     || parents.contains(&(trace.label, Some(trace.pid)));
                 *by_role.entry((trace.label, trace.role)).or_insert(false) |= speaks;
                 if let Some(unit) = trace.unit {
-                    *by_unit.entry((name, unit)).or_insert(false) |= trace.recorded;
+                    *by_unit.entry((trace.label, name, unit)).or_insert(false) |= trace.recorded;
                 }
             }
         }
-        let roles = by_role
-            .iter()
-            .filter(|((label, _), speaks)| !**speaks && *label != STARTUP_LABEL && has_data.contains(label));
-        let units = by_unit.iter().filter(|(_, recorded)| !**recorded);
-        let roles = roles.map(|((label, role), _)| match *label {
-            "" => format!("role {role}"),
-            label => format!("role {role} under {label}"),
-        });
-        roles.chain(units.map(|((host, unit), _)| format!("{unit} of {host}"))).collect()
+        let has_tests = |label: &str| label != STARTUP_LABEL && has_data.contains(label);
+        let named = |what: String, label: &str| match label {
+            "" => what,
+            label => format!("{what} under {label}"),
+        };
+        let roles = by_role.iter().filter(|((label, _), speaks)| !**speaks && has_tests(label));
+        let roles = roles.map(|((label, role), _)| named(format!("role {role}"), label));
+        let units = by_unit.iter().filter(|((label, ..), recorded)| !**recorded && has_tests(label));
+        let units = units.map(|((label, host, unit), _)| named(format!("{unit} of {host}"), label));
+        roles.chain(units).collect()
     }
 
     /// What a bundle says of its host's processes: the newer word counts, unless the older one was
     /// that the process had ended.
-    pub(crate) fn add(&mut self, manifest: &Manifest) {
+    /// `data` has the names of the data files of the bundle that could be read.
+    pub(crate) fn add(&mut self, manifest: &Manifest, data: BTreeSet<String>) {
         let host = self.hosts.entry(manifest.host.clone()).or_default();
         let is_newer = manifest.collected_at >= host.collected_at;
         if is_newer {
@@ -216,6 +243,8 @@ impl Ledger {
                 host.records.insert(key, process.clone());
             }
         }
+        host.data.extend(data);
+        host.compacted_data.extend(manifest.compacted.iter().filter_map(|many| many.data.clone()));
         for many in &manifest.compacted {
             for member in &many.members {
                 let identity = Identity {
@@ -269,6 +298,7 @@ impl Ledger {
             && counts.missing_hosts == 0
             && self.unanalysed == 0
             && self.unsourced.0 == 0
+            && self.lost_data() == 0
             && self.silent().is_empty()
     }
 
@@ -305,6 +335,13 @@ impl Ledger {
         }
         if let (files @ 1.., lines) = self.unsourced {
             let _ = write!(text, "; {lines} measured lines of {files} files without a source");
+        }
+        match self.lost_data() {
+            0 => {}
+            1 => text.push_str("; 1 data file is not here, or cannot be read"),
+            n => {
+                let _ = write!(text, "; {n} data files are not here, or cannot be read");
+            }
         }
         let silent = self.silent();
         if !silent.is_empty() {
@@ -374,7 +411,7 @@ mod tests {
             "format": 1, "host": "h1", "hostname": "h1", "boot_id": "b", "agent": "0", "collected_at": 1.0,
             "data_root": "/d", "profile": "p", "interval": 5.0, "processes": processes, "entries": [], "sources": [],
         });
-        ledger.add(&serde_json::from_value(manifest).expect("a manifest"));
+        ledger.add(&serde_json::from_value(manifest).expect("a manifest"), BTreeSet::new());
         ledger.silent().into_iter().collect()
     }
 
@@ -386,7 +423,7 @@ mod tests {
             ["role worker under tests"]
         );
         let of_units = [(1, 0, "api", Some("api.service"), true), (2, 0, "worker", Some("w.service"), false)];
-        assert_eq!(silent(&of_units), ["role worker under tests", "w.service of h1"]);
+        assert_eq!(silent(&of_units), ["role worker under tests", "w.service of h1 under tests"]);
         // Where nobody recorded anything, "nothing was measured" says it.
         assert_eq!(silent(&[(1, 0, "api", None, false)]), nothing);
     }

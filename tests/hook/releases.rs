@@ -203,3 +203,86 @@ fn compacting_keeps_releases_apart() {
         assert!(complete, "{said}");
     }
 }
+
+/// A file that was touched, or replaced by an equal one, is the one that ran: a reinstall costs nothing.
+#[test]
+fn equal_bytes_are_the_same_release() {
+    for place in places() {
+        let mut service = Service::start(&place);
+        service.call("f3");
+        service.stop();
+        replace(&place, 0);
+        let bundle = collect(&place, "after");
+        let (ran, said, complete) = report(&place, &[&bundle]);
+        assert_eq!((ran, complete), (vec!["thing/shop.py f3".to_owned()], true), "{said}");
+    }
+}
+
+/// Data that a record tells of and that no bundle has is missing from the number.
+#[test]
+fn data_that_is_gone_or_cannot_be_read_is_not_complete() {
+    for place in places() {
+        for damage in [None, Some("junk")] {
+            let mut service = Service::start(&place);
+            service.call("f3");
+            service.stop();
+            let names = fs::read_dir(place.work.path().join("data")).expect("lists").flatten();
+            let data: Vec<PathBuf> = names
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with("data."))
+                .map(|entry| entry.path())
+                .collect();
+            assert_eq!(data.len(), 1);
+            match damage {
+                None => fs::remove_file(&data[0]).expect("removed"),
+                Some(text) => fs::write(&data[0], text).expect("written"),
+            }
+            let outcome = agent("collect", &json!({"lib_root": place.work.path().join("lib")}));
+            let bundle = PathBuf::from(outcome["pulpcov"]["bundle"].as_str().expect("a bundle"));
+            let (_, said, complete) = report(&place, &[&bundle]);
+            assert!(!complete && said.contains("not here, or cannot be read"), "{said}");
+            let _ = fs::remove_file(&data[0]);
+            for entry in fs::read_dir(place.work.path().join("data/.pulpcov")).expect("lists").flatten() {
+                if entry.file_name().to_string_lossy().starts_with("proc.") {
+                    fs::remove_file(entry.path()).expect("removed");
+                }
+            }
+        }
+    }
+}
+
+/// Loaders of the service's own keep what they have: a name that is none, or no text, is nothing of ours.
+#[test]
+fn loaders_of_every_kind_go_on_loading() {
+    for place in places() {
+        let script = "\
+import os, sys
+from importlib.machinery import SourceFileLoader
+here = os.path.dirname(os.path.abspath(__file__))
+
+class Own(SourceFileLoader):
+    def __init__(self, path, *name):
+        self.path = path
+        if name:
+            self.name = name[0]
+
+    def get_filename(self, name=None):
+        return self.path
+
+for words in ((), (None,), (7,), ('thing.shop',)):
+    loader = Own(os.path.join(here, 'thing', 'shop.py'), *words)
+    assert loader.get_code('thing.shop').co_filename.endswith('shop.py')
+try:
+    SourceFileLoader('thing.gone', os.path.join(here, 'gone.py')).path_stats(os.path.join(here, 'gone.py'))
+except FileNotFoundError:
+    print('loaded')
+";
+        fs::write(place.work.path().join("app/thing-server"), script).expect("written");
+        let output = place.run("plain");
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "loaded\n",
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}

@@ -1,5 +1,7 @@
 //! `manifest.json`: the first entry of a bundle says what the others are.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,9 +30,9 @@ pub struct Manifest {
     /// agents that did not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsourced: Option<Vec<Unsourced>>,
-    /// Data whose code came from files that are no longer there.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub replaced: Vec<Replaced>,
+    /// Data whose code came from bytes that are no longer there.
+    #[serde(default, skip_serializing_if = "Replaced::is_empty")]
+    pub replaced: Replaced,
     /// Things that a reader should know and that stopped nothing.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -62,9 +64,6 @@ pub struct Source {
     pub path: String,
     /// Path below the folder that Python imports from: `shop/orders.py`.
     pub module_path: String,
-    /// Stands for its path and the size, time and inode of its file when it was listed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fingerprint: Option<String>,
     pub sha256: String,
     pub size: u64,
     /// Key of its analysis, [`analysis_key`]-made by the agent.
@@ -79,14 +78,78 @@ pub struct Unsourced {
     pub reason: String,
 }
 
-/// Measured files of a data file whose source was another when they ran than when this was collected.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Measured files whose source was another when they ran than when this was collected.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Replaced {
-    /// Name of the data file.
-    pub data: String,
+    /// Every such path, and every fingerprint of what ran, once: many processes have them in common.
     pub paths: Vec<String>,
-    /// The fingerprints of what ran, of all of the data file's paths: an earlier bundle may have a source of one.
-    pub recorded: Vec<String>,
+    pub fingerprints: Vec<String>,
+    pub data: Vec<ReplacedData>,
+}
+
+/// Of one data file, as places in the lists of [`Replaced`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacedData {
+    pub name: String,
+    pub paths: Vec<u32>,
+    /// What ran, of all of the data file's paths: an earlier bundle may have a source of one.
+    pub recorded: Vec<u32>,
+}
+
+impl Replaced {
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Takes the paths and fingerprints of data files in.
+    pub fn of<'a>(all: impl IntoIterator<Item = (String, Vec<String>, &'a BTreeSet<String>)>) -> Self {
+        let (mut paths, mut fingerprints) = (Places::default(), Places::default());
+        let mut data = Vec::new();
+        for (name, replaced, recorded) in all {
+            data.push(ReplacedData {
+                name,
+                paths: replaced.iter().map(|path| paths.place(path)).collect(),
+                recorded: recorded.iter().map(|one| fingerprints.place(one)).collect(),
+            });
+        }
+        Self { paths: paths.list, fingerprints: fingerprints.list, data }
+    }
+
+    /// The paths of a data file, and the fingerprints of what it ran; nothing for one that has no such paths.
+    pub fn of_data(&self, name: &str) -> Option<(Vec<String>, BTreeSet<String>)> {
+        let data = self.data.iter().find(|data| data.name == name)?;
+        let at = |list: &[String], place: u32| list.get(usize::try_from(place).ok()?).cloned();
+        let paths = data.paths.iter().filter_map(|&place| at(&self.paths, place)).collect();
+        let recorded = data.recorded.iter().filter_map(|&place| at(&self.fingerprints, place)).collect();
+        Some((paths, recorded))
+    }
+}
+
+/// Words, each once.
+#[derive(Default)]
+struct Places {
+    list: Vec<String>,
+    places: BTreeMap<String, u32>,
+}
+
+impl Places {
+    fn place(&mut self, word: &str) -> u32 {
+        if let Some(place) = self.places.get(word) {
+            return *place;
+        }
+        let place = u32::try_from(self.list.len()).unwrap_or(u32::MAX);
+        self.list.push(word.to_owned());
+        self.places.insert(word.to_owned(), place);
+        place
+    }
+}
+
+/// Letters of a fingerprint.
+pub const FINGERPRINT_LETTERS: usize = 16;
+
+/// What a fingerprint is the beginning of the SHA-256 of: a path, and the SHA-256 of the bytes there.
+pub fn fingerprint_text(path: &str, sha256: &str) -> String {
+    format!("{path}\0{sha256}")
 }
 
 /// One recorded process.

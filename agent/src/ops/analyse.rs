@@ -21,7 +21,6 @@ pub(super) fn run(args: &Analyse) -> Result<Outcome, Failure> {
         let bytes = host_fs::read_source(Path::new(path), source_list::MAX_SOURCE)?;
         sources.push(Source {
             path: path.clone(),
-            fingerprint: None,
             module_path: path.clone(),
             sha256: host_fs::sha256(&bytes),
             size: bytes.len() as u64,
