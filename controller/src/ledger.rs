@@ -183,15 +183,16 @@ impl Ledger {
         self.unsourced = (files, lines);
     }
 
-    /// Roles and units whose processes recorded nothing under a label under which others recorded something, each as
-    /// a person would say it. Something is wrong with their measuring, or
-    /// nobody used them: a report that promises completeness cannot tell which.
+    /// Roles and units whose processes recorded nothing under a label under which others recorded something, and
+    /// units of a host that never recorded anything, each as a person would say it. Something is wrong with their
+    /// measuring, or nobody used them: a report that promises completeness cannot tell which. That a unit recorded on
+    /// one host speaks for it on all: not each of many alike is asked something in every session.
     ///
     /// A process that only starts others and watches over them runs none of the measured code: what its children
     /// and the others of its unit recorded speaks for it.
     pub(crate) fn silent(&self) -> BTreeSet<String> {
         let is_told = |label: &str| self.only_labels.as_ref().is_none_or(|only| only.contains(label));
-        let (mut by_role, mut by_unit) = (BTreeMap::new(), BTreeMap::new());
+        let (mut by_role, mut by_unit, mut by_host) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let mut has_data: BTreeSet<&str> = BTreeSet::new();
         for (name, host) in &self.hosts {
             let traces = host.traces();
@@ -199,13 +200,19 @@ impl Ledger {
             has_data.extend(recorded().map(|trace| trace.label));
             let of_units: BTreeSet<_> = recorded().map(|trace| (trace.label, trace.unit)).collect();
             let parents: BTreeSet<_> = recorded().map(|trace| (trace.label, trace.parent)).collect();
-            for trace in traces.iter().filter(|trace| is_told(trace.label)) {
+            for trace in &traces {
+                if let Some(unit) = trace.unit {
+                    *by_host.entry((name, unit)).or_insert(false) |= trace.recorded;
+                }
+                if !is_told(trace.label) {
+                    continue;
+                }
                 let speaks = trace.recorded
                     || trace.unit.is_some() && of_units.contains(&(trace.label, trace.unit))
                     || parents.contains(&(trace.label, Some(trace.pid)));
                 *by_role.entry((trace.label, trace.role)).or_insert(false) |= speaks;
                 if let Some(unit) = trace.unit {
-                    *by_unit.entry((trace.label, name, unit)).or_insert(false) |= trace.recorded;
+                    *by_unit.entry((trace.label, unit)).or_insert(false) |= trace.recorded;
                 }
             }
         }
@@ -216,14 +223,15 @@ impl Ledger {
         };
         let roles = by_role.iter().filter(|((label, _), speaks)| !**speaks && has_tests(label));
         let roles = roles.map(|((label, role), _)| named(format!("role {role}"), label));
-        let units = by_unit.iter().filter(|((label, ..), recorded)| !**recorded && has_tests(label));
-        let units = units.map(|((label, host, unit), _)| named(format!("{unit} of {host}"), label));
-        roles.chain(units).collect()
+        let units = by_unit.iter().filter(|((label, _), recorded)| !**recorded && has_tests(label));
+        let units = units.map(|((label, unit), _)| named((*unit).to_owned(), label));
+        let of_hosts = by_host.iter().filter(|(_, recorded)| !**recorded);
+        let of_hosts = of_hosts.map(|((host, unit), _)| format!("{unit} of {host}"));
+        roles.chain(units).chain(of_hosts).collect()
     }
 
     /// What a bundle says of its host's processes: the newer word counts, unless the older one was
-    /// that the process had ended.
-    /// `data` has the names of the data files of the bundle that could be read.
+    /// that the process had ended. `data` has the names of the data files of the bundle that could be read.
     pub(crate) fn add(&mut self, manifest: &Manifest, data: BTreeSet<String>) {
         let host = self.hosts.entry(manifest.host.clone()).or_default();
         let is_newer = manifest.collected_at >= host.collected_at;
@@ -423,7 +431,10 @@ mod tests {
             ["role worker under tests"]
         );
         let of_units = [(1, 0, "api", Some("api.service"), true), (2, 0, "worker", Some("w.service"), false)];
-        assert_eq!(silent(&of_units), ["role worker under tests", "w.service of h1 under tests"]);
+        assert_eq!(
+            silent(&of_units),
+            ["role worker under tests", "w.service of h1", "w.service under tests"]
+        );
         // Where nobody recorded anything, "nothing was measured" says it.
         assert_eq!(silent(&[(1, 0, "api", None, false)]), nothing);
     }
