@@ -56,6 +56,13 @@ pub(crate) struct FleetReport {
     pub(crate) warnings: Vec<String>,
 }
 
+impl FleetReport {
+    /// A report of nothing lacks all that ran.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.ledger.is_complete() && !self.report.is_nothing()
+    }
+}
+
 /// Where a path's bundles are; `None` where it is no run and no bundle.
 pub(crate) fn bundles_of(path: &Path) -> Result<Option<Vec<PathBuf>>, FleetReportError> {
     if RunDir::is_one(path) {

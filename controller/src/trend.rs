@@ -42,7 +42,7 @@ pub(crate) fn points(runs: &[PathBuf], selection: &Selection) -> Result<Vec<Poin
             created: run.created,
             numbers: made.report.totals(),
             headline: made.ledger.headline(),
-            complete: made.ledger.is_complete(),
+            complete: made.is_complete(),
         });
     }
     points.sort_by(|a, b| a.created.cmp(&b.created).then_with(|| a.name.cmp(&b.name)));

@@ -11,7 +11,7 @@ use super::state::place;
 use super::{Place, agent};
 
 /// A record rests ten seconds before it is compacted: these have.
-fn rested(place: &Place) {
+pub(crate) fn rested(place: &Place) {
     let folder = place.work.path().join("data/.pulpcov");
     for name in names(place, "data/.pulpcov").iter().filter(|name| name.starts_with("proc.")) {
         let record = fs::File::options().write(true).open(folder.join(name)).expect("a record");

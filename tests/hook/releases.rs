@@ -191,8 +191,7 @@ fn compacting_keeps_releases_apart() {
         replace(&place, 8);
         run("f3");
         run("f3");
-        // Records rest a while before they are compacted.
-        std::thread::sleep(std::time::Duration::from_secs(11));
+        crate::compaction::rested(&place);
         let outcome = agent("compact", &json!({"lib_root": place.work.path().join("lib"), "at_least": 2}));
         assert_eq!(outcome["failed"], false, "{outcome}");
         let after = collect(&place, "after");

@@ -199,3 +199,28 @@ fn a_diff_that_is_too_large_is_not_judged_by_its_beginning() {
     let said = report(work.path(), 2, &["--diff-file", "huge.diff", "."]);
     assert!(said.contains("it is larger than"), "{said}");
 }
+
+/// The same of a comparison, which has warnings to tell before its table.
+#[test]
+fn a_closed_stderr_does_not_keep_a_diff_from_being_shown() {
+    let work = pulpcov_tests::made_run::made_run(&[
+        "--hosts",
+        "2",
+        "--processes",
+        "1",
+        "--sources",
+        "5",
+        "--branch",
+    ]);
+    let bundle = work.path().join("run/hosts").read_dir().expect("lists").flatten().next().expect("a host");
+    fs::write(bundle.path().join("bundle-9999.tar.gz"), "damaged").expect("written");
+    let mut child = Command::new(programs::pulpcov())
+        .args(["diff", "run", "run", "--json", "d.json"])
+        .current_dir(work.path())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("pulpcov runs");
+    drop(child.stderr.take());
+    assert_eq!(child.wait().expect("ends").code(), Some(0));
+    assert!(work.path().join("d.json").exists());
+}

@@ -1,6 +1,5 @@
 //! `pulpcov diff`
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -15,6 +14,7 @@ use pulpcov_coverage::source_text;
 use pulpcov_protocol::text::error_chain;
 
 use super::report::write_to;
+use crate::console;
 use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet_report::{self, FleetReport};
 use crate::html_site;
@@ -52,10 +52,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         html_site::check(folder).map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
     }
     let (a, b) = (side(&args.a, args)?, side(&args.b, args)?);
-    let mut say = std::io::stderr().lock();
     for (name, side) in [("A", &a), ("B", &b)] {
         for warning in &side.warnings {
-            writeln!(say, "warning: {name}: {}", crate::fleet::printable(warning))?;
+            console::say(&format!("warning: {name}: {}", crate::fleet::printable(warning)));
         }
     }
     let names = [format!("A {}", args.a), format!("B {}", args.b)];
@@ -79,7 +78,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
             title: format!("{} against {}", names[0], names[1]),
             timestamp: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
             headline: headline.clone(),
-            complete: a.ledger.is_complete() && b.ledger.is_complete(),
+            complete: a.is_complete() && b.is_complete(),
             ..HtmlAbout::default()
         };
         let source = |file: &FileReport| {

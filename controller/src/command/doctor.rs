@@ -70,7 +70,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         write_findings(&recap, args.verbose, &mut out)
     };
     if !nowhere.is_empty() {
-        let _ = writeln!(std::io::stderr().lock(), "obstacle: {}", missing_packages::words(&nowhere));
+        crate::console::say(&format!("obstacle: {}", missing_packages::words(&nowhere)));
     }
     let obstacles = !nowhere.is_empty() || recap.data().any(|(_, judged)| judged.has_obstacle());
     Ok(if obstacles { Exit::HostsFailed } else { exit_of(&recap) })

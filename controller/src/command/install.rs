@@ -1,7 +1,6 @@
 //! `pulpcov fleet install`
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -77,7 +76,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let recap = install_all(reach, args.what, how).await?;
     differences::show(recap.data().map(|(host, installed)| (host, &installed.diff)), args.fleet.jsonl);
     if let Some(error) = measures_nothing_of(&recap) {
-        let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+        crate::console::say(&format!("error: {error}"));
         return Ok(Exit::HostsFailed);
     }
     Ok(exit_of(&recap))

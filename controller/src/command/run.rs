@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -413,7 +412,7 @@ fn names<T>(recap: &Recap<T>, wanted: impl Fn(bool) -> bool) -> BTreeSet<String>
 }
 
 fn say(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "run: {text}");
+    crate::console::say(&format!("run: {text}"));
 }
 
 /// How the command ended.
