@@ -1,16 +1,18 @@
 """pulpcov's gate: is this process one of the service's? Everything else leaves here at once.
 
 Every Python of this interpreter runs it at its start, so it imports nothing but os and sys, reads
-two files of /proc, and never raises. The constants were rendered by `pulpcov-agent install`.
+at most three files of /proc, and never raises. The constants were rendered by `pulpcov-agent install`.
 """
 import os
 import sys
 
 RULES = @RULES@
+UNITS = @UNITS@
 CHILDREN = @CHILDREN@
 COVERAGE = @COVERAGE@
 HOOK = @HOOK@
 CONFIG = @CONFIG@
+WORD = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
 
 
 def names_of(argv, exe):
@@ -50,11 +52,53 @@ def role_of(argv, exe, marker):
     return None
 
 
+def unit():
+    """The systemd unit of this process, by its control group."""
+    with open("/proc/self/cgroup") as f:
+        lines = f.read(65536).splitlines()
+    for line in lines:
+        controllers, path = line.split(":", 2)[1:]
+        if controllers in ("", "name=systemd"):
+            for part in reversed(path.split("/")):
+                if part.endswith((".service", ".scope")):
+                    return part
+    return ""
+
+
+def fits(name, pattern):
+    """Whether a unit is meant by a name or glob of the profile."""
+    if "[" in pattern or "?" in pattern:
+        from fnmatch import fnmatchcase
+        return fnmatchcase(name, pattern)
+    first, star, rest = pattern.partition("*")
+    if not star:
+        return name == pattern
+    if not name.startswith(first):
+        return False
+    name = name[len(first):]
+    while "*" in rest:
+        part, _, rest = rest.partition("*")
+        if part not in name:
+            return False
+        name = name.split(part, 1)[1] if part else name
+    return name.endswith(rest)
+
+
+def role_of_unit(name):
+    """What a process of a unit of the service is where no rule fits: `worker` of `worker@2.service`."""
+    if not any(fits(name, pattern) for pattern in UNITS):
+        return None
+    stem = name.rpartition(".")[0].partition("@")[0]
+    return "".join(c if c in WORD else "_" for c in stem)
+
+
 def main():
     with open("/proc/self/cmdline", "rb") as f:
         raw = f.read(65536)
     argv = [os.fsdecode(word) for word in raw.split(b"\0")[:-1]]
     role = role_of(argv, os.readlink("/proc/self/exe"), os.environ.get("PULPCOV_ROLE"))
+    if role is None and UNITS:
+        role = role_of_unit(unit())
     if role is None:
         return
     coverage = COVERAGE.get(getattr(sys.implementation, "cache_tag", None))

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use pulpcov_protocol::bundle::{MAX_ENTRY_BYTES, is_file_name};
 use pulpcov_protocol::op::DEFAULT_DATA_ROOT;
+use rustix::fs::{CWD, RenameFlags};
 
 use crate::failure::Failure;
 use crate::host_fs::{self, Regular};
@@ -127,6 +128,35 @@ fn is_named_as_data(path: &Path) -> bool {
 fn tells_of_coverage(head: &[u8]) -> bool {
     const TABLE: &[u8] = b"CREATE TABLE coverage_schema";
     head.windows(TABLE.len()).any(|bytes| bytes == TABLE)
+}
+
+const CHANGED: &str = "it changed after it was fetched";
+
+/// Erases a file that has that digest. Moves it aside first, so that what is compared is what is erased: a newer version may be
+/// renamed to its name at any moment.
+pub(crate) fn erase_if_same(root: &Path, name: &str, sha256: &str) -> Result<(), String> {
+    let path = root.join(name);
+    let digest = |path: &Path| -> Result<String, String> {
+        let regular = host_fs::open_regular(path).map_err(|error| error.to_string())?;
+        let mut regular = regular.ok_or("no regular file")?;
+        Ok(host_fs::digest_of(&mut regular.file).map_err(|error| error.to_string())?.0)
+    };
+    if digest(&path)? != sha256 {
+        return Err(CHANGED.to_owned());
+    }
+    let word = crate::host::random_word().map_err(|failure| failure.msg)?;
+    let aside = root.join(LEDGER).join(format!(".erase.{word}"));
+    fs_err::rename(&path, &aside).map_err(|error| error.to_string())?;
+    if digest(&aside).is_ok_and(|now| now == sha256) {
+        return fs_err::remove_file(&aside).map_err(|error| error.to_string());
+    }
+    // It was replaced between the two looks. Back it goes, unless a still newer one is there: that
+    // one holds all that this one held.
+    let back = rustix::fs::renameat_with(CWD, &aside, CWD, &path, RenameFlags::NOREPLACE);
+    if back.is_err() {
+        fs_err::rename(&aside, root.join(format!("{name}.{word}"))).map_err(|error| error.to_string())?;
+    }
+    Err(CHANGED.to_owned())
 }
 
 /// Number and bytes of the data files, for status and uninstall.

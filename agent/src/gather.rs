@@ -63,7 +63,7 @@ impl Gathered {
 /// Flushes, then lists data files, processes and sources.
 pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     let lib_root = &args.lib_root;
-    let receipt = receipt::required(lib_root)?;
+    let receipt = receipt::of_data(lib_root)?;
     let lock = CollectLock::share(&receipt::path_in(lib_root));
     let root = &receipt.config.data_root;
     let mut warnings = Vec::new();

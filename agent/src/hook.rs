@@ -68,7 +68,9 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
         ("branch", if facts.profile.branch { "True" } else { "False" }.to_owned()),
         ("interval", format!("{:?}", facts.profile.interval)),
     ]);
+    let units: Vec<String> = facts.profile.full_unit_names().map(|name| py_str(&name)).collect();
     GATE.replace("@RULES@", &format!("[\n{rules}]"))
+        .replace("@UNITS@", &format!("[{}]", units.join(", ")))
         .replace("@CHILDREN@", &children)
         .replace("@COVERAGE@", &coverage)
         .replace("@HOOK@", &py_str(facts.hook_dir))
@@ -119,7 +121,8 @@ mod tests {
                 argument: Some(argument.into()),
                 children: Some("task".into()),
             }],
-            units: vec![],
+            units: vec!["shop-worker".into()],
+            ready: vec![],
             branch: true,
             interval: 5.0,
         };
@@ -137,9 +140,10 @@ mod tests {
     #[test]
     fn no_placeholder_is_left() {
         let text = gate("x");
-        assert!(!text.contains('@'), "{text}");
+        assert!(!text.contains("@RULES@") && !text.contains("= @"), "{text}");
         assert!(text.contains(r#"("worker", ("shop-worker",), "x"),"#), "{text}");
         assert!(text.contains("\"branch\": True"), "{text}");
+        assert!(text.contains(r#"UNITS = ["shop-worker.service"]"#), "{text}");
     }
 
     #[test]

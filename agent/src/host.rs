@@ -35,6 +35,7 @@ impl HostLock {
                 return Err(Failure::new("another pulpcov-agent is at work on this host")
                     .hint("wait for it, then try again"));
             }
+            crate::caller::still_listens()?;
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(Self { _held: fd })
@@ -97,6 +98,12 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
         return None;
     }
     fields.nth(18)?.parse().ok()
+}
+
+/// The parent of a living process.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 /// Seconds since the epoch.

@@ -199,7 +199,7 @@ fn follow(program: &str, depth: u32) -> Option<String> {
     let text = String::from_utf8_lossy(&text).into_owned();
     match interpreter_of_script(&text, &path)? {
         Script::Python(python) => Some(python),
-        Script::Shell if depth > 0 => started_by(&text, &path)
+        Script::Shell if depth > 0 => started_by(&text, &path_in(&text, &path))
             .into_iter()
             .filter(|started| started != program)
             .find_map(|started| follow(&started, depth - 1)),
@@ -244,10 +244,31 @@ fn interpreter_of_script(text: &str, path: &str) -> Option<Script> {
     }
 }
 
+/// The path on which a shell wrapper finds its programs: before the usual one, the virtual environments that it
+/// activates, and what it puts there itself.
+fn path_in(text: &str, path: &str) -> String {
+    let clean = |word: &str| word.trim_matches(['"', '\'', ';']).to_owned();
+    let mut folders = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with('#')) {
+        let mut words = line.split([' ', '\t', ';', '&']).map(clean).filter(|word| !word.is_empty());
+        while let Some(word) = words.next() {
+            if matches!(word.as_str(), "." | "source") {
+                let activate = words.next().unwrap_or_default();
+                folders.extend(activate.strip_suffix("/activate").map(str::to_owned));
+            } else if let Some(value) = word.strip_prefix("PATH=") {
+                folders.extend(value.trim_matches(['"', '\'']).split(':').map(str::to_owned));
+            }
+        }
+    }
+    let absolute = folders.into_iter().filter(|folder| folder.starts_with('/'));
+    absolute.chain([path.to_owned()]).collect::<Vec<_>>().join(":")
+}
+
 /// Programs that a shell wrapper starts, the last line's first: what it `exec`s is most likely the one.
 /// No shell is spoken here, only the words that are programs as they stand.
 fn started_by(text: &str, path: &str) -> Vec<String> {
     let lines = text.lines().skip(1).map(str::trim).filter(|line| !line.starts_with('#'));
+    let lines = lines.flat_map(|line| line.split(';').flat_map(|part| part.split("&&"))).map(str::trim);
     let words = |line: &str| {
         let words = line.split_whitespace().map(|word| word.trim_matches(['"', '\'', ';']));
         words
@@ -286,9 +307,18 @@ pub(crate) fn of_process(pid: u32) -> Option<String> {
     }
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let first = String::from_utf8_lossy(raw.split(|&byte| byte == 0).next()?).into_owned();
-    let named = Path::new(&first);
-    let same = named.is_absolute() && std::fs::canonicalize(named).is_ok_and(|path| path == exe);
-    Some(if same { first } else { into_text(exe) })
+    let named = if first.contains('/') { Some(first) } else { on_path(&first, &path_of_process(pid)) };
+    let is_same = |name: &String| {
+        Path::new(name).is_absolute() && std::fs::canonicalize(name).is_ok_and(|path| path == exe)
+    };
+    Some(named.filter(is_same).unwrap_or_else(|| into_text(exe)))
+}
+
+/// The path on which a process finds programs: an activated virtual environment is seen there.
+fn path_of_process(pid: u32) -> String {
+    let raw = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let value = raw.split(|&byte| byte == 0).find_map(|word| word.strip_prefix(b"PATH="));
+    value.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
 }
 
 fn into_text(path: PathBuf) -> String {
@@ -325,6 +355,24 @@ mod tests {
         assert_eq!(of(platform, "").as_deref(), Some("/usr/libexec/platform-python"));
         assert_eq!(of("#!/usr/bin/perl\n", ""), None);
         assert_eq!(of("", ""), None);
+    }
+
+    #[test]
+    fn a_wrapper_that_activates_an_environment_runs_its_python() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bin = folder.path().join("venv/bin");
+        std::fs::create_dir_all(&bin).expect("a folder");
+        let bin = bin.display();
+        std::fs::write(format!("{bin}/shop-server"), format!("#!{bin}/python3\n")).expect("written");
+        for start in [
+            format!(". {bin}/activate\nexec shop-server --port 1"),
+            format!("source \"{bin}/activate\" && exec shop-server"),
+            format!("export PATH=\"{bin}:$PATH\"\nshop-server"),
+        ] {
+            let wrapper = folder.path().join("wrapper");
+            std::fs::write(&wrapper, format!("#!/bin/bash\n{start}\n")).expect("written");
+            assert_eq!(of_program(&into_text(wrapper)), Some(format!("{bin}/python3")), "{start}");
+        }
     }
 
     #[test]

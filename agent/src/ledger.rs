@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::fingerprint::Fingerprints;
-use crate::{data_dir, fingerprint, host, host_fs};
+use crate::{caller, data_dir, fingerprint, host, host_fs};
 
 /// Largest record: 64 words of a command line, and a fingerprint for each measured file.
 const MAX_RECORD: u64 = 1024 * 1024;
@@ -366,6 +366,7 @@ pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, 
     let mut detail = FlushDetail { acked: Vec::new(), silent: Vec::new(), bad: Vec::new() };
     let boot_id = host::boot_id();
     for round in 1u32.. {
+        caller::still_listens()?;
         let mut silent = Vec::new();
         for record in waiting {
             let now = present_record(&folder, record, &boot_id, round.is_multiple_of(LOOK_AROUND));

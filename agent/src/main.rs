@@ -3,6 +3,8 @@
 //! Three faces over the same ops: `serve` (framed stdio, for the controller), `<verb> --json` (for
 //! scripts and Ansible's `command` module), and `ansible FILE` (Ansible's module protocol).
 
+mod caller;
+mod collected;
 mod compact;
 mod coverage_dir;
 mod data_dir;
@@ -20,6 +22,7 @@ mod package_places;
 mod package_search;
 mod processes;
 mod proof;
+mod ready;
 mod receipt;
 mod sandbox;
 mod serve;

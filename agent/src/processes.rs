@@ -42,6 +42,11 @@ impl Running {
         host::start_ticks(self.pid) == Some(self.start_ticks)
     }
 
+    /// Under which role the profile wants it recorded, if it does.
+    pub(crate) fn role(&self, profile: &Profile) -> Option<String> {
+        profile.role_of(&self.argv, &self.exe, &self.unit)
+    }
+
     pub(crate) fn is_python(&self) -> bool {
         is_python_name(&self.exe)
     }
@@ -67,7 +72,7 @@ pub(crate) fn of_service(profile: &Profile) -> Result<Vec<Running>, Failure> {
     if systemd::is_here() {
         let mut found = Vec::new();
         for unit in systemd::expand(&profile.units)? {
-            found.extend(systemd::pids(&unit).into_iter().filter_map(|pid| Running::of(pid, &unit)));
+            found.extend(of_unit(&unit));
         }
         return Ok(found);
     }
@@ -75,8 +80,12 @@ pub(crate) fn of_service(profile: &Profile) -> Result<Vec<Running>, Failure> {
     Ok(pids
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter_map(|pid| Running::of(pid, ""))
-        .filter(|running| profile.role_of(&running.argv, &running.exe).is_some())
+        .filter(|running| running.role(profile).is_some())
         .collect())
+}
+
+pub(crate) fn of_unit(unit: &str) -> Vec<Running> {
+    systemd::pids(unit).into_iter().filter_map(|pid| Running::of(pid, unit)).collect()
 }
 
 /// Processes that left no record, each with the reason. Of a program with a Python inside, as Apache has
@@ -90,6 +99,7 @@ pub(crate) fn unrecorded<'a>(
         service.iter().map(|running| (running, why_unrecorded(running, receipt, ledger))).collect();
     let is_excused = |running: &Running| {
         !running.is_python()
+            && !is_uwsgi(running)
             && all
                 .iter()
                 .any(|(other, why)| why.is_none() && other.exe == running.exe && other.unit == running.unit)
@@ -119,51 +129,96 @@ fn why_unrecorded(running: &Running, receipt: &Receipt, ledger: &Ledger) -> Opti
         return Some(Why {
             reason: "it started before the hook was installed; restart its unit".into(),
             restart: true,
+            remedy: Some("restart the service: --restart does it".into()),
         });
     }
-    let reason = error
+    let because = |reason: String| Why { reason, restart: false, remedy: None };
+    let why = error
+        .map(because)
+        .or_else(|| silent_fork(running, ledger))
         .or_else(|| no_rule(running, &receipt.config.profile))
         .or_else(|| no_hook(running, receipt))
-        .or_else(|| no_place(running, &receipt.config.data_root))
-        .unwrap_or_else(|| "it left no record".to_owned());
-    Some(Why { reason, restart: false })
+        .or_else(|| no_place(running, &receipt.config.data_root));
+    Some(why.unwrap_or_else(|| because("it left no record".to_owned())))
 }
 
+#[derive(Clone)]
 pub(crate) struct Why {
     pub(crate) reason: String,
     /// It runs since before the hook was there: a restart is all that it takes.
     pub(crate) restart: bool,
+    /// What a person can do about it, where that is known.
+    pub(crate) remedy: Option<String>,
 }
 
-fn no_rule(running: &Running, profile: &Profile) -> Option<String> {
-    profile
-        .role_of(&running.argv, &running.exe)
-        .is_none()
-        .then(|| "no process rule of the profile fits it".to_owned())
+impl Why {
+    fn with(reason: String, remedy: impl Into<String>) -> Self {
+        Self { reason, restart: false, remedy: Some(remedy.into()) }
+    }
+}
+
+/// A program with a Python inside is recorded where a rule says so; a Python of a unit always is.
+fn no_rule(running: &Running, profile: &Profile) -> Option<Why> {
+    let why = || Why {
+        reason: "no process rule of the profile fits it".into(),
+        restart: false,
+        remedy: Some(format!(
+            "add a rule: pulpcov_processes: [{{role: ROLE, program: {}}}]",
+            running.exe.rsplit('/').next().unwrap_or(&running.exe)
+        )),
+    };
+    running.role(profile).is_none().then(why)
+}
+
+fn is_uwsgi(running: &Running) -> bool {
+    running.exe.rsplit('/').next().is_some_and(|name| name.starts_with("uwsgi"))
+}
+
+/// uWSGI forks its workers in C, and tells the Python in them only where it is asked to: the recorder of the parent
+/// was at work before, and there is none in the child.
+fn silent_fork(running: &Running, ledger: &Ledger) -> Option<Why> {
+    let parent = host::parent(running.pid)?;
+    let has_record = ledger.records.iter().any(|r| r.is_live() && r.process.pid == parent);
+    (is_uwsgi(running) && has_record).then(|| {
+        Why::with(
+            "uWSGI forked it without telling Python".to_owned(),
+            "set py-call-osafterfork = true in uWSGI's configuration",
+        )
+    })
+}
+
+/// What helps a Python that reads no `.pth`.
+pub(crate) const WITHOUT_SITE: &str = "take -S out of the unit's command line";
+
+/// The flag of a Python's command line by which it reads no `.pth`, if it has it.
+pub(crate) fn skips_site(argv: &[String]) -> Option<&str> {
+    let flags = argv.iter().skip(1).map(String::as_str).take_while(|word| word.starts_with('-'));
+    let mut short = flags.filter(|word| !word.starts_with("--"));
+    short.find(|flag| flag.contains('S') && !flag.contains(['W', 'X', 'm', 'c']))
 }
 
 /// The hook never ran in it.
-fn no_hook(running: &Running, receipt: &Receipt) -> Option<String> {
-    let flags = running.argv.iter().skip(1).take_while(|word| word.starts_with('-'));
-    for flag in flags.filter(|word| !word.starts_with("--")) {
-        if flag.contains('S') && !flag.contains(['W', 'X', 'm', 'c']) {
-            return Some(format!("its Python runs with {flag}, which reads no .pth"));
-        }
+fn no_hook(running: &Running, receipt: &Receipt) -> Option<Why> {
+    if let Some(flag) = skips_site(&running.argv) {
+        return Some(Why::with(format!("its Python runs with {flag}, which reads no .pth"), WITHOUT_SITE));
     }
     let hook = receipt.files.keys().find(|path| path.ends_with("_pulpcov_recorder.py"));
     if let Some(hook) = hook
         && std::fs::symlink_metadata(in_view_of(running.pid, hook)).is_err()
     {
-        return Some(format!("its sandbox hides {}", hook.display()));
+        return Some(Why::with(
+            format!("its sandbox hides {}", hook.display()),
+            "set pulpcov_lib_root to a folder that the sandbox shows",
+        ));
     }
     if running.is_python() {
         let known = receipt.config.interpreters.iter().any(|python| {
             std::fs::canonicalize(&python.path).is_ok_and(|path| path == Path::new(&running.exe))
         });
         if !known {
-            return Some(format!(
-                "it runs {}, which has no hook; name it in pulpcov_interpreters",
-                running.exe
+            return Some(Why::with(
+                format!("it runs {}, which has no hook", running.exe),
+                "name its Python in pulpcov_interpreters (of a virtual environment, that one's bin/python)",
             ));
         }
     }
@@ -171,16 +226,20 @@ fn no_hook(running: &Running, receipt: &Receipt) -> Option<String> {
 }
 
 /// It ran, and had no place to write to.
-fn no_place(running: &Running, data_root: &Path) -> Option<String> {
+fn no_place(running: &Running, data_root: &Path) -> Option<Why> {
+    const REMEDY: &str = "set pulpcov_data_root to a folder that the sandbox lets it write to";
     let ledger = data_root.join(LEDGER);
     let Ok(meta) = std::fs::symlink_metadata(in_view_of(running.pid, &ledger)) else {
-        return Some(format!("its sandbox hides {}", data_root.display()));
+        return Some(Why::with(format!("its sandbox hides {}", data_root.display()), REMEDY));
     };
     if is_read_only(running.pid, data_root) {
-        return Some(format!("its sandbox makes {} read-only", data_root.display()));
+        return Some(Why::with(format!("its sandbox makes {} read-only", data_root.display()), REMEDY));
     }
     if meta.permissions().mode() & 0o002 == 0 && meta.uid() != uid_of(running.pid)? {
-        return Some(format!("it may not write to {}", ledger.display()));
+        return Some(Why::with(
+            format!("it may not write to {}", ledger.display()),
+            format!("chmod 1777 {}, as install made it", ledger.display()),
+        ));
     }
     None
 }

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::processes::{self, Running};
 use crate::receipt::Receipt;
-use crate::{ledger, systemd};
+use crate::{caller, ledger, systemd};
 
 /// Longest wait for services that have just started: importing Pulp on a busy host takes a minute.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -34,15 +34,17 @@ pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<(), Failure> {
     let mut last_change = begin;
     let mut before = String::new();
     loop {
+        caller::still_listens()?;
         let ledger = ledger::read(&receipt.config.data_root)?;
         let service = processes::of_service(&receipt.config.profile)?;
         let units = lasting(units)?;
         let mut missing = missing(&service, &units, receipt, &ledger);
-        missing.extend(fallen(&units)?);
+        missing.extend(fallen(&units)?.into_iter().map(Missing::because));
         if missing.is_empty() {
             return flushed(&service, receipt);
         }
-        let now = format!("{missing:?} {}", service.len());
+        let words: Vec<&str> = missing.iter().map(|one| one.words.as_str()).collect();
+        let now = format!("{words:?} {}", service.len());
         if now != before {
             before = now;
             last_change = Instant::now();
@@ -62,6 +64,7 @@ pub(crate) fn settle(receipt: &Receipt) -> Result<u64, Failure> {
     let begin = Instant::now();
     let mut before = None;
     while begin.elapsed() < SETTLING {
+        caller::still_listens()?;
         ledger::flush(root, FLUSH)?;
         let records = ledger::read(root)?.records;
         let now: BTreeSet<(u32, u64, u64)> = records
@@ -80,37 +83,51 @@ pub(crate) fn settle(receipt: &Receipt) -> Result<u64, Failure> {
 }
 
 fn is_wanted(running: &Running, receipt: &Receipt) -> bool {
-    receipt.config.profile.role_of(&running.argv, &running.exe).is_some() && running.is_alive()
+    running.role(&receipt.config.profile).is_some() && running.is_alive()
 }
 
 fn wanted<'a>(service: &'a [Running], receipt: &'a Receipt) -> impl Iterator<Item = &'a Running> {
     service.iter().filter(|running| is_wanted(running, receipt))
 }
 
-/// What is still missing, in words.
-fn missing(service: &[Running], units: &[String], receipt: &Receipt, ledger: &Ledger) -> Vec<String> {
-    let mut missing: Vec<String> = processes::unrecorded(service, receipt, ledger)
+/// What is still missing: in words, and what a person can do about it.
+#[derive(PartialEq)]
+struct Missing {
+    words: String,
+    remedy: Option<String>,
+}
+
+impl Missing {
+    fn because(words: String) -> Self {
+        Self { words, remedy: None }
+    }
+}
+
+fn missing(service: &[Running], units: &[String], receipt: &Receipt, ledger: &Ledger) -> Vec<Missing> {
+    let mut missing: Vec<Missing> = processes::unrecorded(service, receipt, ledger)
         .into_iter()
         .filter(|(running, _)| is_wanted(running, receipt))
-        .map(|(running, why)| format!("{}: {}", running.title(), why.reason))
+        .map(|(running, why)| Missing {
+            words: format!("{}: {}", running.title(), why.reason),
+            remedy: why.remedy,
+        })
         .collect();
     let with_a_role: BTreeSet<&str> = wanted(service, receipt).map(|running| running.unit.as_str()).collect();
-    // A unit of nothing but Pythons that no rule fits would be left out in silence.
-    let strange: Vec<&Running> = service
-        .iter()
-        .filter(|running| running.is_python() && !with_a_role.contains(running.unit.as_str()))
-        .collect();
     // A wrapper may still be at work before the program itself.
-    let late = units.iter().filter(|unit| {
-        !with_a_role.contains(unit.as_str()) && !strange.iter().any(|running| running.unit == **unit)
-    });
-    missing.extend(late.map(|unit| format!("{unit}: none of its processes is one that the profile records")));
+    let late = units.iter().filter(|unit| !with_a_role.contains(unit.as_str()));
+    missing.extend(late.map(|unit| {
+        let inside = service.iter().find(|running| running.unit == **unit);
+        let name = inside.map_or("PROGRAM", |running| running.exe.rsplit('/').next().unwrap_or_default());
+        Missing {
+            words: format!("{unit}: none of its processes is a Python, or one that the profile names"),
+            remedy: Some(format!(
+                "if {name} has a Python inside, add a rule: pulpcov_processes: [{{role: ROLE, program: {name}}}]"
+            )),
+        }
+    }));
     if units.is_empty() && with_a_role.is_empty() {
-        missing.push("no process of the profile's services runs".to_owned());
+        missing.push(Missing::because("no process of the profile's services runs".to_owned()));
     }
-    missing.extend(
-        strange.iter().map(|running| format!("{}: no process rule of the profile fits it", running.title())),
-    );
     missing
 }
 
@@ -139,20 +156,27 @@ fn fallen(units: &[String]) -> Result<Vec<String>, Failure> {
 
 fn flushed(service: &[Running], receipt: &Receipt) -> Result<(), Failure> {
     let answer = ledger::flush(&receipt.config.data_root, FLUSH)?;
-    let silent: Vec<String> = wanted(service, receipt)
+    let silent: Vec<Missing> = wanted(service, receipt)
         .filter(|running| answer.silent.contains(&running.pid))
         .map(|running| format!("{}: it did not answer a flush within {} s", running.title(), FLUSH.as_secs()))
         .chain(answer.bad)
+        .map(Missing::because)
         .collect();
     if silent.is_empty() { Ok(()) } else { Err(failure(silent)) }
 }
 
-fn failure(mut missing: Vec<String>) -> Failure {
+fn failure(missing: Vec<Missing>) -> Failure {
     let more = missing.len().saturating_sub(NAMED);
-    missing.truncate(NAMED);
-    let mut msg = missing.join("; ");
+    let named: Vec<&str> = missing.iter().take(NAMED).map(|one| one.words.as_str()).collect();
+    let mut msg = named.join("; ");
     if more > 0 {
         msg.push_str(&format!("; and {more} more"));
     }
-    Failure::new(msg).hint("pulpcov fleet doctor tells what is in the way")
+    let remedies: BTreeSet<String> = missing.iter().filter_map(|one| one.remedy.clone()).collect();
+    let remedies: Vec<String> = remedies.into_iter().take(NAMED).collect();
+    let failure = Failure::new(msg);
+    if remedies.is_empty() {
+        return failure.hint("pulpcov fleet doctor tells what is in the way");
+    }
+    failure.hint(remedies.join("; "))
 }

@@ -30,6 +30,10 @@ pub(crate) struct Receipt {
     pub(crate) files: BTreeMap<PathBuf, TouchedFile>,
     /// Whole folders of ours, by the digest of what is in them.
     pub(crate) trees: BTreeMap<PathBuf, String>,
+    /// True from an uninstall on that has left data which nobody has collected: what is listed here is what it takes
+    /// to collect it, and goes with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) uninstalled: bool,
 }
 
 /// What was installed: later ops act on it without being told again.
@@ -137,11 +141,18 @@ pub(crate) fn is_unreadable(lib_root: &str) -> bool {
     known.is_none_or(|found| found.format == RECEIPT_FORMAT)
 }
 
-/// The receipt, or the failure that every op but install and probe gives without one.
+/// The receipt of what is installed, or the failure that an op gives where nothing is.
 pub(crate) fn required(lib_root: &str) -> Result<Receipt, Failure> {
-    load(lib_root)?.ok_or_else(|| {
-        Failure::new("pulpcov is not installed on this host").hint("run pulpcov fleet install first")
-    })
+    load(lib_root)?.filter(|receipt| !receipt.uninstalled).ok_or_else(not_installed)
+}
+
+/// The same for ops on data, which an uninstall may have left.
+pub(crate) fn of_data(lib_root: &str) -> Result<Receipt, Failure> {
+    load(lib_root)?.ok_or_else(not_installed)
+}
+
+fn not_installed() -> Failure {
+    Failure::new("pulpcov is not installed on this host").hint("run pulpcov fleet install first")
 }
 
 impl Receipt {
@@ -152,6 +163,11 @@ impl Receipt {
             return Err(Failure::new(format!("the receipt would be larger than {MAX_RECEIPT} bytes")));
         }
         host_fs::write_whole(&path_in(lib_root), &text, 0o644)
+    }
+
+    /// Whether it tells of an install that came to its end.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.complete && !self.uninstalled
     }
 
     /// Paths of ours that are gone.

@@ -17,10 +17,10 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::Failure;
 use crate::ops::{self, Session};
-use crate::{host, host_fs};
+use crate::{caller, host, host_fs};
 
 /// Silence that the controller must not take for death.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// Largest wheel that is taken.
 const MAX_WHEEL: u64 = 64 * 1024 * 1024;
@@ -81,6 +81,7 @@ fn answer(
     let result = std::thread::scope(|scope| {
         scope.spawn(move || {
             while is_done.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
+                caller::look(io::stdin());
                 let _ = send(out, Kind::Progress, &Progress { step: String::new() });
             }
         });

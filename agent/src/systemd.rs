@@ -112,6 +112,21 @@ pub(crate) fn programs(unit: &str) -> Result<Vec<String>, Failure> {
     Ok(parse_exec(&property(unit, "ExecStart")?))
 }
 
+/// The commands that a unit starts, each as its program and its words. systemd shows no quotes, so a word with a
+/// blank in it counts as two.
+pub(crate) fn command_lines(unit: &str) -> Result<Vec<(String, Vec<String>)>, Failure> {
+    Ok(parse_command_lines(&property(unit, "ExecStart")?))
+}
+
+fn parse_command_lines(text: &str) -> Vec<(String, Vec<String>)> {
+    let parse = |rest: &str| {
+        let program = rest.split(" ; ").next()?.to_owned();
+        let words = rest.split_once(" ; argv[]=")?.1.split(" ; ignore_errors=").next()?;
+        Some((program, words.split_whitespace().map(str::to_owned).collect()))
+    };
+    text.split("{ path=").skip(1).filter_map(parse).collect()
+}
+
 /// `{ path=/usr/bin/x ; argv[]=/usr/bin/x -a ; ignore_errors=no ; ... }`, one a command.
 fn parse_exec(text: &str) -> Vec<String> {
     text.split("{ path=").skip(1).filter_map(|rest| rest.split(" ; ").next()).map(str::to_owned).collect()
@@ -191,5 +206,8 @@ mod tests {
                     { path=/bin/echo ; argv[]=/bin/echo hi ; ignore_errors=no }";
         assert_eq!(super::parse_exec(text), ["/usr/bin/gunicorn", "/bin/echo"]);
         assert!(super::parse_exec("").is_empty());
+        let lines = super::parse_command_lines(text);
+        assert_eq!(lines[0].1, ["/usr/bin/gunicorn", "a:b"]);
+        assert_eq!((lines[1].0.as_str(), lines.len()), ("/bin/echo", 2));
     }
 }

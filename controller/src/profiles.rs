@@ -34,6 +34,11 @@ pub(crate) fn of_host(host: &Host, default: &str, folder: &Path) -> Result<Profi
     if !host.pulpcov.units.is_empty() {
         profile.units.clone_from(&host.pulpcov.units);
     }
+    // Rules of the inventory come first: they are there because the profile's do not say it.
+    profile.processes.splice(0..0, host.pulpcov.processes.iter().cloned());
+    if !host.pulpcov.ready.is_empty() {
+        profile.ready.clone_from(&host.pulpcov.ready);
+    }
     if let Some(branch) = host.pulpcov.branch {
         profile.branch = branch;
     }
@@ -79,7 +84,7 @@ mod tests {
         let profile = by_name("pulp3", Path::new("")).expect("parses");
         let role = |line: &str| {
             let argv: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            profile.role_of(&argv, "/usr/bin/python3.11").map(str::to_owned)
+            profile.role_of(&argv, "/usr/bin/python3.11", "")
         };
         for (line, wanted) in [
             (

@@ -3,6 +3,7 @@
 mod access;
 mod fan_out;
 mod faults;
+mod first_hour;
 mod host_state;
 mod lab_end;
 mod main_job;

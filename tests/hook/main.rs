@@ -232,6 +232,7 @@ fn the_gate_takes_the_service_and_nothing_else() {
             "@RULES@",
             "[('web', ('gunicorn',), 'shop'), ('worker', ('shop-worker', 'shop.worker'), None)]",
         )
+        .replace("@UNITS@", "['shop-*@*.service', 'devpi.service', 'x?.service', '*b*c*.service']")
         .replace("@CHILDREN@", "{'worker': 'job'}")
         .replace("@COVERAGE@", "{}")
         .replace("@HOOK@", "'/nowhere'")
@@ -274,13 +275,37 @@ fn the_gate_takes_the_service_and_nothing_else() {
     for case in cases.as_array().expect("cases") {
         let argv: Vec<String> = serde_json::from_value(case[0].clone()).expect("words");
         if !argv.iter().any(|word| word.contains("multiprocessing")) {
-            assert_eq!(profile.role_of(&argv, "/usr/bin/python3.11"), case[2].as_str(), "{argv:?}");
+            assert_eq!(
+                profile.role_of(&argv, "/usr/bin/python3.11", "").as_deref(),
+                case[2].as_str(),
+                "{argv:?}"
+            );
         }
     }
-    assert_eq!(profile.role_of(&["(wsgi:x".into()], "/usr/sbin/shop-worker"), Some("worker"));
+    assert_eq!(profile.role_of(&["(wsgi:x".into()], "/usr/sbin/shop-worker", "").as_deref(), Some("worker"));
+    // A process of a unit that no rule fits.
+    let units = json!([
+        ["shop-worker@2.service", "shop-worker"],
+        ["shop-.service", null],
+        ["devpi.service", "devpi"],
+        ["devpi.service.service", null],
+        ["adevpi.service", null],
+        ["x1.service", "x1"],
+        ["abbc.service", "abbc"],
+        ["acb.service", null],
+        ["b\\x2dc.service", "b_x2dc"],
+        ["session-3.scope", null],
+        ["", null],
+    ]);
+    for unit in units.as_array().expect("units").iter().filter(|unit| !unit[1].is_null()) {
+        let name = unit[0].as_str().expect("a name");
+        assert_eq!(Some(&*pulpcov_protocol::profile::role_of_unit(name)), unit[1].as_str());
+    }
     let program = format!(
-        "{script}\nimport json\nfor argv, marker, wanted in json.loads({:?}):\n    got = role_of(argv, '/usr/bin/python3.11', marker)\n    assert got == wanted, (argv, marker, got, wanted)\nassert role_of(['shop-worker', 'x'], '/usr/sbin/uwsgi', None) == 'worker'\nassert role_of(['(wsgi:x'], '/usr/sbin/shop-worker', None) == 'worker'\n",
-        cases.to_string()
+        "{script}\nimport json\nfor argv, marker, wanted in json.loads({:?}):\n    got = role_of(argv, '/usr/bin/python3.11', marker)\n    assert got == wanted, (argv, marker, got, wanted)\nassert role_of(['shop-worker', 'x'], '/usr/sbin/uwsgi', None) == 'worker'\nassert role_of(['(wsgi:x'], '/usr/sbin/shop-worker', None) == 'worker'\n\
+         for unit, wanted in json.loads({:?}):\n    got = role_of_unit(unit)\n    assert got == wanted, (unit, got, wanted)\n",
+        cases.to_string(),
+        units.to_string()
     );
     let output = Command::new("python3").args(["-c", &program]).output().expect("python3 runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -188,13 +188,18 @@ impl Lab {
 
     /// An inventory of all hosts, for user `deploy`, with the shop's profile. `extra` are lines of `vars`.
     pub fn inventory(&self, extra: &str) -> String {
+        self.inventory_of(&shop::profile(), extra)
+    }
+
+    /// The same with another profile.
+    pub fn inventory_of(&self, profile: &Path, extra: &str) -> String {
         let hosts: String = (1..=self.n)
             .map(|i| format!("        {}: {{ansible_host: {}}}\n", host_name(i), host_address(i)))
             .collect();
         let text = format!(
             "all:\n  vars:\n    ansible_user: deploy\n    ansible_become: true\n    ansible_ssh_private_key_file: {}\n    pulpcov_profile: {}\n{extra}  children:\n    shop:\n      hosts:\n{hosts}",
             self.path("key").display(),
-            shop::profile().display(),
+            profile.display(),
         );
         let path = self.path("hosts.yml");
         fs::write(&path, text).expect("an inventory");
@@ -378,6 +383,57 @@ impl Lab {
     pub fn empty_disk(&self, i: usize) {
         let disk = self.path("host").join(host_name(i));
         self.in_lab(&["mount", "-o", &format!("remount,size={DISK_SIZE}"), &disk.to_string_lossy()]);
+    }
+
+    /// Leaves no room for another file, whatever its size.
+    pub fn take_inodes(&self, i: usize) {
+        let disk = self.path("host").join(host_name(i));
+        let script = format!(
+            "for more in 0 2 8 32; do \
+               mount -o remount,nr_inodes=$(($(df --output=iused {0} | tail -1) + more)) {0} 2>/dev/null && exit; \
+             done; exit 1",
+            disk.display()
+        );
+        self.in_lab(&["sh", "-c", &script]);
+    }
+
+    pub fn give_inodes(&self, i: usize) {
+        let disk = self.path("host").join(host_name(i));
+        self.in_lab(&["mount", "-o", "remount,nr_inodes=200000", &disk.to_string_lossy()]);
+    }
+
+    /// Gives the controller a disk of its own, of so many kilobytes, that nobody outside the lab sees.
+    pub fn controller_disk(&self, kilobytes: u64) {
+        let folder = self.path("disk");
+        fs::create_dir_all(&folder).expect("a folder");
+        let options = format!("size={kilobytes}k");
+        self.in_lab(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", &folder.to_string_lossy()]);
+    }
+
+    /// That disk, as the controller and the test see it.
+    pub fn controller_disk_folder(&self) -> PathBuf {
+        let folder = self.path("disk");
+        let inside = Path::new("/proc").join(self.pid()).join("root");
+        inside.join(folder.strip_prefix("/").expect("an absolute path"))
+    }
+
+    /// Makes it as large as that, or as what is on it.
+    pub fn resize_controller_disk(&self, kilobytes: u64) {
+        let folder = self.path("disk");
+        let script = format!(
+            "for more in 0 4 32 128; do \
+               used=$(df -k --output=used {0} | tail -1); wanted=$(($used + more)); \
+               [ $wanted -lt {kilobytes} ] && wanted={kilobytes}; \
+               mount -o remount,size=${{wanted}}k {0} 2>/dev/null && exit; \
+             done; exit 1",
+            folder.display()
+        );
+        self.in_lab(&["sh", "-c", &script]);
+    }
+
+    /// The network that the hosts and their controller share.
+    pub fn network(&self) -> PathBuf {
+        Path::new("/proc").join(self.pid()).join("ns/net")
     }
 
     /// Gives the host a new key; `known_hosts` has the old one.

@@ -9,3 +9,4 @@ pub mod programs;
 pub mod pulp;
 pub mod python;
 pub mod shop;
+pub mod tally;

@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod op;
 pub mod outcome;
 pub mod profile;
+pub mod ready;
 pub mod text;
 pub mod version;
 pub mod wheel;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ready::{Ready, ReadyError};
+
 /// A profile with everything filled in, as the controller sends it to the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,11 +19,16 @@ pub struct Profile {
     /// `*/tests/*`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omit: Vec<String>,
-    /// Which processes are recorded, and under which role. The first rule that fits wins.
+    /// Which processes are recorded, and under which role. The first rule that fits wins; a Python in one of the
+    /// units that none fits has the unit's name for its role.
+    #[serde(default)]
     pub processes: Vec<ProcessRule>,
     /// systemd units of the service, in start order; globs are allowed.
     #[serde(default)]
     pub units: Vec<String>,
+    /// What holds once a started service takes requests; it is waited for after every start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ready: Vec<Ready>,
     /// Record branches (arcs), not only lines.
     #[serde(default)]
     pub branch: bool,
@@ -39,7 +46,8 @@ fn default_interval() -> f64 {
 #[serde(deny_unknown_fields)]
 pub struct ProcessRule {
     pub role: String,
-    /// Base names of the program (one of the first three words of the command line).
+    /// Base names of the program or module that the command line runs; one may stand without a list.
+    #[serde(deserialize_with = "one_or_many")]
     pub program: Vec<String>,
     /// A text that some later word must contain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -49,13 +57,28 @@ pub struct ProcessRule {
     pub children: Option<String>,
 }
 
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Words {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Words::deserialize(deserializer)? {
+        Words::One(word) => vec![word],
+        Words::Many(words) => words,
+    })
+}
+
 /// Why a profile cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ProfileError {
     #[error("profile {name} names no packages and no entry points; pulpcov_packages: [NAME] does")]
     NothingToMeasure { name: String },
-    #[error("profile {name} has no process rules")]
+    #[error("profile {name} has neither process rules nor units; pulpcov_units: [NAME.service] names some")]
     NoProcesses { name: String },
+    #[error("profile {name}: ready: {source}")]
+    Ready { name: String, source: ReadyError },
     #[error("profile {name}: {value:?} is not a {what}")]
     BadWord { name: String, what: &'static str, value: String },
     #[error("profile {name}: an interval of {value} seconds is not between 0.05 and 3600")]
@@ -71,7 +94,7 @@ impl Profile {
         if self.packages.is_empty() && self.entry_points.is_empty() {
             return Err(ProfileError::NothingToMeasure { name: name() });
         }
-        if self.processes.is_empty() {
+        if self.processes.is_empty() && self.units.is_empty() {
             return Err(ProfileError::NoProcesses { name: name() });
         }
         if let Some(word) = self.packages.iter().find(|word| !is_dotted_name(word)) {
@@ -101,6 +124,9 @@ impl Profile {
                 return Err(bad("program's base name", word));
             }
         }
+        for ready in &self.ready {
+            ready.check().map_err(|source| ProfileError::Ready { name: name(), source })?;
+        }
         if !(0.05..=3600.0).contains(&self.interval) {
             return Err(ProfileError::BadInterval { name: name(), value: self.interval.to_string() });
         }
@@ -109,10 +135,16 @@ impl Profile {
 }
 
 impl Profile {
-    /// The role of a process by its command line and executable: what the gate on the host would say.
-    /// `None`: it is not the service's. Children of Python's `multiprocessing` are told by an inherited
+    /// The role of a process by its command line, its executable and its unit (empty where there is none): what
+    /// the gate on the host would say. `None`: it is not the service's. Children of Python's `multiprocessing` are told by an inherited
     /// variable, which nobody sees from outside.
-    pub fn role_of(&self, argv: &[String], exe: &str) -> Option<&str> {
+    pub fn role_of(&self, argv: &[String], exe: &str, unit: &str) -> Option<String> {
+        let of_unit = || (is_python_name(exe) && !unit.is_empty()).then(|| role_of_unit(unit));
+        self.rule_of(argv, exe).map(|rule| rule.role.clone()).or_else(of_unit)
+    }
+
+    /// The first rule that fits a process.
+    pub fn rule_of(&self, argv: &[String], exe: &str) -> Option<&ProcessRule> {
         let names = programs(argv, exe);
         let fits = |rule: &&ProcessRule| {
             names.iter().any(|name| rule.program.iter().any(|program| program == name))
@@ -121,8 +153,22 @@ impl Profile {
                     .as_ref()
                     .is_none_or(|wanted| argv.iter().skip(1).any(|word| word.contains(wanted.as_str())))
         };
-        self.processes.iter().find(fits).map(|rule| rule.role.as_str())
+        self.processes.iter().find(fits)
     }
+
+    /// The units' names as the kernel's control groups have them.
+    pub fn full_unit_names(&self) -> impl Iterator<Item = String> {
+        self.units
+            .iter()
+            .map(|unit| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") })
+    }
+}
+
+/// The role of a unit's process that no rule fits: `worker` of `worker@2.service`.
+pub fn role_of_unit(unit: &str) -> String {
+    let stem = unit.rsplit_once('.').map_or(unit, |(stem, _)| stem);
+    let name = stem.split_once('@').map_or(stem, |(name, _)| name);
+    name.chars().map(|c| if is_word_char(c) { c } else { '_' }).collect()
 }
 
 /// Whether a program's path is that of a Python: also the system's own of EL8, `/usr/libexec/platform-python3.6`.
@@ -173,7 +219,11 @@ fn programs<'a>(argv: &'a [String], exe: &'a str) -> Vec<&'a str> {
 }
 
 fn is_plain_word(word: &str) -> bool {
-    !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+    !word.is_empty() && word.chars().all(is_word_char)
+}
+
+fn is_word_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "_-.".contains(c)
 }
 
 fn is_dotted_name(word: &str) -> bool {
@@ -206,6 +256,7 @@ mod tests {
                 children: None,
             }],
             units: vec!["shop-worker@*.service".into()],
+            ready: vec![],
             branch: true,
             interval: 5.0,
         }
@@ -224,6 +275,27 @@ mod tests {
         for path in ["/usr/sbin/uwsgi", "/usr/bin/ipython3-like", "", "/python/apache2"] {
             assert!(!is_python_name(path), "{path}");
         }
+    }
+
+    #[test]
+    fn a_python_of_a_unit_has_a_role_whatever_it_runs() {
+        let argv = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let role = |line, exe, unit| profile().role_of(&argv(line), exe, unit);
+        let python = "/usr/bin/python3.11";
+        assert_eq!(role("python3 /opt/x", python, "devpi@2.service").as_deref(), Some("devpi"));
+        assert_eq!(role("python3 /bin/gunicorn shop:app", python, "devpi.service").as_deref(), Some("web"));
+        assert_eq!(role("python3 /opt/x", python, ""), None);
+        assert_eq!(role("/bin/sh -c x", "/bin/dash", "devpi.service"), None);
+        assert_eq!(role_of_unit("my\\x2dapp@a.b.service"), "my_x2dapp");
+    }
+
+    #[test]
+    fn a_profile_of_units_alone_is_usable() {
+        let mut units = profile();
+        units.processes.clear();
+        assert_eq!(units.check(), Ok(()));
+        units.units.clear();
+        assert!(matches!(units.check(), Err(ProfileError::NoProcesses { .. })));
     }
 
     #[test]

@@ -15,7 +15,7 @@ const COMPACT_AT_LEAST: u32 = 64;
 
 pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome, Failure> {
     if args.check {
-        let (files, _) = data_dir::measure(&receipt::required(&args.lib_root)?.config.data_root)?;
+        let (files, _) = data_dir::measure(&receipt::of_data(&args.lib_root)?.config.data_root)?;
         let msg = format!("would flush, and fetch {}", super::counted(files, "data file"));
         return Ok(Outcome::ok(files > 0, msg, Detail::None));
     }
@@ -24,7 +24,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     // On hosts without the timer this is where the many become few. Not in the middle of a collect:
     // what is skipped is counted in the order of the names.
     let trouble = if args.skip == 0 {
-        compact::run(&receipt::required(&args.lib_root)?.config, COMPACT_AT_LEAST).err()
+        compact::run(&receipt::of_data(&args.lib_root)?.config, COMPACT_AT_LEAST).err()
     } else {
         None
     };

@@ -9,7 +9,7 @@ use crate::{compact, receipt};
 
 pub(super) fn run(args: &Compact) -> Result<Outcome, Failure> {
     let _lock = HostLock::take(&args.lib_root)?;
-    let receipt = receipt::required(&args.lib_root)?;
+    let receipt = receipt::of_data(&args.lib_root)?;
     let Some(_alone) = CollectLock::alone(&receipt::path_in(&args.lib_root)) else {
         let nothing = Detail::Compact(CompactDetail { merged: 0, into: 0 });
         return Ok(Outcome::ok(false, "somebody collects; nothing was compacted", nothing));

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use pulpcov_protocol::op::Doctor;
 use pulpcov_protocol::outcome::{Detail, DoctorDetail, Finding, Grade, Interpreter, Outcome};
-use pulpcov_protocol::profile::Profile;
+use pulpcov_protocol::profile::{Profile, is_python_name};
 
 use super::{probe, status};
 use crate::data_dir::LEDGER;
@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::host_fs::Attributes;
 use crate::receipt::Receipt;
 use crate::sandbox::{self, Verdict};
-use crate::{data_dir, hook, host_fs, interpreter, ledger, package_search, receipt, systemd};
+use crate::{data_dir, hook, host_fs, interpreter, ledger, package_search, processes, receipt, systemd};
 
 /// Room for the data of a night; less is a warning.
 const ENOUGH: u64 = 500 * 1024 * 1024;
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Doctor) -> Result<Outcome, Failure> {
         let found = interpreters(args, profile, &mut report);
         missing_packages = packages(profile, &found, receipt.as_ref(), &mut report)?;
     }
-    installation(receipt.as_ref(), &mut report)?;
+    installation(receipt.as_ref().filter(|receipt| !receipt.uninstalled), &mut report)?;
     let mut findings = report.0;
     findings.sort();
     let count = |grade| findings.iter().filter(|finding| finding.grade == grade).count() as u64;
@@ -173,7 +173,7 @@ fn units(args: &Doctor, profile: &Profile, data_root: &Path, report: &mut Findin
         report.add(Grade::Warning, "units", format!("the profile {} names none that is here", profile.name));
     }
     for unit in units {
-        match judge_unit(args, &unit, data_root) {
+        match judge_unit(args, profile, &unit, data_root) {
             Ok(findings) => report.0.extend(findings),
             Err(failure) => {
                 report.add(Grade::Bad, &unit, failure.msg).hint = failure.hint;
@@ -182,19 +182,54 @@ fn units(args: &Doctor, profile: &Profile, data_root: &Path, report: &mut Findin
     }
 }
 
-fn judge_unit(args: &Doctor, unit: &str, data_root: &Path) -> Result<Vec<Finding>, Failure> {
+/// What install would find behind a unit's command lines: under which role each is recorded, or why it is not.
+fn command_lines(profile: &Profile, unit: &str, report: &mut Findings) -> Result<Vec<String>, Failure> {
+    let mut roles = Vec::new();
+    for (program, words) in systemd::command_lines(unit)? {
+        let Some(python) = interpreter::of_program(&program) else {
+            roles.extend(profile.role_of(&words, &program, unit));
+            continue;
+        };
+        // A script runs as an argument of its interpreter.
+        let is_script = !is_python_name(&program);
+        let argv: Vec<String> = is_script.then(|| python.clone()).into_iter().chain(words).collect();
+        if let Some(flag) = processes::skips_site(&argv) {
+            report
+                .add(Grade::Bad, unit, format!("its Python runs with {flag}, which reads no .pth"))
+                .hint(processes::WITHOUT_SITE);
+        }
+        roles.extend(profile.role_of(&argv, &python, unit));
+    }
+    // What runs behind a wrapper shows only in its processes.
+    let live =
+        processes::of_unit(unit).iter().filter_map(|running| running.role(profile)).collect::<Vec<_>>();
+    let mut roles = if live.is_empty() { roles } else { live };
+    roles.sort();
+    roles.dedup();
+    Ok(roles)
+}
+
+fn judge_unit(
+    args: &Doctor,
+    profile: &Profile,
+    unit: &str,
+    data_root: &Path,
+) -> Result<Vec<Finding>, Failure> {
     let mut report = Findings::default();
     let programs = systemd::programs(unit)?;
     let pythons = probe::unit_pythons(unit)?;
     let state = systemd::state(unit)?;
+    let roles = command_lines(profile, unit, &mut report)?;
+    let recorded =
+        if roles.is_empty() { String::new() } else { format!(", recorded as {}", roles.join(", ")) };
     if pythons.is_empty() {
         report
             .add(Grade::Bad, unit, format!("no Python is seen behind {}", programs.join(", ")))
             .hint("name it in pulpcov_interpreters");
     } else if state == "active" {
-        report.add(Grade::Ok, unit, format!("active, runs {}", pythons.join(", ")));
+        report.add(Grade::Ok, unit, format!("active, runs {}{recorded}", pythons.join(", ")));
     } else {
-        report.add(Grade::Warning, unit, format!("is {state}, runs {}", pythons.join(", ")));
+        report.add(Grade::Warning, unit, format!("is {state}, runs {}{recorded}", pythons.join(", ")));
     }
     let properties = systemd::properties(unit, &sandbox::PROPERTIES)?;
     let is_ours = sandbox::drop_in(unit).exists();

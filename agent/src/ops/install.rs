@@ -14,8 +14,8 @@ use crate::failure::Failure;
 use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
 use crate::{
-    coverage_dir, data_dir, hook, interpreter, ledger, package_search, proof, receipt, services,
-    session as phase, source_list, systemd,
+    caller, coverage_dir, data_dir, hook, interpreter, ledger, package_search, proof, ready, receipt,
+    services, session as phase, source_list, systemd,
 };
 
 mod changes;
@@ -231,6 +231,7 @@ fn put_in_place(
     for python in interpreters {
         let target = coverage_dir::path(&args.lib_root, python);
         if !changes.has_tree(&target)? {
+            caller::still_listens()?;
             (session.progress)(&format!("unpacking coverage {} for {}", python.coverage, python.path));
             let wheels = wheels(args, session);
             changes.tree(&target, |target| coverage_dir::unpack(&args.lib_root, python, &wheels, target))?;
@@ -284,7 +285,7 @@ fn put_in_place(
     units::open_sandboxes(changes, &args.profile.units, lib_root, args.force)?;
     units::compaction(changes, lib_root, args.force)?;
     changes.remove_what_is_no_longer_wanted()?;
-    let unchanged = changes.old().is_some_and(|old| old.complete && old.config == config);
+    let unchanged = changes.old().is_some_and(|old| old.is_whole() && old.config == config);
     let new = changes.receipt(config, RECEIPT_FORMAT);
     if args.check {
         if !unchanged {
@@ -294,6 +295,7 @@ fn put_in_place(
     }
     if !changes.touched().is_empty() || !unchanged {
         for python in interpreters {
+            caller::still_listens()?;
             (session.progress)(&format!("self-test under {}", python.path));
             selftest::run(&args.lib_root, python, &new.config)?;
         }
@@ -356,6 +358,7 @@ fn begin_measuring(
     (session.progress)("restarting services");
     let proven = services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)
         .and_then(|_| {
+            await_ready(receipt, &units, session)?;
             (session.progress)("waiting until every process records");
             proof::wait(receipt, &units)
         })
@@ -364,6 +367,14 @@ fn begin_measuring(
     phase::begin(root, &label, run)?;
     ledger::flush(root, proof::FLUSH)?;
     Ok(Some(Started { units, proven: proven? }))
+}
+
+fn await_ready(receipt: &Receipt, units: &[String], session: &Session<'_>) -> Result<(), Failure> {
+    let wanted = &receipt.config.profile.ready;
+    if !wanted.is_empty() {
+        (session.progress)("waiting until the service is ready");
+    }
+    ready::wait(wanted, units)
 }
 
 /// The running units of the service; none where commands restart it.

@@ -1,5 +1,7 @@
 //! Looks, changes nothing.
 
+use std::collections::BTreeSet;
+
 use pulpcov_protocol::op::Probe;
 use pulpcov_protocol::outcome::{Detail, Interpreter, Outcome, ProbeDetail};
 
@@ -21,7 +23,7 @@ pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
         machine: host::machine(),
         boot_id: host::boot_id(),
         data_root: data_root.to_string_lossy().into_owned(),
-        installed: receipt.is_some(),
+        installed: receipt.is_some_and(|receipt| !receipt.uninstalled),
         interpreters,
     };
     let msg = format!(
@@ -45,11 +47,10 @@ pub(super) fn installed_for(receipt: Option<&Receipt>) -> Vec<String> {
 pub(super) fn unit_pythons(unit: &str) -> Result<Vec<String>, Failure> {
     let mut pythons: Vec<String> =
         systemd::programs(unit)?.iter().filter_map(|program| interpreter::of_program(program)).collect();
-    if pythons.is_empty() {
-        pythons.extend(systemd::pids(unit).into_iter().filter_map(interpreter::of_process));
-        pythons.sort();
-        pythons.dedup();
-    }
+    // What runs there now is the truth; what the command lines say is for those that do not run.
+    pythons.extend(systemd::pids(unit).into_iter().filter_map(interpreter::of_process));
+    let mut seen = BTreeSet::new();
+    pythons.retain(|python| seen.insert(python.clone()));
     Ok(pythons)
 }
 

@@ -7,11 +7,11 @@ use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
-use crate::{host_fs, ledger, proof, receipt, services, session, systemd};
+use crate::{host_fs, ledger, proof, ready, receipt, services, session, systemd};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
-    let receipt = receipt::load(&args.lib_root)?;
+    let receipt = receipt::load(&args.lib_root)?.filter(|receipt| !receipt.uninstalled);
     let patterns = match &receipt {
         Some(receipt) if args.units.is_empty() => receipt.config.profile.units.clone(),
         None if args.units.is_empty() && args.commands.is_empty() => {
@@ -138,7 +138,10 @@ fn start_measured(
     let result = services::act(args.action, units, &args.commands, &args.lib_root);
     // Units of another profile have nothing to prove.
     let proven = if result.is_ok() && args.units.is_empty() {
-        proof::wait(receipt, units).and_then(|()| proof::settle(receipt)).map(drop)
+        ready::wait(&receipt.config.profile.ready, units)
+            .and_then(|()| proof::wait(receipt, units))
+            .and_then(|()| proof::settle(receipt))
+            .map(drop)
     } else {
         Ok(())
     };

@@ -9,16 +9,9 @@ use crate::receipt::Receipt;
 use crate::{data_dir, ledger, processes, receipt, session};
 
 pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
-    let Some(receipt) = receipt::load(&args.lib_root)? else {
-        let detail = StatusDetail {
-            installed: false,
-            data_root: String::new(),
-            data_files: 0,
-            data_bytes: 0,
-            processes: Vec::new(),
-            unrecorded: Vec::new(),
-        };
-        return Ok(Outcome::ok(false, "not installed", Detail::Status(detail)));
+    let receipt = match receipt::load(&args.lib_root)? {
+        Some(receipt) if !receipt.uninstalled => receipt,
+        left => return not_installed(left.as_ref()),
     };
     let root = &receipt.config.data_root;
     let ledger = ledger::read(root)?;
@@ -55,11 +48,34 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     Ok(Outcome::ok(false, msg, Detail::Status(detail)).with_warnings(warnings))
 }
 
+/// What is there where nothing is installed: an uninstall may have left data.
+fn not_installed(left: Option<&Receipt>) -> Result<Outcome, Failure> {
+    let root = left.map(|receipt| &receipt.config.data_root);
+    let (data_files, data_bytes) = root.map_or(Ok((0, 0)), |root| data_dir::measure(root))?;
+    let mut msg = "not installed".to_owned();
+    if let Some(root) = root {
+        msg.push_str(&format!(
+            "; {} in {} still to be collected",
+            super::counted(data_files, "data file"),
+            root.display()
+        ));
+    }
+    let detail = StatusDetail {
+        installed: false,
+        data_root: root.map(|root| root.to_string_lossy().into_owned()).unwrap_or_default(),
+        data_files,
+        data_bytes,
+        processes: Vec::new(),
+        unrecorded: Vec::new(),
+    };
+    Ok(Outcome::ok(false, msg, Detail::Status(detail)))
+}
+
 /// Processes of the service that left no record: those that the profile wants, and other Pythons.
 pub(super) fn unrecorded(receipt: &Receipt, ledger: &Ledger) -> Result<Vec<Unrecorded>, Failure> {
     let profile = &receipt.config.profile;
     let mut service = processes::of_service(profile)?;
-    service.retain(|running| running.is_python() || profile.role_of(&running.argv, &running.exe).is_some());
+    service.retain(|running| running.is_python() || running.role(profile).is_some());
     Ok(processes::unrecorded(&service, receipt, ledger)
         .into_iter()
         .map(|(running, why)| Unrecorded {

@@ -14,7 +14,7 @@ use crate::hook::PTH;
 use crate::host::HostLock;
 use crate::host_fs::{self, Attributes};
 use crate::receipt::Receipt;
-use crate::{data_dir, ledger, receipt, services, systemd};
+use crate::{collected, data_dir, ledger, ready, receipt, services, systemd};
 
 /// Largest file whose difference is shown: the agent's own program.
 const MAX_SHOWN: u64 = 8 * 1024 * 1024;
@@ -42,58 +42,113 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
         return foretold(args, &receipt, diff);
     }
     (session.progress)("removing the hook");
-    let live =
-        ledger::read(&receipt.config.data_root)?.records.iter().filter(|record| record.is_live()).count();
+    let lib_root = Path::new(&args.lib_root);
+    let root = &receipt.config.data_root;
+    let live = live_processes(root)?;
     stop_timer(receipt.files.keys());
-    let mut removed = remove_files(&receipt, Path::new(&args.lib_root))?;
+    let mut removed = remove_files(&receipt, lib_root, |path| !path.starts_with(lib_root))?;
     sweep(&args.lib_root, Some(&receipt));
     if concern_systemd(receipt.files.keys()) {
         systemd::reload()?;
     }
-    let units = if args.restart && args.commands.is_empty() {
-        systemd::running(systemd::expand(&receipt.config.profile.units)?)?
-    } else {
-        Vec::new()
-    };
-    if args.restart && !(units.is_empty() && args.commands.is_empty()) {
-        (session.progress)("restarting services");
-        services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)?;
-    }
+    let has_restarted = restart(args, &receipt, session)?;
     let mut warnings = Vec::new();
+    if has_restarted {
+        warnings.extend(ready::wait(&receipt.config.profile.ready, &[]).err().map(|failure| failure.msg));
+    }
     if live > 0 && !args.restart {
         warnings.push(format!(
             "{} keep the hook in memory until they are restarted; --restart does it",
             super::counted(live as u64, "process")
         ));
     }
-    let data_left = clear_data(&receipt.config.data_root, args.erase_data)?;
-    if data_left > 0 {
-        let files = super::counted(data_left, "data file");
-        warnings.push(format!(
-            "{files} left in {}, not collected; uninstall --erase-data removes them",
-            receipt.config.data_root.display()
-        ));
+    // What a live process has written it writes again.
+    if live_processes(root)? == 0 {
+        collected::erase(lib_root, root);
     }
-    let outbox = Path::new(&args.lib_root).join(OUTBOX);
+    let data_left = clear_data(root, args.erase_data)?;
+    let changed = !receipt.uninstalled || has_restarted || data_left == 0;
+    let outbox = lib_root.join(OUTBOX);
     if args.erase_data && outbox.exists() {
         fs_err::remove_dir_all(&outbox)?;
     } else if std::fs::remove_dir(&outbox).is_err() && outbox.exists() {
         warnings.push(format!("bundles that were not fetched are left in {}", outbox.display()));
     }
-    forget(&args.lib_root)?;
+    let msg = if data_left > 0 {
+        leave_for_collect(&receipt, &args.lib_root)?;
+        format!(
+            "{}; {} in {} still to be collected",
+            if changed { "uninstalled" } else { "not installed" },
+            super::counted(data_left, "data file"),
+            root.display()
+        )
+    } else {
+        removed.extend(remove_the_rest(&receipt, &args.lib_root)?);
+        "uninstalled".to_owned()
+    };
+    remove_cached_agent();
+    let detail = UninstallDetail { removed, data_left, data_root: root.to_string_lossy().into_owned() };
+    let outcome = Outcome::ok(changed, msg, Detail::Uninstall(detail)).with_warnings(warnings);
+    Ok(Outcome { diff, ..outcome })
+}
+
+fn live_processes(root: &Path) -> Result<usize, Failure> {
+    Ok(ledger::read(root)?.records.iter().filter(|record| record.is_live()).count())
+}
+
+/// Restarts the service where that is asked for, so that no process keeps the hook; whether there was one.
+fn restart(args: &Uninstall, receipt: &Receipt, session: &Session<'_>) -> Result<bool, Failure> {
+    let units = if args.restart && args.commands.is_empty() {
+        systemd::running(systemd::expand(&receipt.config.profile.units)?)?
+    } else {
+        Vec::new()
+    };
+    let is_asked = args.restart && !(units.is_empty() && args.commands.is_empty());
+    if is_asked {
+        (session.progress)("restarting services");
+        services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)?;
+    }
+    Ok(is_asked)
+}
+
+/// Data is left that nobody has collected: what it takes to collect it stays, and is told of by the receipt.
+fn leave_for_collect(receipt: &Receipt, lib_root: &str) -> Result<(), Failure> {
+    let mut left = receipt.clone();
+    left.files.retain(|path, _| path.starts_with(lib_root));
+    left.uninstalled = true;
+    left.complete = true;
+    left.save(lib_root)
+}
+
+/// After a collect: removes what an uninstall had left for it, once no data is there and no process to write any.
+pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<(), Failure> {
+    let root = &receipt.config.data_root;
+    if !receipt.uninstalled || live_processes(root)? > 0 {
+        return Ok(());
+    }
+    if clear_data(root, false)? == 0 {
+        remove_the_rest(receipt, lib_root)?;
+        remove_cached_agent();
+    }
+    Ok(())
+}
+
+/// Everything of ours that is left below the lib root, and the folders that install made.
+fn remove_the_rest(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, Failure> {
+    let place = Path::new(lib_root);
+    let mut removed = remove_files(receipt, place, |path| path.starts_with(place))?;
+    for path in receipt.trees.keys().filter(|path| path.exists()) {
+        fs_err::remove_dir_all(path)?;
+        removed.push(path.display().to_string());
+    }
+    collected::forget(place);
+    forget(lib_root)?;
     for folder in receipt.folders.iter().rev() {
         if undo_folder(folder)? {
             removed.push(folder.path.display().to_string());
         }
     }
-    remove_cached_agent();
-    let detail = UninstallDetail {
-        removed,
-        data_left,
-        data_root: receipt.config.data_root.to_string_lossy().into_owned(),
-    };
-    let outcome = Outcome::ok(true, "uninstalled", Detail::Uninstall(detail)).with_warnings(warnings);
-    Ok(Outcome { diff, ..outcome })
+    Ok(removed)
 }
 
 /// Data that an earlier uninstall has left can still go, on the person's own word.
@@ -165,22 +220,24 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
     Ok(Outcome { diff, ..outcome })
 }
 
-/// The `.pth` first: from then on no new process meets the hook, whatever happens later.
-fn remove_files(receipt: &Receipt, lib_root: &Path) -> Result<Vec<String>, Failure> {
+/// Undoes those files that are `wanted`. The `.pth` first: from then on no new process meets the hook, whatever
+/// happens later.
+fn remove_files(
+    receipt: &Receipt,
+    lib_root: &Path,
+    wanted: impl Fn(&Path) -> bool,
+) -> Result<Vec<String>, Failure> {
     let is_pth = |path: &Path| path.file_name().is_some_and(|name| name == PTH);
-    let (first, rest): (Vec<_>, Vec<_>) = receipt.files.iter().partition(|(path, _)| is_pth(path));
+    let files = receipt.files.iter().filter(|(path, _)| wanted(path));
+    let (first, rest): (Vec<_>, Vec<_>) = files.partition(|(path, _)| is_pth(path));
     let mut removed = Vec::new();
     for (path, file) in first.into_iter().chain(rest) {
         undo_file(path, file, lib_root)?;
         removed.push(path.display().to_string());
-    }
-    // All of it is back in its place, and safely so.
-    for replaced in receipt.files.values().filter_map(|file| file.before.as_ref()) {
-        let _ = std::fs::remove_file(replaced.place(lib_root));
-    }
-    for path in receipt.trees.keys().filter(|path| path.exists()) {
-        fs_err::remove_dir_all(path)?;
-        removed.push(path.display().to_string());
+        // It is back in its place, and safely so.
+        if let Some(replaced) = &file.before {
+            let _ = std::fs::remove_file(replaced.place(lib_root));
+        }
     }
     Ok(removed)
 }

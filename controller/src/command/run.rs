@@ -189,7 +189,9 @@ async fn measure(
     run.note(missing.collect(), plan.base.groups.clone())?;
     let others =
         collected.0.iter().filter_map(|(host, status)| Some((host.clone(), status.data.as_ref()?.others)));
-    plan.collect_apart(others.filter(|(_, files)| *files > 0).collect()).await
+    let apart = plan.collect_apart(others.filter(|(_, files)| *files > 0).collect()).await?;
+    stage.hosts_went(apart);
+    Ok(())
 }
 
 /// The exit code: the command's, else that of hosts, else that of gates.
@@ -317,9 +319,9 @@ impl RunPlan {
     }
 
     /// What other sessions have left on hosts is no part of this run: it gets a run directory of its own.
-    async fn collect_apart(&self, others: BTreeMap<String, u64>) -> Result<()> {
+    async fn collect_apart(&self, others: BTreeMap<String, u64>) -> Result<Exit> {
         if others.is_empty() {
-            return Ok(());
+            return Ok(Exit::Ok);
         }
         let apart = self.run.path.join("earlier");
         let hosts: BTreeSet<String> = others.keys().cloned().collect();
@@ -329,7 +331,8 @@ impl RunPlan {
             "{files} data files on {on} are not of this run: collected apart, into {}",
             apart.display()
         ));
-        self.collect(&hosts, Part::NotRun(self.id.clone()), &apart).await.map(drop)
+        let (recap, _) = self.collect(&hosts, Part::NotRun(self.id.clone()), &apart).await?;
+        Ok(exit_of(&recap))
     }
 
     /// Makes of this run's hosts what they were; nothing is erased there that is not here. Returns those that are

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pulpcov_protocol::op::DEFAULT_LIB_ROOT;
+use pulpcov_protocol::profile::ProcessRule;
+use pulpcov_protocol::ready::Ready;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::bootstrap::BecomeMethod;
@@ -55,6 +58,8 @@ pub(crate) struct PulpcovVars {
     pub(crate) interpreters: Vec<String>,
     pub(crate) packages: Vec<String>,
     pub(crate) units: Vec<String>,
+    pub(crate) processes: Vec<ProcessRule>,
+    pub(crate) ready: Vec<Ready>,
     pub(crate) stop_command: Option<String>,
     pub(crate) start_command: Option<String>,
     pub(crate) branch: Option<bool>,
@@ -67,6 +72,8 @@ pub(crate) enum HostVarError {
     Type { host: String, variable: String, value: String, wanted: &'static str },
     #[error("host {host}: {variable} is {what}, which is not read")]
     Unsupported { host: String, variable: String, what: String },
+    #[error("host {host}: {variable}: {value}: {reason}")]
+    Item { host: String, variable: String, value: String, reason: String },
     #[error("host {host}: {variable}: {source}")]
     Render { host: String, variable: String, source: RenderError },
 }
@@ -104,6 +111,8 @@ impl Inventory {
                 interpreters,
                 packages: get.list("pulpcov_packages")?,
                 units: get.list("pulpcov_units")?,
+                processes: get.items("pulpcov_processes", "list of process rules")?,
+                ready: get.items("pulpcov_ready", "list of what is there once the service is ready")?,
                 stop_command: get.text(&["pulpcov_stop_command"])?,
                 start_command: get.text(&["pulpcov_start_command"])?,
                 branch: get.flag(&["pulpcov_branch"])?,
@@ -203,6 +212,25 @@ impl Getter<'_> {
                 .collect(),
             Some((name, other)) => Err(self.wrong(name, &other, "list of texts")),
         }
+    }
+
+    /// A list of mappings, or one without a list around it.
+    fn items<T: DeserializeOwned>(&self, name: &str, wanted: &'static str) -> Result<Vec<T>, HostVarError> {
+        let Some((name, value)) = self.find(&[name])? else { return Ok(Vec::new()) };
+        let items = match value {
+            Value::Array(items) => items,
+            one @ Value::Object(_) => vec![one],
+            other => return Err(self.wrong(name, &other, wanted)),
+        };
+        let read = |item: Value| {
+            serde_json::from_value(item.clone()).map_err(|error| HostVarError::Item {
+                host: self.host.to_owned(),
+                variable: name.clone(),
+                value: item.to_string(),
+                reason: error.to_string(),
+            })
+        };
+        items.into_iter().map(read).collect()
     }
 
     fn refuse_what_is_not_understood(&self) -> Result<(), HostVarError> {
@@ -313,6 +341,25 @@ mod tests {
             ("h1.A.LAN", Some(2022), Some("u"))
         );
         assert!(host.r#become.wanted);
+    }
+
+    #[test]
+    fn rules_and_what_is_waited_for_are_read_as_profiles_have_them() {
+        let vars = "pulpcov_processes: [{role: api, program: devpi-server}], pulpcov_ready: {port: '{{ 3000 + 141 }}'}";
+        let host = host(vars).expect("fine").pulpcov;
+        assert_eq!(
+            (host.processes[0].role.as_str(), host.processes[0].program.as_slice()),
+            ("api", ["devpi-server".to_owned()].as_slice())
+        );
+        assert_eq!(host.ready[0].port.as_deref(), Some("3141"));
+        for (vars, words) in [
+            ("pulpcov_processes: [{role: api}]", "missing field `program`"),
+            ("pulpcov_processes: gunicorn", "no list of process rules"),
+            ("pulpcov_ready: [{prot: 1}]", "unknown field `prot`"),
+        ] {
+            let error = super::tests::host(vars).err().expect("refused").to_string();
+            assert!(error.contains(words) && error.contains("h1"), "{error}");
+        }
     }
 
     #[test]

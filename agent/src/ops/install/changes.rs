@@ -344,7 +344,7 @@ impl Changes {
 
     pub(super) fn receipt(&self, config: Config, format: u32) -> Receipt {
         let unchanged_since =
-            self.old.as_ref().filter(|old| old.complete && old.config == config && self.touched.is_empty());
+            self.old.as_ref().filter(|old| old.is_whole() && old.config == config && self.touched.is_empty());
         Receipt {
             format,
             complete: true,
@@ -354,6 +354,7 @@ impl Changes {
             folders: self.folders.clone(),
             files: self.files.clone(),
             trees: self.trees.clone(),
+            uninstalled: false,
         }
     }
 

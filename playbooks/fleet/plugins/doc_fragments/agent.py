@@ -41,6 +41,16 @@ options:
     description: Units of the service, instead of the profile's.
     type: list
     elements: str
+  processes:
+    description: Process rules before those of the profile, each with C(role) and C(program), as profiles have them.
+    type: list
+    elements: dict
+  ready:
+    description:
+      - What holds once a started service takes requests, instead of the profile's; waited for after every start.
+      - Each entry has one of C(port), C(socket), C(url) (with C(status)) and C(command), and maybe a C(timeout) in seconds.
+    type: list
+    elements: dict
   branch:
     description: Record branches, not only lines.
     type: bool

@@ -14,12 +14,14 @@ from ansible_collections.pulpcov.fleet.plugins.plugin_utils.agent import COLLECT
 PROFILES = os.path.join(COLLECTION, "files", "profiles")
 
 # Options that go into the profile.
-OVERRIDES = ("packages", "units", "branch", "interval")
+OVERRIDES = ("packages", "units", "ready", "branch", "interval")
 
 SPEC = {
     "profile": {"type": "str", "default": "pulp3"},
     "packages": {"type": "list", "elements": "str"},
     "units": {"type": "list", "elements": "str"},
+    "processes": {"type": "list", "elements": "dict"},
+    "ready": {"type": "list", "elements": "dict"},
     "branch": {"type": "bool"},
     "interval": {"type": "float"},
     "data_root": {"type": "str"},
@@ -52,6 +54,8 @@ def with_profile(words, find):
         # An empty list says nothing, as in `pulpcov fleet`.
         if value is not None and value != []:
             profile[name] = value
+    # Rules of the inventory come first: they are there because the profile's do not say it.
+    profile["processes"] = (words.pop("processes", None) or []) + (profile.get("processes") or [])
     return dict(words, profile=profile)
 
 

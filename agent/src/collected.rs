@@ -1,0 +1,50 @@
+//! Data files of live processes that a controller has: they stay, for their processes go on writing them, but what
+//! nobody has written since is nothing that an uninstall would lose.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use pulpcov_protocol::bundle::is_file_name;
+
+use crate::failure::Failure;
+use crate::host_fs;
+
+/// Largest note: a name and a digest for each live process.
+const MAX_NOTE: u64 = 4 * 1024 * 1024;
+
+fn place(lib_root: &Path) -> PathBuf {
+    lib_root.join("collected.json")
+}
+
+/// Name to SHA-256.
+type Digests = BTreeMap<String, String>;
+
+fn read(lib_root: &Path) -> Digests {
+    let bytes = host_fs::read_limited(&place(lib_root), MAX_NOTE).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+/// Adds files that were found to be in a verified bundle; those that are gone are forgotten.
+pub(crate) fn note(lib_root: &Path, data_root: &Path, files: Digests) -> Result<(), Failure> {
+    let before = read(lib_root);
+    let mut now = before.clone();
+    now.extend(files);
+    now.retain(|name, _| data_root.join(name).exists());
+    if now == before {
+        return Ok(());
+    }
+    let text = serde_json::to_vec(&now).map_err(|error| Failure::new(error.to_string()))?;
+    host_fs::write_whole(&place(lib_root), &text, 0o600)
+}
+
+/// Erases those that still are what was collected.
+pub(crate) fn erase(lib_root: &Path, data_root: &Path) {
+    for (name, sha256) in read(lib_root).into_iter().filter(|(name, _)| is_file_name(name)) {
+        // One that has changed is to be collected, and one that cannot be erased is left like any other.
+        let _ = crate::data_dir::erase_if_same(data_root, &name, &sha256);
+    }
+}
+
+pub(crate) fn forget(lib_root: &Path) {
+    let _ = std::fs::remove_file(place(lib_root));
+}
