@@ -12,7 +12,7 @@ use russh::{MethodKind, MethodSet};
 use super::config::Methods;
 use super::host_key::Checker;
 use super::keys::{KeyFile, KeyRing, read_certificate};
-use super::session::SshError;
+use super::session::{HostWords, SshError};
 
 /// What to log in with.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ pub(super) async fn authenticate(
         return Ok(());
     }
     let tried = if attempt.tried.is_empty() { "nothing to try".to_owned() } else { attempt.tried.join(", ") };
-    Err(SshError::Denied { user: login.user.clone(), tried })
+    Err(SshError::Denied { user: login.user.clone(), tried, words: HostWords::default() })
 }
 
 struct Attempt<'a> {
@@ -157,7 +157,7 @@ impl Attempt<'_> {
                 Ok(_) => {}
                 // An agent that refuses to sign (a locked one, a confirmation that was denied).
                 Err(_) if !self.handle.is_closed() => {}
-                Err(error) => return Err(SshError::Auth(error.to_string())),
+                Err(error) => return Err(SshError::auth(error.to_string())),
             }
         }
         Ok(false)
@@ -206,7 +206,7 @@ impl Attempt<'_> {
             for prompt in &prompts {
                 if prompt.echo || answered {
                     let question = crate::fleet::printable(prompt.prompt.trim());
-                    return Err(SshError::Auth(format!(
+                    return Err(SshError::auth(format!(
                         "the host asks {question:?}, which nobody is here to answer"
                     )));
                 }

@@ -183,6 +183,21 @@ pub(super) struct Checker {
     /// What a certificate calls it.
     pub(super) principal: String,
     pub(super) refusal: Arc<Mutex<Option<SshError>>>,
+    /// What the host said to whoever logs in: a banner, why an account may not, why it hung up.
+    pub(super) words: Arc<Mutex<Vec<String>>>,
+}
+
+impl Checker {
+    fn heard(&self, words: &str) {
+        /// Of a banner that is a page of law only the end counts.
+        const LINES: usize = 3;
+        if let Ok(mut heard) = self.words.lock() {
+            let lines = words.lines().map(str::trim).filter(|line| !line.is_empty());
+            heard.extend(lines.map(|line| line.chars().take(200).collect::<String>()));
+            let surplus = heard.len().saturating_sub(LINES);
+            heard.drain(..surplus);
+        }
+    }
 }
 
 impl client::Handler for Checker {
@@ -203,5 +218,23 @@ impl client::Handler for Checker {
             *slot = judged.err();
         }
         Ok(accepted)
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _: &mut client::Session) -> Result<(), Self::Error> {
+        self.heard(banner);
+        Ok(())
+    }
+
+    async fn disconnected(
+        &mut self,
+        reason: client::DisconnectReason<Self::Error>,
+    ) -> Result<(), Self::Error> {
+        match reason {
+            client::DisconnectReason::ReceivedDisconnect(info) => {
+                self.heard(&info.message);
+                Ok(())
+            }
+            client::DisconnectReason::Error(error) => Err(error),
+        }
     }
 }

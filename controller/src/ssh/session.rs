@@ -1,11 +1,12 @@
 //! One connection, one channel: connect, check the host key, log in, run one command.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::client::{self, Handle};
-use russh::{ChannelMsg, Disconnect, Preferred, cipher};
+use russh::{AlgorithmKind, ChannelMsg, Disconnect, Preferred, cipher, kex, mac};
 use tokio::time::timeout;
 
 use super::auth::{Login, authenticate};
@@ -86,10 +87,10 @@ pub(crate) enum SshError {
     NoWay { jump: String, address: String, port: u16, reason: String },
     #[error("SSH handshake failed: {0}")]
     Handshake(String),
-    #[error("permission denied for {user} (tried: {tried})")]
-    Denied { user: String, tried: String },
-    #[error("login failed: {0}")]
-    Auth(String),
+    #[error("permission denied for {user} (tried: {tried}){words}")]
+    Denied { user: String, tried: String, words: HostWords },
+    #[error("login failed: {reason}{words}")]
+    Auth { reason: String, words: HostWords },
     #[error("no answer to the login within {0} s")]
     AuthTimeout(u64),
     #[error("connection lost: {0}")]
@@ -98,9 +99,33 @@ pub(crate) enum SshError {
     Idle(u64),
 }
 
+/// What a host said to whoever was not let in; often the only true reason.
+#[derive(Debug, Default)]
+pub(crate) struct HostWords(Vec<String>);
+
+impl fmt::Display for HostWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, "; the host says: {}", self.0.join(" ")) }
+    }
+}
+
 impl SshError {
     pub(super) fn during_auth(error: russh::Error) -> Self {
-        Self::Auth(error.to_string())
+        Self::auth(error.to_string())
+    }
+
+    pub(super) fn auth(reason: String) -> Self {
+        Self::Auth { reason, words: HostWords::default() }
+    }
+
+    /// The same with what the host said meanwhile.
+    fn with_words(mut self, heard: &Mutex<Vec<String>>) -> Self {
+        if let Self::Denied { words, .. } | Self::Auth { words, .. } = &mut self
+            && let Ok(heard) = heard.lock()
+        {
+            words.0.clone_from(&heard);
+        }
+        self
     }
 
     /// Whether a new try may help, and can do no harm: the network failed, and nobody was logged in.
@@ -120,7 +145,8 @@ impl SshError {
             Self::HostKeyChanged { name, file, .. } => Some(format!(
                 "if the host was set up anew, remove the old key: ssh-keygen -R '{name}' -f {file}"
             )),
-            Self::Denied { .. } => Some(
+            // An account that may not log in now has no wrong key.
+            Self::Denied { words, .. } if words.0.is_empty() => Some(
                 "set ansible_user and ansible_ssh_private_key_file, or load the key into ssh-agent"
                     .to_owned(),
             ),
@@ -141,9 +167,19 @@ fn keyscan_words(name: &str) -> String {
 fn config(destination: &Destination) -> client::Config {
     let mut preferred = host_key::preferred(&destination.trust, &destination.names);
     let mut ciphers = Preferred::DEFAULT.cipher.to_vec();
+    ciphers.push(cipher::AES_128_GCM);
     // Hardware does AES; half the CPU of the library's default for bulk data.
-    ciphers.sort_by_key(|&name| name != cipher::AES_256_GCM);
+    ciphers.sort_by_key(|name| {
+        [cipher::AES_256_GCM, cipher::AES_128_GCM].iter().position(|fast| fast == name).unwrap_or(usize::MAX)
+    });
     preferred.cipher = Cow::Owned(ciphers);
+    // What the library leaves out of its default order, and hardened or old servers have alone: last of all.
+    let mut exchanges = Preferred::DEFAULT.kex.to_vec();
+    exchanges.extend([kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::ECDH_SHA2_NISTP521]);
+    preferred.kex = Cow::Owned(exchanges);
+    let mut macs = Preferred::DEFAULT.mac.to_vec();
+    macs.extend([mac::HMAC_SHA1_ETM, mac::HMAC_SHA1]);
+    preferred.mac = Cow::Owned(macs);
     client::Config {
         window_size: WINDOW,
         channel_buffer_size: CHANNEL_BUFFER,
@@ -151,6 +187,32 @@ fn config(destination: &Destination) -> client::Config {
         nodelay: true,
         preferred,
         ..client::Config::default()
+    }
+}
+
+/// A handshake's error in words: what both sides have, where they have nothing in common.
+fn why(error: &russh::Error) -> String {
+    match error {
+        russh::Error::NoCommonAlgo { kind, ours, theirs } => {
+            let what = match kind {
+                AlgorithmKind::Kex => "key exchange",
+                AlgorithmKind::Key => "kind of host key",
+                AlgorithmKind::Cipher => "cipher",
+                AlgorithmKind::Mac => "MAC",
+                AlgorithmKind::Compression => "compression",
+            };
+            let ours: Vec<&str> = ours
+                .iter()
+                .map(String::as_str)
+                .filter(|name| !name.starts_with("ext-info") && !name.starts_with("kex-strict"))
+                .collect();
+            format!(
+                "no {what} in common: the host has {}, pulpcov has {}",
+                theirs.join(", "),
+                ours.join(", ")
+            )
+        }
+        error => error.to_string(),
     }
 }
 
@@ -179,11 +241,13 @@ pub(super) async fn log_in(
 ) -> Result<Handle<Checker>, SshError> {
     let link = route::open(destination, ring, limits).await?;
     let refusal = Arc::new(Mutex::new(None));
+    let words = Arc::new(Mutex::new(Vec::new()));
     let checker = Checker {
         trust: Arc::clone(&destination.trust),
         names: destination.names.clone(),
         principal: destination.principal().to_owned(),
         refusal: Arc::clone(&refusal),
+        words: Arc::clone(&words),
     };
     let config = Arc::new(config(destination));
     let handshake = timeout(limits.connect, client::connect_stream(config, link.stream, checker)).await;
@@ -193,13 +257,14 @@ pub(super) async fn log_in(
     let mut handle = match handshake {
         Err(_) => return Err(destination.silent(limits.connect)),
         Ok(Err(error)) => {
-            return Err(SshError::Handshake(format!("{error}{}", link.words.suffix().await)));
+            return Err(SshError::Handshake(format!("{}{}", why(&error), link.words.suffix().await)));
         }
         Ok(Ok(handle)) => handle,
     };
     timeout(limits.auth, authenticate(&mut handle, &destination.login, ring))
         .await
-        .map_err(|_| SshError::AuthTimeout(limits.auth.as_secs()))??;
+        .map_err(|_| SshError::AuthTimeout(limits.auth.as_secs()))?
+        .map_err(|error| error.with_words(&words))?;
     Ok(handle)
 }
 
