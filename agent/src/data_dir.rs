@@ -18,6 +18,9 @@ pub(crate) const LEDGER: &str = ".pulpcov";
 /// What a coverage.py data file begins with.
 const SQLITE: &[u8] = b"SQLite format 3\0";
 
+/// A data file has 50 kB and more.
+const SMALLEST: u64 = 50 * 1024;
+
 /// So much of a file tells what it is: SQLite's schema stands on its first pages.
 const HEAD: u64 = 64 * 1024;
 
@@ -157,6 +160,22 @@ pub(crate) fn erase_if_same(root: &Path, name: &str, sha256: &str) -> Result<(),
         fs_err::rename(&aside, root.join(format!("{name}.{word}"))).map_err(|error| error.to_string())?;
     }
     Err(CHANGED.to_owned())
+}
+
+/// Why nothing new can be written below a folder, where that can be told by looking.
+pub(crate) fn no_room(root: &Path) -> Option<String> {
+    let existing = root.ancestors().find(|folder| folder.is_dir())?;
+    let space = rustix::fs::statvfs(existing).ok()?;
+    if space.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+        return Some(format!("{} is read-only", root.display()));
+    }
+    if space.f_bavail.saturating_mul(space.f_frsize) < SMALLEST {
+        return Some(format!("the disk of {} is full", root.display()));
+    }
+    if space.f_files > 0 && space.f_favail == 0 {
+        return Some(format!("the disk of {} has no inodes left", root.display()));
+    }
+    None
 }
 
 /// Number and bytes of the data files, for status and uninstall.

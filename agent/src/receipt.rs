@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pulpcov_protocol::fleet::{Fleet, Relation};
 use pulpcov_protocol::outcome::Interpreter;
 use pulpcov_protocol::profile::Profile;
 use pulpcov_protocol::version::RECEIPT_FORMAT;
@@ -34,6 +35,9 @@ pub(crate) struct Receipt {
     /// to collect it, and goes with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) uninstalled: bool,
+    /// Who installed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fleet: Option<Fleet>,
 }
 
 /// What was installed: later ops act on it without being told again.
@@ -168,6 +172,18 @@ impl Receipt {
     /// Whether it tells of an install that came to its end.
     pub(crate) fn is_whole(&self) -> bool {
         self.complete && !self.uninstalled
+    }
+
+    /// Refuses whoever is of another fleet; a warning where that is not sure.
+    pub(crate) fn check_fleet(&self, asking: Option<&Fleet>) -> Result<Option<String>, Failure> {
+        let (Some(own), Some(asking)) = (&self.fleet, asking) else { return Ok(None) };
+        match own.relation(asking) {
+            Relation::Same => Ok(None),
+            Relation::Doubtful => Ok(Some(format!("it was installed by {}, and shares its data", own.title()))),
+            Relation::Other => Err(Failure::new(format!("this host belongs to {}", own.title())).hint(
+                "pulpcov_fleet in the inventory says which fleet this is; `install --take-over` makes the host this one's",
+            )),
+        }
     }
 
     /// Paths of ours that are gone.

@@ -106,7 +106,7 @@ impl Access {
 
 /// What a host's job brought.
 pub(crate) struct Done<T> {
-    pub(crate) changed: bool,
+    pub(crate) verdict: Verdict,
     pub(crate) msg: String,
     pub(crate) warnings: Vec<String>,
     pub(crate) data: T,
@@ -261,8 +261,12 @@ where
             for text in done.warnings {
                 let _ = events.send(Event::Warning { host: Some(name.clone()), text }).await;
             }
-            let verdict = if done.changed { Verdict::Changed } else { Verdict::Ok };
-            HostStatus { verdict, msg: done.msg, data: Some(done.data), ..HostStatus::default() }
+            HostStatus {
+                verdict: done.verdict,
+                msg: done.msg,
+                data: Some(done.data),
+                ..HostStatus::default()
+            }
         }
         Err(error) => HostStatus {
             verdict: if error.is_unreachable() { Verdict::Unreachable } else { Verdict::Failed },

@@ -19,6 +19,11 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
+    /// Of a job that went well.
+    pub(crate) const fn of(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Ok }
+    }
+
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",

@@ -149,3 +149,71 @@ fn an_agent_does_not_work_on_for_a_controller_that_was_killed() {
     lab.shell(1, "pkill -CONT -f [s]hop-worker");
     lab.fleet(0, "collect", &["-o", "run"]);
 }
+
+/// Two fleets with one host in common.
+#[test]
+fn a_second_fleet_is_refused_by_the_name_of_the_first_or_told_of_it() {
+    let lab = Lab::start(1);
+    let known = lab.path("known_hosts").to_string_lossy().into_owned();
+    let fleet = |file: &str, name: &str, profile: &str| {
+        let vars = if name.is_empty() { String::new() } else { format!("    pulpcov_fleet: {name}\n") };
+        let packages = if profile == "generic" {
+            "    pulpcov_packages: [shop]\n    pulpcov_units: [shop-web.service]\n"
+        } else {
+            ""
+        };
+        let path = match profile {
+            "generic" => std::path::Path::new("generic").to_owned(),
+            _ => pulpcov_tests::shop::profile(),
+        };
+        let written = lab.inventory_of(&path, &format!("{vars}{packages}"));
+        let own = lab.path(file);
+        std::fs::rename(written, &own).expect("moved");
+        own.to_string_lossy().into_owned()
+    };
+    let says = |inventory: &str, verb: &str, words: &[&str]| {
+        let all = [&["fleet", verb, inventory, "--known-hosts", &known], words].concat();
+        let output = lab.pulpcov(&all);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let wheels = wheels();
+    let install = ["--wheelhouse", &*wheels];
+    let first = fleet("first.yml", "", "shop");
+    assert_eq!(says(&first, "install", &install).0, Some(0));
+    // Without names, another service is refused; the same one is told whose it was.
+    let other = fleet("other.yml", "", "generic");
+    let (code, said) = says(&other, "install", &install);
+    assert!(
+        code == Some(4)
+            && said.contains("this host records shop for the fleet of /")
+            && said.contains("first.yml: an install of generic would end that"),
+        "{said}"
+    );
+    let second = fleet("second.yml", "", "shop");
+    let (code, said) = says(&second, "collect", &["-o", "run"]);
+    assert!(
+        code == Some(0)
+            && said.contains("warning: it was installed by the fleet of /")
+            && said.contains("first.yml, and shares its data"),
+        "{said}"
+    );
+    // A name protects, from those without one too.
+    let named = fleet("named.yml", "bakery", "shop");
+    assert_eq!(says(&named, "install", &install).0, Some(0));
+    assert!(!says(&named, "reset", &[]).1.contains("warning"));
+    let thief = fleet("thief.yml", "burglars", "shop");
+    for inventory in [&first, &thief] {
+        for verb in ["install", "collect", "reset", "uninstall"] {
+            let (code, said) = says(inventory, verb, if verb == "install" { &install } else { &[] });
+            assert!(
+                code == Some(4) && said.contains("this host belongs to the fleet bakery (/"),
+                "{verb}: {said}"
+            );
+        }
+    }
+    let (code, said) = says(&thief, "install", &[&install[..], &["--take-over"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = says(&named, "uninstall", &[]);
+    assert!(code == Some(4) && said.contains("belongs to the fleet burglars"), "{said}");
+    assert_eq!(says(&thief, "uninstall", &["--erase-data"]).0, Some(0));
+}

@@ -372,12 +372,16 @@ impl Lab {
         self.in_lab(&["kill", "-KILL", pid.trim()]);
     }
 
-    /// Leaves `free` kilobytes on the host's disk.
+    /// Leaves `free` kilobytes on the host's disk; what is written meanwhile makes it a few more.
     pub fn fill_disk(&self, i: usize, free: u64) {
-        let kilobytes =
-            self.shell(i, "df -k --output=used / | tail -1").trim().parse::<u64>().expect("a number") + free;
         let disk = self.path("host").join(host_name(i));
-        self.in_lab(&["mount", "-o", &format!("remount,size={kilobytes}k"), &disk.to_string_lossy()]);
+        let script = format!(
+            "for more in 0 4 32 128; do \
+               mount -o remount,size=$(($(df -k --output=used {0} | tail -1) + {free} + more))k {0} 2>/dev/null && exit; \
+             done; exit 1",
+            disk.display()
+        );
+        self.in_lab(&["sh", "-c", &script]);
     }
 
     pub fn empty_disk(&self, i: usize) {

@@ -4,6 +4,7 @@
 //! of each other.
 
 pub mod bundle;
+pub mod fleet;
 pub mod frame;
 pub mod manifest;
 pub mod op;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::Fleet;
 use crate::profile::Profile;
 use crate::text::hex;
 
@@ -127,6 +128,12 @@ pub struct Install {
     /// Show what would become, or became, of each file's text.
     #[serde(default)]
     pub diff: bool,
+    /// Who asks; a host of another fleet is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
+    /// Take a host of another fleet over.
+    #[serde(default)]
+    pub take_over: bool,
 }
 
 /// A wheel that the controller pushes.
@@ -185,6 +192,9 @@ pub struct Collect {
     /// Only tell what would be done.
     #[serde(default)]
     pub check: bool,
+    /// Who asks; a host of another fleet is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
 }
 
 /// Which of a host's data, by the run that it was recorded in.
@@ -334,6 +344,9 @@ pub struct Reset {
     /// Only tell what would be done.
     #[serde(default)]
     pub check: bool,
+    /// Who asks; a host of another fleet is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -411,6 +424,9 @@ pub struct Uninstall {
     /// Show what would become, or became, of each file's text.
     #[serde(default)]
     pub diff: bool,
+    /// Who asks; a host of another fleet is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Fleet>,
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
         return Ok(Outcome::ok(files > 0, msg, Detail::None));
     }
     let _lock = HostLock::take(&args.lib_root)?;
+    let shared = receipt::of_data(&args.lib_root)?.check_fleet(args.fleet.as_ref())?;
     (session.progress)("flushing and listing");
     // On hosts without the timer this is where the many become few. Not in the middle of a collect:
     // what is skipped is counted in the order of the names.
@@ -32,6 +33,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     session.gathered = None;
     let gathered = gather::gather(args)?;
     let mut warnings = gathered.warnings.clone();
+    warnings.extend(shared);
     warnings.extend(trouble.map(|failure| format!("nothing was compacted: {}", failure.msg)));
     if let Some(flush) = &gathered.flush {
         warnings

@@ -47,6 +47,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     (session.progress)("looking at the interpreters");
     let old = receipt::load(&args.lib_root)?;
+    let shared = check_fleet(args, old.as_ref())?;
     let mut named = args.interpreters.clone();
     let same_service = old.as_ref().filter(|old| old.config.profile.name == args.profile.name);
     named.extend(probe::installed_for(same_service));
@@ -95,7 +96,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
             format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
         }
     };
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = shared.into_iter().collect();
     let missing_packages = missing_packages(&new, &mut warnings)?;
     if changed && started.is_none() && !args.profile.units.is_empty() {
         warnings.push(if args.restart {
@@ -115,6 +116,22 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     let outcome =
         Outcome::ok(changed || started.is_some(), msg, Detail::Install(detail)).with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
+}
+
+/// Refuses a host of another fleet, and one that has another service of a fleet that may be another; a warning where
+/// two may share it.
+fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<Option<String>, Failure> {
+    let Some(old) = old.filter(|old| !args.take_over && !old.uninstalled) else { return Ok(None) };
+    let doubt = old.check_fleet(args.fleet.as_ref())?;
+    let (was, is) = (&old.config.profile.name, &args.profile.name);
+    if doubt.is_some() && was != is {
+        let owner = old.fleet.as_ref().map(pulpcov_protocol::fleet::Fleet::title).unwrap_or_default();
+        return Err(Failure::new(format!(
+            "this host records {was} for {owner}: an install of {is} would end that"
+        ))
+        .hint("`install --take-over` does it all the same"));
+    }
+    Ok(doubt)
 }
 
 /// The pushed wheels, and those of the folder that was named. A check, and an offer to fill that folder, may
@@ -301,6 +318,9 @@ fn put_in_place(
         }
         new.save(&args.lib_root)?;
         changes.note(receipt::path_in(&args.lib_root));
+    } else if changes.old().is_some_and(|old| old.fleet != new.fleet) {
+        // Who installed it is all that is new.
+        new.save(&args.lib_root)?;
     }
     units::take_effect(changes.touched())?;
     changes.finish();

@@ -28,6 +28,7 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         msg.push_str(&format!(", label {}", session.label));
     }
     let mut warnings = ledger.warnings.clone();
+    warnings.extend(data_dir::no_room(root).map(|why| format!("{why}: nothing new is written")));
     warnings.extend(
         receipt.changed_since()?.iter().map(|path| format!("{} was changed by somebody", path.display())),
     );

@@ -31,6 +31,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
         Err(failure) if !receipt::is_unreadable(&args.lib_root) => return Err(failure),
         Err(failure) => return salvage::run(args, &failure),
     };
+    let shared = if args.force { None } else { receipt.check_fleet(args.fleet.as_ref())? };
     let changed = receipt.changed_since()?;
     if !changed.is_empty() && !args.force {
         let names: Vec<String> = changed.iter().map(|path| path.display().to_string()).collect();
@@ -52,7 +53,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
         systemd::reload()?;
     }
     let has_restarted = restart(args, &receipt, session)?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = shared.into_iter().collect();
     if has_restarted {
         warnings.extend(ready::wait(&receipt.config.profile.ready, &[]).err().map(|failure| failure.msg));
     }

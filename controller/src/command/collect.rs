@@ -12,14 +12,14 @@ use pulpcov_protocol::op::{Bundle, Collect, Op, Part, Want};
 use pulpcov_protocol::outcome::{CollectDetail, Detail};
 use pulpcov_protocol::text::error_chain;
 
-use super::reach::{Reach, exit_of, troubles};
+use super::reach::{OwnInventory, Reach, exit_of, troubles};
 use crate::bundle_store::{PlacedBundle, Spool};
 use crate::claims::Claims;
 use crate::cli::{FleetArgs, seconds};
 use crate::exit::Exit;
 use crate::fleet::{Access, Done, Reporter};
 use crate::inventory::Host;
-use crate::recap::Recap;
+use crate::recap::{Recap, Verdict};
 use crate::remote_agent::{AgentError, Progressing, RemoteAgent};
 use crate::run_dir::RunDir;
 
@@ -56,6 +56,7 @@ struct Plan {
     run: RunDir,
     claims: Claims,
     options: CollectOptions,
+    inventory: OwnInventory,
 }
 
 /// What a host's collect brought.
@@ -104,7 +105,7 @@ pub(super) async fn collect_all(
     let groups = reach.groups.clone();
     let (claims, damaged) = already_here(&run)?;
     let reach = reach.warn(damaged);
-    let plan = Arc::new(Plan { run: run.clone(), claims, options });
+    let plan = Arc::new(Plan { run: run.clone(), claims, options, inventory: reach.own_inventory() });
     let recap = reach
         .run_into(Some(&run.path), move |access, host, reporter| {
             let plan = Arc::clone(&plan);
@@ -164,6 +165,7 @@ async fn collect_one(
             part: options.part.clone(),
             finish: options.finish.contains(&host.name),
             check: false,
+            fleet: Some(plan.inventory.fleet_of(host)),
         })
     };
     let (mut agent, mut outcome) = access.ask(host, &list(Some(options.flush_timeout), 0), reporter).await?;
@@ -202,7 +204,7 @@ async fn collect_one(
     agent.close().await;
     let msg =
         format!("{files} data files ({}) of {processes} processes, {erased} erased there", size_text(bytes));
-    Ok(Done { changed: files > 0, msg, warnings, data: Brought { others } })
+    Ok(Done { verdict: Verdict::of(files > 0), msg, warnings, data: Brought { others } })
 }
 
 /// Fetches the listed data, and those sources and analyses that no other host is bringing.

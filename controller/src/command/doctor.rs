@@ -16,7 +16,7 @@ use crate::exit::{Exit, usage};
 use crate::fleet::{Done, printable};
 use crate::profiles;
 use crate::progress::Mode;
-use crate::recap::Recap;
+use crate::recap::{Recap, Verdict};
 use crate::remote_agent::AgentError;
 
 #[derive(Debug, clap::Args)]
@@ -55,7 +55,9 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
                 };
                 let packages = Packages { wanted, missing: found.missing_packages };
                 let data = Judged { findings: found.findings, packages };
-                Ok(Done { changed: false, msg: outcome.msg, warnings: outcome.warnings, data })
+                // An obstacle is a failure, as it is for Ansible's module; looking went well all the same.
+                let verdict = if data.has_obstacle() { Verdict::Failed } else { Verdict::Ok };
+                Ok(Done { verdict, msg: outcome.msg, warnings: outcome.warnings, data })
             }
         })
         .await?;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
+use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::{Install, Op, Probe, Wheel};
 use pulpcov_protocol::outcome::{Detail, FileDiff};
 use pulpcov_protocol::profile::Profile;
@@ -17,7 +18,7 @@ use crate::exit::{Exit, usage};
 use crate::fleet::{Access, Done, Reporter};
 use crate::inventory::Host;
 use crate::profiles;
-use crate::recap::Recap;
+use crate::recap::{Recap, Verdict};
 use crate::remote_agent::{AgentError, Progressing, RemoteAgent};
 use crate::wheelhouse::Wheelhouse;
 
@@ -51,6 +52,9 @@ pub(crate) struct What {
     /// Replace files of others where ours go; uninstall puts them back
     #[arg(long)]
     pub(crate) force: bool,
+    /// Install on hosts that belong to another fleet, and make them this one's
+    #[arg(long)]
+    pub(crate) take_over: bool,
 }
 
 /// How it is put there.
@@ -67,6 +71,7 @@ struct Plan {
     wheelhouse: Option<Wheelhouse>,
     commands: ServiceCommands,
     force: bool,
+    take_over: bool,
     how: How,
 }
 
@@ -101,12 +106,15 @@ pub(super) async fn install_all(reach: Reach, what: What, how: How) -> Result<Re
         wheelhouse: what.wheelhouse.as_deref().map(Wheelhouse::open).transpose().map_err(usage)?,
         commands: what.commands,
         force: what.force,
+        take_over: what.take_over,
         how,
     });
+    let inventory = reach.own_inventory();
     reach
         .run(move |access, host, reporter| {
             let plan = Arc::clone(&plan);
-            async move { install(&access, &host, &reporter, &plan).await }
+            let fleet = inventory.fleet_of(&host);
+            async move { install(&access, &host, fleet, &reporter, &plan).await }
         })
         .await
 }
@@ -114,6 +122,7 @@ pub(super) async fn install_all(reach: Reach, what: What, how: How) -> Result<Re
 async fn install(
     access: &Access,
     host: &Host,
+    fleet: Fleet,
     reporter: &Reporter,
     plan: &Plan,
 ) -> Result<Done<Installed>, AgentError> {
@@ -137,6 +146,8 @@ async fn install(
         force: plan.force,
         check: plan.how.check.check,
         diff: plan.how.check.diff,
+        fleet: Some(fleet),
+        take_over: plan.take_over,
     };
     let outcome = match &plan.wheelhouse {
         None => access.ask_once(host, &Op::Install(Box::new(op)), reporter).await?,
@@ -158,7 +169,7 @@ async fn install(
     };
     let packages = Packages { wanted, missing: detail.missing_packages };
     let data = Installed { diff: outcome.diff, packages };
-    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data })
+    Ok(Done { verdict: Verdict::of(outcome.changed), msg: outcome.msg, warnings: outcome.warnings, data })
 }
 
 /// The wheels that a host's interpreters want, and the agent that has looked at these.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::FileDiff;
 use pulpcov_protocol::profile::Profile;
@@ -48,6 +49,16 @@ pub(super) struct Reach {
     /// Groups of the inventory, with those of the hosts that are in them.
     pub(super) groups: BTreeMap<String, BTreeSet<String>>,
     warnings: Vec<String>,
+}
+
+/// What a host is told of who asks.
+#[derive(Debug, Clone)]
+pub(super) struct OwnInventory(String);
+
+impl OwnInventory {
+    pub(super) fn fleet_of(&self, host: &Host) -> Fleet {
+        Fleet { name: host.pulpcov.fleet.clone(), inventory: self.0.clone() }
+    }
 }
 
 impl Reach {
@@ -110,6 +121,15 @@ impl Reach {
             groups: inventory.telling_groups(&names),
             warnings,
         })
+    }
+
+    /// The inventory, by which hosts know who asks.
+    pub(super) fn own_inventory(&self) -> OwnInventory {
+        let place = |source: &PathBuf| match std::path::absolute(source) {
+            Ok(path) if path.exists() => path.display().to_string(),
+            _ => source.display().to_string(),
+        };
+        OwnInventory(self.sources.iter().map(place).collect::<Vec<_>>().join(" and "))
     }
 
     /// The same hosts, or those of them that `wanted` takes, for the next command of a series.
@@ -244,7 +264,12 @@ pub(super) async fn ask_once(
     op: &Op,
 ) -> Result<Done<Vec<FileDiff>>, AgentError> {
     let outcome = access.ask_once(host, op, reporter).await?;
-    Ok(Done { changed: outcome.changed, msg: outcome.msg, warnings: outcome.warnings, data: outcome.diff })
+    Ok(Done {
+        verdict: Verdict::of(outcome.changed),
+        msg: outcome.msg,
+        warnings: outcome.warnings,
+        data: outcome.diff,
+    })
 }
 
 async fn begin(events: &Events, command: &'static str, hosts: usize, warnings: Vec<String>) {

@@ -25,10 +25,17 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<Exit> {
     let reach = Reach::new(&args.fleet, "reset").await?;
     let (label, timeout, check) = (args.label, args.flush_timeout, args.check);
+    let inventory = reach.own_inventory();
     let recap = reach
         .run(move |access, host, reporter| {
             let lib_root = host.lib_root();
-            let op = Op::Reset(Reset { lib_root, label: label.clone(), timeout, check });
+            let op = Op::Reset(Reset {
+                lib_root,
+                label: label.clone(),
+                timeout,
+                check,
+                fleet: Some(inventory.fleet_of(&host)),
+            });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })
         .await?;

@@ -23,7 +23,7 @@ use super::{collect, install, report, uninstall};
 use crate::cli::{FleetArgs, label, seconds};
 use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::Done;
-use crate::recap::Recap;
+use crate::recap::{Recap, Verdict};
 use crate::remote_agent::AgentError;
 use crate::run_dir::RunDir;
 use crate::signals::Signals;
@@ -398,7 +398,7 @@ async fn installed(reach: Reach) -> Result<Recap<bool>> {
             let Detail::Status(detail) = outcome.pulpcov else {
                 return Err(AgentError::Unexpected("status without its details".to_owned()));
             };
-            Ok(Done { changed: false, msg: outcome.msg, warnings: Vec::new(), data: detail.installed })
+            Ok(Done { verdict: Verdict::Ok, msg: outcome.msg, warnings: Vec::new(), data: detail.installed })
         })
         .await
 }

@@ -14,7 +14,7 @@ use crate::cli::FleetArgs;
 use crate::exit::Exit;
 use crate::fleet::{Done, printable};
 use crate::progress::Mode;
-use crate::recap::Recap;
+use crate::recap::{Recap, Verdict};
 use crate::remote_agent::AgentError;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
             let Detail::Status(data) = outcome.pulpcov else {
                 return Err(AgentError::Unexpected("status without its details".to_owned()));
             };
-            Ok(Done { changed: false, msg: outcome.msg, warnings: outcome.warnings, data })
+            Ok(Done { verdict: Verdict::Ok, msg: outcome.msg, warnings: outcome.warnings, data })
         })
         .await?;
     let mut out = std::io::stdout().lock();
@@ -81,7 +81,10 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
             };
             let note = match (&process.error, process.last_flush) {
                 (Some(error), _) => printable(error),
-                (None, None) => "nothing written yet".to_owned(),
+                (None, None) => {
+                    // Whoever cannot write cannot say so; the host's warning does.
+                    "has written nothing: idle since its start, or not able to".to_owned()
+                }
                 (None, Some(_)) => String::new(),
             };
             let unit = process.unit.clone().unwrap_or_default();

@@ -16,7 +16,7 @@ pub(crate) struct Args {
     pub(crate) fleet: FleetArgs,
     #[command(flatten)]
     pub(crate) check: CheckArgs,
-    /// Remove our files even where somebody changed them
+    /// Remove our files even where somebody changed them, and those of another fleet
     #[arg(long)]
     pub(crate) force: bool,
     /// Remove data files too, collected or not
@@ -66,6 +66,7 @@ pub(super) async fn uninstall_all(reach: Reach, how: How) -> Result<Recap<Vec<Fi
     let How { force, erase, restart, check: CheckArgs { check, diff }, commands } = how;
     let erase_data = erase.is_some();
     let unfinished = reach.unfinished();
+    let inventory = reach.own_inventory();
     let recap = reach
         .run(move |access, host, reporter| {
             let lib_root = host.lib_root();
@@ -80,6 +81,7 @@ pub(super) async fn uninstall_all(reach: Reach, how: How) -> Result<Recap<Vec<Fi
                 commands,
                 check,
                 diff,
+                fleet: Some(inventory.fleet_of(&host)),
             });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })

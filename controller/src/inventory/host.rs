@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::DEFAULT_LIB_ROOT;
 use pulpcov_protocol::profile::ProcessRule;
 use pulpcov_protocol::ready::Ready;
@@ -51,6 +52,7 @@ pub(crate) struct Become {
 /// `pulpcov_*` variables.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct PulpcovVars {
+    pub(crate) fleet: Option<String>,
     pub(crate) profile: Option<String>,
     pub(crate) data_root: Option<String>,
     pub(crate) lib_root: Option<String>,
@@ -104,6 +106,7 @@ impl Inventory {
             ssh_args: get.ssh_args()?,
             r#become: get.r#become()?,
             pulpcov: PulpcovVars {
+                fleet: get.fleet()?,
                 profile: get.text(&["pulpcov_profile"])?,
                 data_root: get.text(&["pulpcov_data_root"])?,
                 lib_root: get.text(&["pulpcov_lib_root"])?,
@@ -211,6 +214,16 @@ impl Getter<'_> {
                 })
                 .collect(),
             Some((name, other)) => Err(self.wrong(name, &other, "list of texts")),
+        }
+    }
+
+    fn fleet(&self) -> Result<Option<String>, HostVarError> {
+        const NAME: &str = "pulpcov_fleet";
+        match self.text(&[NAME])? {
+            Some(name) if !Fleet::is_name(&name) => {
+                Err(self.wrong(NAME.to_owned(), &Value::String(name), "name of at most 64 letters"))
+            }
+            name => Ok(name),
         }
     }
 

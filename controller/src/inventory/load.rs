@@ -57,8 +57,8 @@ pub(crate) struct Request {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    #[error("cannot read the inventory")]
-    Read(#[source] std::io::Error),
+    #[error("cannot read the inventory {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: {size} bytes, the limit is {MAX_FILE}")]
     TooLarge { path: PathBuf, size: u64 },
     #[error("{path}: not UTF-8")]
@@ -106,6 +106,11 @@ fn ask_ansible(request: &Request, path: PathBuf, what: &'static str) -> Result<I
     }
 }
 
+/// `fs_err`'s words are those of a program; a person wants to know what is not there.
+fn unread(path: &Path) -> impl FnOnce(std::io::Error) -> LoadError {
+    move |source| LoadError::Read { path: path.to_owned(), source }
+}
+
 fn native(request: &Request) -> Result<Inventory, LoadError> {
     let mut inventory = Inventory::default();
     let mut folders = Vec::new();
@@ -114,7 +119,7 @@ fn native(request: &Request) -> Result<Inventory, LoadError> {
             read_host_list(&mut inventory, source)?;
             continue;
         }
-        let is_folder = fs_err::metadata(source).map_err(LoadError::Read)?.is_dir();
+        let is_folder = std::fs::metadata(source).map_err(unread(source))?.is_dir();
         if is_folder {
             if !read_folder(&mut inventory, source, &request.secrets, 0)? {
                 return Err(LoadError::NoSource(source.clone()));
@@ -185,10 +190,10 @@ fn read_folder(
 }
 
 fn sorted_entries(folder: &Path) -> Result<Vec<(String, PathBuf)>, LoadError> {
-    let entry = |entry: fs_err::DirEntry| (entry.file_name().to_string_lossy().into_owned(), entry.path());
-    let mut entries: Vec<(String, PathBuf)> = fs_err::read_dir(folder)
+    let entry = |entry: std::fs::DirEntry| (entry.file_name().to_string_lossy().into_owned(), entry.path());
+    let mut entries: Vec<(String, PathBuf)> = std::fs::read_dir(folder)
         .and_then(|entries| entries.map(|found| found.map(entry)).collect())
-        .map_err(LoadError::Read)?;
+        .map_err(unread(folder))?;
     entries.sort();
     Ok(entries)
 }
@@ -206,7 +211,7 @@ fn read_file(inventory: &mut Inventory, path: &Path, secrets: &Secrets) -> Resul
         return Err(unsupported("TOML"));
     }
     let text = read_text(path, secrets)?;
-    let mode = fs_err::metadata(path).map_err(LoadError::Read)?.permissions().mode();
+    let mode = std::fs::metadata(path).map_err(unread(path))?.permissions().mode();
     if text.starts_with("#!") && mode & 0o111 != 0 {
         return Err(unsupported("a script"));
     }
@@ -260,11 +265,11 @@ fn read_as_ini(
 }
 
 fn read_text(path: &Path, secrets: &Secrets) -> Result<String, LoadError> {
-    let size = fs_err::metadata(path).map_err(LoadError::Read)?.len();
+    let size = std::fs::metadata(path).map_err(unread(path))?.len();
     if size > MAX_FILE {
         return Err(LoadError::TooLarge { path: path.to_owned(), size });
     }
-    let bytes = fs_err::read(path).map_err(LoadError::Read)?;
+    let bytes = std::fs::read(path).map_err(unread(path))?;
     let text = String::from_utf8(bytes).map_err(|_| LoadError::NotUtf8 { path: path.to_owned() })?;
     if vault::is_vault(&text) {
         return secrets.open(&text).map_err(|source| LoadError::Vault { path: path.to_owned(), source });

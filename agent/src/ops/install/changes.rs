@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::Install;
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
@@ -31,6 +32,8 @@ const LEFTOVERS: [&str; 4] = [".selftest-", ".unpack-", ".aside-", ".command-"];
 pub(super) struct Changes {
     lib_root: String,
     config: Config,
+    /// Whose host it is from now on.
+    fleet: Option<Fleet>,
     old: Option<Receipt>,
     folders: Vec<TouchedFolder>,
     files: BTreeMap<PathBuf, TouchedFile>,
@@ -56,6 +59,7 @@ impl Changes {
         Self {
             lib_root: lib_root.to_owned(),
             config,
+            fleet: args.fleet.clone().or_else(|| old.as_ref().and_then(|old| old.fleet.clone())),
             old,
             folders,
             files: BTreeMap::new(),
@@ -355,6 +359,7 @@ impl Changes {
             files: self.files.clone(),
             trees: self.trees.clone(),
             uninstalled: false,
+            fleet: self.fleet.clone(),
         }
     }
 

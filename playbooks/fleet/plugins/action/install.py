@@ -23,6 +23,7 @@ class ActionModule(AgentAction):
         stop_command={"type": "str"},
         start_command={"type": "str"},
         force={"type": "bool", "default": False},
+        take_over={"type": "bool", "default": False},
     )
 
     def words(self, args):

@@ -32,6 +32,10 @@ options:
     description: Replace files of others where ours go; O(force) of M(pulpcov.fleet.uninstall) is not needed to put them back.
     type: bool
     default: false
+  take_over:
+    description: Install on a host that belongs to another fleet (C(pulpcov_fleet)), and make it this one's.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - pulpcov.fleet.agent
   - pulpcov.fleet.agent.profile

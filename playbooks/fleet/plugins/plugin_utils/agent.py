@@ -18,6 +18,9 @@ MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64"
 # How a command ends that finds no agent.
 ABSENT = 97
 
+# Ops that a host of another fleet refuses.
+OWNED = ("install", "collect", "reset", "uninstall")
+
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 COMMON = {
@@ -42,6 +45,7 @@ class AgentAction(ActionBase):
         result = super().run(tmp, task_vars)
         del tmp
         self.host = (task_vars or {}).get("inventory_hostname", "")
+        self.fleet = self.fleet_of(task_vars or {})
         _validation, args = self.validate_argument_spec(dict(COMMON, **self.SPEC))
         self.args = args
         self.brought = False
@@ -51,6 +55,13 @@ class AgentAction(ActionBase):
             if self._task.check_mode and self.brought:
                 self.execute(f"rm -rf {shlex.quote(self.folder())}; rmdir {shlex.quote(self.root())} 2>/dev/null; :")
         return result
+
+    def fleet_of(self, task_vars):
+        """Who asks: the inventory's own word, and its place."""
+        name = self._templar.template(task_vars.get("pulpcov_fleet"))
+        sources = [str(source) for source in task_vars.get("ansible_inventory_sources") or []]
+        places = [os.path.abspath(source) if os.path.exists(source) else source for source in sources]
+        return {"name": str(name) if name else None, "inventory": " and ".join(places)}
 
     def act(self, args):
         """What the action does; most ask once."""
@@ -68,6 +79,8 @@ class AgentAction(ActionBase):
         """Asks the agent; brings it where it is absent."""
         check, diff = bool(self._task.check_mode), bool(self._task.diff)
         request = dict(words, op=op, _ansible_check_mode=check, _ansible_diff=diff)
+        if op in OWNED:
+            request["fleet"] = self.fleet
         program = shlex.quote(self.program())
         script = f"if [ -x {program} ]; then exec {program} ansible -; fi; uname -m; exit {ABSENT}"
         data = json.dumps(request).encode()
