@@ -144,6 +144,16 @@ def describe(reporter, a, b):
     return [a, b, missing, taken]
 
 
+def arcs_of(reporter, parser):
+    """Arcs, exits and fixers of `with`; and why there are none, where coverage.py cannot tell. Lines need none."""
+    try:
+        arcs = sorted(reporter.arcs())      # before _with_jump_fixers is read: it is made on the way
+        exits = dict(reporter.exit_counts().items())
+        return arcs, exits, getattr(parser, "_with_jump_fixers", None) or {}, None
+    except RuntimeError as e:               # RecursionError: some hundred elifs
+        return [], {}, {}, "%s: %s" % (type(e).__name__, e)
+
+
 def analyse(cov, path):
     from coverage.python import PythonFileReporter
     reporter = PythonFileReporter(path, cov)
@@ -151,10 +161,8 @@ def analyse(cov, path):
     multiline = getattr(parser, "multiline_map", None)
     if multiline is None:
         multiline = parser._multiline
-    arcs = sorted(reporter.arcs())  # must come before _with_jump_fixers is read: it is made on the way
-    exits = {k: v for k, v in reporter.exit_counts().items()}
+    arcs, exits, fixers, arcs_error = arcs_of(reporter, parser)
     branches = {line for line, count in exits.items() if count > 1}
-    fixers = getattr(parser, "_with_jump_fixers", None) or {}
     out = {
         "n_lines": len(reporter.source().splitlines()),
         "statements": sorted(parser.statements),
@@ -167,6 +175,8 @@ def analyse(cov, path):
         "descriptions": [describe(reporter, a, b) for a, b in arcs if a in branches],
         "regions": [],
     }
+    if arcs_error:
+        out["arcs_error"] = arcs_error
     if hasattr(reporter, "code_regions"):
         out["regions"] = [[r.kind, r.name, r.start, ranges(r.lines)] for r in reporter.code_regions()]
     return out
@@ -184,7 +194,8 @@ def configured(options):
         patterns = list(cov.get_option("report:" + name) if given is None else given) + more
         for i, pattern in enumerate(patterns):
             try:
-                re.compile("(?:%s)" % pattern)  # as coverage.py joins them
+                # As coverage.py joins them: only one that stands alone may begin with a flag.
+                re.compile(pattern if len(patterns) == 1 else "(?:%s)" % pattern)
             except re.error as e:
                 sys.exit("[report] %s: invalid regular expression %r: %s" % (added if i >= len(patterns) - len(more) else name, pattern, e))
         cov.set_option("report:" + name, patterns)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pulpcov_coverage::analysis::SourceAnalysis;
 use pulpcov_coverage::combine::Combiner;
-use pulpcov_coverage::data::CoverageData;
+use pulpcov_coverage::data::{CoverageData, Kind};
 use pulpcov_coverage::data_file;
 use pulpcov_coverage::fleet::{FleetCoverage, ReportError, SourceId};
 use pulpcov_coverage::glob::Globs;
@@ -403,7 +403,10 @@ impl Gathered {
 
     fn finish(self, wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
         let Self { fleet, analyses, sources, unsourced, mut ledger, mut warnings, .. } = self;
-        let (mut report, missing) = fleet.report(wanted.selection, &|key| analyses.get(key).cloned())?;
+        let branches = fleet.kind() == Kind::Arcs;
+        let usable = |found: &&Arc<SourceAnalysis>| !(branches && found.arcs_error.is_some());
+        let (mut report, missing) =
+            fleet.report(wanted.selection, &|key| analyses.get(key).filter(usable).cloned())?;
         if report.origins.is_empty() && *wanted.selection != Selection::All {
             return Err(FleetReportError::NothingSelected);
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pulpcov_coverage::analysis::SourceAnalysis;
+use pulpcov_coverage::analysis::{AnalysisError, SourceAnalysis};
 use pulpcov_coverage::data::{CoverageData, Kind};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::report::{FileReport, Report, report_file};
@@ -61,7 +61,7 @@ pub(crate) fn make(
     let measured: Vec<_> = measured.into_iter().zip(answers).collect();
     let files: Vec<Result<FileReport, LocalReportError>> = measured
         .into_par_iter()
-        .filter_map(|((_, path, measured), answer)| match SourceAnalysis::from_json(&answer) {
+        .filter_map(|((_, path, measured), answer)| match analysed(&answer, kind) {
             // A template that was rendered to Python, for one; coverage.py leaves it out without a word, too.
             Err(error) if error.is_not_python() && !should_be_python(path) => None,
             Err(error) => {
@@ -69,8 +69,8 @@ pub(crate) fn make(
             }
             Ok(source) => Some(Ok((path, measured, source))),
         })
-        .map(|analysed| {
-            let (path, measured, source) = analysed?;
+        .map(|found| {
+            let (path, measured, source) = found?;
             let mut report = report_file(relative(path, cwd), &Arc::new(source), &measured.all(kind), []);
             if wanted.contexts {
                 report.contexts = measured.contexts_by_line();
@@ -98,6 +98,10 @@ pub(crate) fn make(
     report.files.sort_by(|a, b| a.name.cmp(&b.name));
     warnings.extend(report.inexact_branches());
     Ok((report, warnings))
+}
+
+fn analysed(answer: &[u8], kind: Kind) -> Result<SourceAnalysis, AnalysisError> {
+    SourceAnalysis::from_json(answer)?.with_branches(kind == Kind::Arcs)
 }
 
 /// Whether a file's name says that Python is in it, by coverage.py's rule.

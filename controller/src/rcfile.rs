@@ -74,15 +74,30 @@ impl Places for Disk {
     }
 
     fn canonical(&self, path: &str) -> String {
-        let path = self.cwd.join(path);
-        let path = std::fs::canonicalize(&path).unwrap_or_else(|_| without_dots(&path));
-        path.to_string_lossy().into_owned()
+        canonical(&self.cwd, path)
     }
 
     fn relative(&self, path: &str) -> String {
         let path = PathBuf::from(path);
         path.strip_prefix(&self.cwd).unwrap_or(&path).to_string_lossy().into_owned()
     }
+}
+
+/// A path without links and dots; of what is not there, as a pattern is not, what is there of it.
+pub(crate) fn canonical(cwd: &Path, path: &str) -> String {
+    if let Ok(whole) = std::fs::canonicalize(cwd.join(path)) {
+        return whole.to_string_lossy().into_owned();
+    }
+    let path = without_dots(&cwd.join(path));
+    let mut missing = Vec::new();
+    let mut found = path.as_path();
+    while let Some(parent) = found.parent().filter(|_| std::fs::symlink_metadata(found).is_err()) {
+        missing.extend(found.file_name());
+        found = parent;
+    }
+    let mut whole = std::fs::canonicalize(found).unwrap_or_else(|_| found.to_owned());
+    whole.extend(missing.into_iter().rev());
+    whole.to_string_lossy().into_owned()
 }
 
 fn without_dots(path: &Path) -> PathBuf {

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -40,6 +41,8 @@ struct Shared {
     /// Whether requests run functions, or only ask for a sign of life.
     marking: AtomicBool,
     next: AtomicUsize,
+    /// Where the functions of this client end; from then on it only asks for signs of life.
+    end: usize,
     calls: Mutex<Vec<Call>>,
 }
 
@@ -49,9 +52,10 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Begins to ask host `i`, from the lab's network; its functions are those from `first` on.
-    pub(crate) fn start(network: &Path, i: usize, first: usize) -> Self {
-        let shared = Arc::new(Shared { next: AtomicUsize::new(first), ..Shared::default() });
+    /// Begins to ask host `i`, from the lab's network; its functions are `marks`.
+    pub(crate) fn start(network: &Path, i: usize, marks: Range<usize>) -> Self {
+        let next = AtomicUsize::new(marks.start);
+        let shared = Arc::new(Shared { next, end: marks.end, ..Shared::default() });
         let network = std::fs::File::open(network).expect("the lab's network");
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
@@ -96,6 +100,7 @@ impl Drop for Client {
 
 fn ask(i: usize, shared: &Shared) -> Call {
     let mark = shared.marking.load(Ordering::Relaxed).then(|| shared.next.fetch_add(1, Ordering::Relaxed));
+    let mark = mark.filter(|&mark| mark < shared.end);
     let begun = Instant::now();
     let path = match mark {
         Some(mark) if Client::is_forked(mark) => format!("/fork/{mark}"),

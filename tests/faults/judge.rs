@@ -216,7 +216,13 @@ fn service(session: &Session, host: usize, calls: &[Call]) -> Vec<String> {
     let mut away: Option<Instant> = None;
     for call in calls {
         match &call.answer {
-            Answer::Broken(text) => findings.push(format!("{}: the service said {text}", host_name(host))),
+            Answer::Broken(text) => {
+                findings.push(format!(
+                    "{}: asked for {:?}, the service said {text}",
+                    host_name(host),
+                    call.mark
+                ));
+            }
             Answer::None => away = away.or(Some(call.begun)),
             Answer::Ran(_) => {
                 if let Some(from) = away.take()

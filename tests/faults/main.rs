@@ -67,7 +67,7 @@ fn one(seed: u64, layer: &std::path::Path, lab: &mut Lab) -> Vec<String> {
     std::fs::create_dir_all(&disk).expect("a folder");
     let first = usize::try_from(seed % 3).expect("small") * MARKS;
     let steps = plan(seed, HOSTS);
-    let mut session = Session::new(lab, HOSTS, layer, disk.clone(), first);
+    let mut session = Session::new(lab, HOSTS, layer, disk.clone(), &(first..first + MARKS));
     let is_served = session.wait_for_hosts();
     assert!(
         is_served,

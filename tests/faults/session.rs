@@ -1,5 +1,6 @@
 //! The steps of a seed, done on real hosts as a user does them; what was seen is noted, not judged.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -83,9 +84,9 @@ impl<'a> Session<'a> {
         hosts: usize,
         layer: &Path,
         disk: PathBuf,
-        first_mark: usize,
+        marks: &Range<usize>,
     ) -> Self {
-        let clients = (1..=hosts).map(|i| Client::start(&lab.network(), i, first_mark)).collect();
+        let clients = (1..=hosts).map(|i| Client::start(&lab.network(), i, marks.clone())).collect();
         Self {
             lab,
             hosts,

@@ -1,6 +1,7 @@
 //! Equality with coverage.py 7.17.3: the same data files, its own `combine` and `json`, field by field.
 
 mod config;
+mod odd_words;
 mod random;
 
 use std::fs;

@@ -66,6 +66,8 @@ pub struct SourceAnalysis {
     pub with_fixers: BTreeMap<Arc, Option<Arc>>,
     /// The same in coverage.py 7.6.2 to 7.16: from the start of a `with` on, and from its end on.
     pub with_chains: BTreeMap<Arc, (Arc, Arc)>,
+    /// Why it has no arcs, where coverage.py could not tell them: its lines can be reported all the same.
+    pub arcs_error: Option<String>,
     pub regions: Vec<Region>,
     /// coverage.py's words for a branch that was taken.
     pub descriptions: BTreeMap<Arc, String>,
@@ -102,6 +104,8 @@ struct Raw {
     no_branch: BTreeSet<i32>,
     #[serde(default)]
     arcs: BTreeSet<Arc>,
+    #[serde(default)]
+    arcs_error: Option<String>,
     #[serde(default)]
     exit_counts: Vec<(i32, i64)>,
     #[serde(default)]
@@ -148,6 +152,7 @@ impl SourceAnalysis {
             multiline: raw.multiline.into_iter().collect(),
             no_branch: raw.no_branch,
             arcs: raw.arcs,
+            arcs_error: raw.arcs_error,
             exit_counts: raw.exit_counts.into_iter().collect(),
             with_fixers: fixers,
             with_chains: chains,
@@ -159,6 +164,14 @@ impl SourceAnalysis {
             descriptions: taken,
             missing_descriptions: missing,
         })
+    }
+
+    /// The analysis, if it does for a report with branches, or without.
+    pub fn with_branches(self, branches: bool) -> Result<Self, AnalysisError> {
+        match self.arcs_error {
+            Some(error) if branches => Err(AnalysisError::Failed(error)),
+            _ => Ok(self),
+        }
     }
 
     /// First line of the statement that `line` belongs to; exits and entries keep their sign.

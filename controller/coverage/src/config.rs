@@ -30,7 +30,10 @@ pub struct Config {
     pub title: Option<String>,
     pub html_skip_covered: Option<bool>,
     pub html_skip_empty: Option<bool>,
-    pub package_depth: Option<usize>,
+    /// From the end where it is negative, as Python cuts a list.
+    pub package_depth: Option<isize>,
+    /// `[run] source`: folders that names in XML are relative to.
+    pub source: Vec<String>,
     pub show_contexts: Option<bool>,
     /// `[paths]`: where the sources are, then patterns of where they are elsewhere.
     pub paths: Vec<Vec<String>>,
@@ -68,7 +71,8 @@ pub fn parse(text: &str, form: Form, variable: FindVariable<'_>) -> Result<Optio
         Form::Ini { own } => (ini_sections(text, own)?, own),
         Form::Toml { own } => (toml_sections(text, own)?, own),
     };
-    let is_used = own || sections.values().any(|options| !options.is_empty());
+    let is_used =
+        own || sections.iter().any(|(name, options)| options.iter().any(|(key, _)| is_known(name, key)));
     if !is_used {
         return Ok(None);
     }
@@ -86,16 +90,17 @@ pub fn parse(text: &str, form: Form, variable: FindVariable<'_>) -> Result<Optio
         fail_under: read.number("report", "fail_under", "number")?,
         precision: read.number("report", "precision", "number of digits")?,
         ignore_errors: read.boolean("report", "ignore_errors")?,
-        data_file: read.text("run", "data_file")?,
+        data_file: read.text("run", "data_file")?.map(|path| read.at_home(path)),
         show_missing: read.boolean("report", "show_missing")?,
         skip_covered: read.boolean("report", "skip_covered")?,
         skip_empty: read.boolean("report", "skip_empty")?,
-        sort: read.text("report", "sort")?,
+        sort: read.text("report", "sort")?.filter(|sort| !sort.is_empty()),
         format: read.text("report", "format")?,
         title: read.text("html", "title")?,
         html_skip_covered: read.boolean("html", "skip_covered")?,
         html_skip_empty: read.boolean("html", "skip_empty")?,
         package_depth: read.number("xml", "package_depth", "number")?,
+        source: read.list("run", "source")?.unwrap_or_default(),
         show_contexts: read.boolean("json", "show_contexts")?,
         paths: read.paths()?,
         notes: notes(&sections),
@@ -137,11 +142,17 @@ const OPTIONS: [(&str, &str); 6] = [
 const WITHOUT: [(&str, &str); 4] =
     [("html", "extra_css"), ("html", "show_contexts"), ("json", "pretty_print"), ("lcov", "line_checksums")];
 
+/// Whether coverage.py has such an option; any name in `[paths]` is one.
+fn is_known(section: &str, option: &str) -> bool {
+    let of_section = OPTIONS.iter().find(|(name, _)| *name == section);
+    of_section.map_or(section == "paths", |(_, known)| known.split_whitespace().any(|name| name == option))
+}
+
 fn notes(sections: &Sections) -> Vec<String> {
     let mut notes = Vec::new();
-    for (section, known) in OPTIONS {
+    for (section, _) in OPTIONS {
         for (option, _) in sections.get(section).into_iter().flatten() {
-            if !known.split_whitespace().any(|name| name == option) {
+            if !is_known(section, option) {
                 notes
                     .push(format!("unrecognized option [{section}] {option} in coverage.py's configuration"));
             } else if WITHOUT.contains(&(section, option)) {
@@ -331,7 +342,17 @@ impl Reader<'_> {
 
     fn paths(&self) -> Result<Vec<Vec<String>>, ConfigError> {
         let keys = self.sections.get("paths").into_iter().flatten().map(|(key, _)| key.clone());
-        keys.map(|key| Ok(self.list("paths", &key)?.unwrap_or_default())).collect()
+        let at_home = |paths: Vec<String>| paths.into_iter().map(|path| self.at_home(path)).collect();
+        keys.map(|key| Ok(self.list("paths", &key)?.map(at_home).unwrap_or_default())).collect()
+    }
+
+    /// `~/x` in the user's home.
+    fn at_home(&self, path: String) -> String {
+        let rest = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        match (rest, (self.variable)("HOME")) {
+            (Some(rest), Some(home)) => format!("{}{rest}", home.trim_end_matches('/')),
+            _ => path,
+        }
     }
 }
 

@@ -126,6 +126,12 @@ impl FleetCoverage {
         &self.unknown
     }
 
+    /// What it is reported as: branches only where all hosts recorded them.
+    pub fn kind(&self) -> Kind {
+        let only_arcs = self.mixed().is_none() && self.kinds.contains_key(kind_name(Kind::Arcs));
+        if only_arcs { Kind::Arcs } else { Kind::Lines }
+    }
+
     /// The report of what `selection` takes. Sources that `analysis` does not find come back as the
     /// second value: their numbers are missing from the report, and that must be said.
     pub fn report(
@@ -151,8 +157,7 @@ impl FleetCoverage {
         } else {
             of_origins().collect()
         };
-        let only_arcs = self.mixed().is_none() && self.kinds.contains_key(kind_name(Kind::Arcs));
-        let kind = if only_arcs { Kind::Arcs } else { Kind::Lines };
+        let kind = self.kind();
         let variants = self.variants();
         let wanted: Vec<(&SourceId, &FleetFile)> = self
             .files

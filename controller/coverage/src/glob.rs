@@ -73,14 +73,14 @@ pub(crate) fn to_regex(pattern: &str) -> Result<String, GlobError> {
 pub struct Globs(Vec<Regex>);
 
 impl Globs {
-    /// Patterns that begin with a wildcard are taken as they are, others also as relative to `folder`.
-    pub fn new(patterns: &[String], folder: &str) -> Result<Self, GlobError> {
+    /// Patterns that begin with a wildcard are taken as they are, others also as `absolute` makes them: whole paths
+    /// without links and dots.
+    pub fn new(patterns: &[String], absolute: &dyn Fn(&str) -> String) -> Result<Self, GlobError> {
         let mut globs = Vec::new();
         for pattern in patterns {
             globs.push(whole(pattern)?);
-            if !pattern.starts_with(['*', '?', '/']) {
-                let pattern = pattern.strip_prefix("./").unwrap_or(pattern);
-                globs.push(whole(&format!("{}/{pattern}", folder.trim_end_matches('/')))?);
+            if !pattern.starts_with(['*', '?']) {
+                globs.push(whole(&absolute(pattern))?);
             }
         }
         Ok(Self(globs))
@@ -113,7 +113,15 @@ mod tests {
     use super::*;
 
     fn fits(pattern: &str, path: &str) -> bool {
-        Globs::new(&[pattern.to_owned()], "/srv/checkout").expect(pattern).fits(path)
+        Globs::new(&[pattern.to_owned()], &in_checkout).expect(pattern).fits(path)
+    }
+
+    fn in_checkout(pattern: &str) -> String {
+        if pattern.starts_with('/') {
+            pattern.to_owned()
+        } else {
+            format!("/srv/checkout/{}", pattern.trim_start_matches("./"))
+        }
     }
 
     #[test]
@@ -139,10 +147,7 @@ mod tests {
         }
         for bad in ["a***b/c", "x**/y", "/a/**x", "**/**/c", "a/[b"] {
             assert!(
-                matches!(
-                    Globs::new(&[bad.to_owned()], "/srv/checkout"),
-                    Err(GlobError::CannotInclude { .. })
-                ),
+                matches!(Globs::new(&[bad.to_owned()], &in_checkout), Err(GlobError::CannotInclude { .. })),
                 "{bad}"
             );
         }

@@ -12,12 +12,15 @@ use crate::report::{FileReport, Report};
 pub struct XmlAbout {
     /// Milliseconds since the epoch.
     pub timestamp: i64,
-    /// Folder that relative names are relative to; nothing where the sources are in no folder of ours.
+    /// Folder that relative names are relative to; nothing where the sources are in no folder of ours. It is empty
+    /// where names stand for themselves (`relative_files`).
     pub source: Option<String>,
+    /// `[run] source`: names below one of these are relative to it.
+    pub roots: Vec<String>,
     /// How complete it is; empty for reports without hosts.
     pub headline: String,
-    /// How many folders deep packages are told apart; all where nothing is set.
-    pub package_depth: Option<usize>,
+    /// How many folders deep packages are told apart, as Python cuts a list; all where nothing is set.
+    pub package_depth: Option<isize>,
     /// Whether files without statements are left out.
     pub skip_empty: bool,
 }
@@ -25,21 +28,43 @@ pub struct XmlAbout {
 /// Sums of a package: a folder.
 #[derive(Default)]
 struct Package<'a> {
-    classes: Vec<&'a FileReport>,
+    classes: Vec<(String, &'a FileReport)>,
     numbers: Numbers,
+}
+
+impl XmlAbout {
+    /// A file's name as the report has it, and the source folder that it is relative to.
+    fn place<'a>(&'a self, name: &'a str) -> (&'a str, Option<&'a str>) {
+        let Some(folder) = &self.source else { return (name, None) };
+        for root in &self.roots {
+            let below = |path: &'a str, root: &str| path.strip_prefix(root)?.strip_prefix('/');
+            // The name is below the folder, which may be below the root, or above it, or be it.
+            let short = if name.starts_with('/') || folder.is_empty() {
+                below(name, root)
+            } else if root == folder {
+                Some(name)
+            } else {
+                below(root, folder).and_then(|rest| below(name, rest))
+            };
+            if let Some(short) = short {
+                return (short, Some(root));
+            }
+        }
+        // As coverage.py has it: a file outside of the folder has its whole path as its name.
+        (name, Some(if name.starts_with('/') { "" } else { folder }))
+    }
 }
 
 pub fn render_xml(report: &Report, about: &XmlAbout, out: &mut dyn io::Write) -> io::Result<()> {
     let mut packages: BTreeMap<String, Package<'_>> = BTreeMap::new();
-    let mut sources = BTreeSet::new();
+    let mut sources: BTreeSet<&str> = about.roots.iter().map(String::as_str).collect();
     let is_told = |file: &&FileReport| !about.skip_empty || file.analysed.numbers.statements > 0;
     for file in report.files.iter().filter(is_told) {
-        let package = packages.entry(package_of(&file.name, about.package_depth).1).or_default();
-        package.classes.push(file);
+        let (name, source) = about.place(&file.name);
+        let package = packages.entry(package_of(name, about.package_depth).1).or_default();
+        package.classes.push((name.to_owned(), file));
         package.numbers += file.analysed.numbers;
-        // As coverage.py has it: a file outside of the folder has its whole path as its name.
-        let outside = file.name.starts_with('/');
-        sources.extend(about.source.iter().map(|folder| if outside { "" } else { folder.as_str() }));
+        sources.extend(source);
     }
     let total = report.totals();
     let versions = report.coverage_versions.iter().cloned().collect::<Vec<_>>().join(", ");
@@ -98,7 +123,7 @@ fn write_package(
     report: &Report,
     name: &str,
     mut package: Package<'_>,
-    depth: Option<usize>,
+    depth: Option<isize>,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
     writeln!(
@@ -108,20 +133,21 @@ fn write_package(
         rate(package.numbers.executed(), package.numbers.statements),
         branch_rate(report, &package.numbers)
     )?;
-    package.classes.sort_by_cached_key(|file| human_key(&file.name));
-    for file in package.classes {
-        write_class(report, file, depth, out)?;
+    package.classes.sort_by_cached_key(|(name, _)| human_key(name));
+    for (name, file) in package.classes {
+        write_class(report, &name, file, depth, out)?;
     }
     writeln!(out, "\t\t\t</classes>\n\t\t</package>")
 }
 
 fn write_class(
     report: &Report,
+    name: &str,
     file: &FileReport,
-    depth: Option<usize>,
+    depth: Option<isize>,
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
-    let name = printable(&file.name);
+    let name = printable(name);
     let numbers = &file.analysed.numbers;
     writeln!(
         out,
@@ -157,11 +183,17 @@ fn write_class(
 }
 
 /// The folder that a file's class name is relative to, and the same with dots: Cobertura's package.
-fn package_of(name: &str, depth: Option<usize>) -> (String, String) {
+fn package_of(name: &str, depth: Option<isize>) -> (String, String) {
     let name = printable(name);
     let folder =
         name.rsplit_once('/').map_or(".", |(folder, _)| if folder.is_empty() { "." } else { folder });
-    let folder = folder.split('/').take(depth.unwrap_or(usize::MAX)).collect::<Vec<_>>().join("/");
+    let parts: Vec<&str> = folder.split('/').collect();
+    let kept = match depth {
+        None => parts.len(),
+        Some(depth) if depth < 0 => parts.len().saturating_sub(depth.unsigned_abs()),
+        Some(depth) => depth.unsigned_abs().min(parts.len()),
+    };
+    let folder = parts.get(..kept).unwrap_or_default().join("/");
     let package = if folder == "." { folder.clone() } else { folder.replace('/', ".") };
     (folder, package)
 }

@@ -66,6 +66,8 @@ struct Reported<'a> {
     selection: Option<String>,
     /// The folder that names are relative to, where there is one.
     folder: Option<String>,
+    /// Whether the data itself has relative paths, which stand for themselves.
+    has_relative_paths: bool,
     source: FindBytes<'a>,
 }
 
@@ -138,8 +140,8 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
     let selection = output.selection();
     let wanted = fleet_report::Wanted {
         selection: &selection,
-        include: Globs::new(&settings.include, "").map_err(wrong)?,
-        omit: Globs::new(&settings.omit, "").map_err(wrong)?,
+        include: Globs::new(&settings.include, &below_imports).map_err(wrong)?,
+        omit: Globs::new(&settings.omit, &below_imports).map_err(wrong)?,
         sources: output.wants_sources(),
         map_releases: output.map_releases,
         analyser: analyser.as_ref(),
@@ -158,6 +160,7 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
         warnings: made.warnings.into_iter().chain(config.notes).collect(),
         selection: (selection != Selection::All).then(|| selection.to_string()),
         folder: None,
+        has_relative_paths: false,
         source: Box::new(move |file| sources.get(&file.sha256).cloned()),
     };
     finish(&reported, output, &settings)
@@ -189,14 +192,16 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
     };
     let combined = data_inputs::combine(&args.inputs, &how).map_err(wrong)?;
     let mut data = in_contexts(combined.data, contexts)?;
+    let has_relative_paths = data.files.keys().all(|path| !path.starts_with('/'));
     let mut aliases = rcfile::aliases(&config, &cwd).map_err(wrong)?;
     if !aliases.is_idle() {
         data = data.map_paths(&mut |path| aliases.map(path)).map_err(wrong)?;
     }
     let folder = cwd.to_string_lossy().into_owned();
+    let absolute = |pattern: &str| rcfile::canonical(&cwd, pattern);
     let wanted = local_report::Wanted {
-        include: Globs::new(&settings.include, &folder).map_err(wrong)?,
-        omit: Globs::new(&settings.omit, &folder).map_err(wrong)?,
+        include: Globs::new(&settings.include, &absolute).map_err(wrong)?,
+        omit: Globs::new(&settings.omit, &absolute).map_err(wrong)?,
         ignore_errors: args.ignore_errors || config.ignore_errors.unwrap_or(false),
         contexts: show_contexts,
     };
@@ -222,9 +227,15 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
         warnings,
         selection: None,
         folder: Some(folder),
+        has_relative_paths,
         source,
     };
     finish(&reported, output, &settings)
+}
+
+/// A run's paths are those of modules, each behind a slash.
+fn below_imports(pattern: &str) -> String {
+    format!("/{}", pattern.trim_start_matches("./").trim_start_matches('/'))
 }
 
 /// What ran in contexts that one of the regular expressions finds; all where there are none.

@@ -104,7 +104,7 @@ pub(super) struct Table {
     #[arg(long, value_name = "COLUMN", allow_hyphen_values = true, value_parser = sort_column, help_heading = "Table")]
     sort: Option<(SortBy, bool)>,
     /// Digits behind the point of percentages [default: 0]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..10), help_heading = "Table")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..100), help_heading = "Table")]
     precision: Option<u8>,
     /// coverage.py's form of the table: text, markdown, or total, which is one number
     #[arg(long, value_enum, value_name = "FORM", help_heading = "Table")]
@@ -132,7 +132,10 @@ pub(crate) struct Settings {
     pub(super) diff_threshold: Option<f64>,
     pub(super) include: Vec<String>,
     pub(super) omit: Vec<String>,
-    pub(super) package_depth: Option<usize>,
+    pub(super) package_depth: Option<isize>,
+    /// Folders that names in XML are relative to, as the configuration has them.
+    pub(super) sources: Vec<String>,
+    pub(super) relative_files: bool,
     pub(super) html_skip: Skip,
     pub(super) table: TextOptions,
     by: Vec<Dimension>,
@@ -148,7 +151,7 @@ pub(crate) enum SettingsError {
     By(&'static str),
     #[error("{0} is no percentage: fail_under is between 0 and 100")]
     FailUnder(f64),
-    #[error("precision is {0}: at most 9 digits are shown")]
+    #[error("precision is {0}: at most 99 digits are shown")]
     Precision(u8),
 }
 
@@ -176,7 +179,7 @@ impl Settings {
             _ => {}
         }
         let precision = table.precision.or(config.precision).unwrap_or(0);
-        if precision > 9 {
+        if precision > 99 {
             return Err(SettingsError::Precision(precision));
         }
         let mut thresholds = output.fail_under.clone();
@@ -205,6 +208,8 @@ impl Settings {
             include: list(&output.include, &config.include),
             omit: list(&output.omit, &config.omit),
             package_depth: config.package_depth,
+            sources: config.source.clone(),
+            relative_files: config.relative_files.unwrap_or(false),
             html_skip: Skip {
                 covered: table.skip_covered
                     || config.html_skip_covered.or(config.skip_covered).unwrap_or(false),

@@ -16,11 +16,11 @@ use pulpcov_coverage::render::xml::{XmlAbout, render_xml};
 use pulpcov_coverage::report::FileReport;
 use pulpcov_coverage::source_text;
 
-use super::output::TableForm;
+use super::output::{Settings, TableForm};
 use super::{Written, wrong};
 use crate::exit::usage;
 use crate::ledger::Ledger;
-use crate::{console, html_site, run_dir, trend};
+use crate::{console, html_site, rcfile, run_dir, trend};
 
 pub(super) fn all(written: &Written<'_>) -> Result<()> {
     for_programs(written)?;
@@ -48,7 +48,12 @@ fn for_programs(written: &Written<'_>) -> Result<()> {
     if let Some(path) = &output.xml {
         let about = XmlAbout {
             timestamp: jiff::Timestamp::now().as_millisecond(),
-            source: reported.folder.clone(),
+            source: if settings.relative_files && reported.has_relative_paths {
+                Some(String::new())
+            } else {
+                reported.folder.clone()
+            },
+            roots: reported.folder.as_deref().map(|folder| roots(settings, folder)).unwrap_or_default(),
             headline: headline.clone(),
             package_depth: settings.package_depth,
             skip_empty: settings.table.skip.empty,
@@ -59,6 +64,19 @@ fn for_programs(written: &Written<'_>) -> Result<()> {
         write_to(path, |out| render_lcov(report, &headline, settings.table.skip.empty, out))?;
     }
     Ok(())
+}
+
+/// `[run] source`, of what is there: coverage.py takes packages' names for folders, too, and they are none.
+fn roots(settings: &Settings, folder: &str) -> Vec<String> {
+    let there = settings.sources.iter().filter(|source| Path::new(source).exists());
+    let place = |source: &String| {
+        if settings.relative_files {
+            source.trim_end_matches('/').to_owned()
+        } else {
+            rcfile::canonical(Path::new(folder), source)
+        }
+    };
+    there.map(place).collect()
 }
 
 fn for_ci(written: &Written<'_>) -> Result<()> {
