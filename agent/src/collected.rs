@@ -45,6 +45,16 @@ pub(crate) fn erase(lib_root: &Path, data_root: &Path) {
     }
 }
 
+/// How many data files nobody has collected as they are now.
+pub(crate) fn open_files(lib_root: &Path, data_root: &Path) -> Result<u64, Failure> {
+    let known = read(lib_root);
+    let files = crate::data_dir::names(data_root)?;
+    let is_here = |name: &String| {
+        known.get(name).is_some_and(|sha256| crate::data_dir::has_digest(data_root, name, sha256))
+    };
+    Ok(files.iter().filter(|name| !is_here(name)).count() as u64)
+}
+
 pub(crate) fn forget(lib_root: &Path) {
     let _ = std::fs::remove_file(place(lib_root));
 }

@@ -178,6 +178,28 @@ pub(crate) fn no_room(root: &Path) -> Option<String> {
     None
 }
 
+/// The names of all data files.
+pub(crate) fn names(root: &Path) -> Result<Vec<String>, Failure> {
+    if !root.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(root)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name != LEDGER && !name.starts_with(".tmp.") && open_data(&entry.path()).is_ok() {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Whether a file is there with these bytes.
+pub(crate) fn has_digest(root: &Path, name: &str, sha256: &str) -> bool {
+    let Ok(Some(mut regular)) = host_fs::open_regular(&root.join(name)) else { return false };
+    host_fs::digest_of(&mut regular.file).is_ok_and(|(digest, ..)| digest == sha256)
+}
+
 /// Number and bytes of the data files, for status and uninstall.
 pub(crate) fn measure(root: &Path) -> Result<(u64, u64), Failure> {
     if !root.is_dir() {

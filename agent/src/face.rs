@@ -326,12 +326,14 @@ fn erase_fetched(args: &Map<String, Value>, bundle: &Path) -> Result<Outcome, Fa
         .collect();
     let quiet = |_: &str| {};
     let check = args.get("check") == Some(&Value::Bool(true));
-    let op = Op::Erase(Erase { lib_root, files, records, check });
+    let op = Op::Erase(Erase { lib_root: lib_root.clone(), files, records, check });
     let outcome = ops::run(&op, &mut Session::new(&quiet), &mut std::io::sink())?;
     if check {
         return Ok(outcome);
     }
     fs_err::remove_file(bundle)?;
+    // This bundle may have been the last that an uninstall had left.
+    ops::finish_uninstall(&lib_root)?;
     Ok(Outcome { changed: true, ..outcome })
 }
 

@@ -27,6 +27,8 @@ const SELFTEST_NAME: &str = "pulpcov-selftest";
 /// What the gate's constants are made of.
 pub(crate) struct GateFacts<'a> {
     pub(crate) profile: &'a Profile,
+    /// Own names of units that the profile has by another.
+    pub(crate) more_units: &'a [String],
     /// Packages of the profile and of its entry points.
     pub(crate) packages: &'a [String],
     /// Cache tag to private coverage.py folder.
@@ -68,7 +70,8 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
         ("branch", if facts.profile.branch { "True" } else { "False" }.to_owned()),
         ("interval", format!("{:?}", facts.profile.interval)),
     ]);
-    let units: Vec<String> = facts.profile.full_unit_names().map(|name| py_str(&name)).collect();
+    let units = facts.profile.full_unit_names().chain(facts.more_units.iter().cloned());
+    let units: Vec<String> = units.map(|name| py_str(&name)).collect();
     GATE.replace("@RULES@", &format!("[\n{rules}]"))
         .replace("@UNITS@", &format!("[{}]", units.join(", ")))
         .replace("@CHILDREN@", &children)
@@ -129,6 +132,7 @@ mod tests {
         let coverage = BTreeMap::from([("cpython-311".to_owned(), "/lib/coverage-7".to_owned())]);
         render_gate(&GateFacts {
             profile: &profile,
+            more_units: &[],
             packages: &profile.packages,
             coverage: &coverage,
             hook_dir: "/lib/hook",

@@ -302,6 +302,8 @@ fn on_path(name: &str, path: &str) -> Option<String> {
 /// environment that is not the file behind it.
 pub(crate) fn of_process(pid: u32) -> Option<String> {
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    // An upgrade has replaced it under the running process: the new one stands at its place.
+    let exe = exe.to_str()?.strip_suffix(" (deleted)").map_or(exe.clone(), PathBuf::from);
     if !is_python_name(exe.to_str()?) {
         return None;
     }

@@ -99,10 +99,13 @@ pub(crate) fn unrecorded<'a>(
         service.iter().map(|running| (running, why_unrecorded(running, receipt, ledger))).collect();
     let is_excused = |running: &Running| {
         !running.is_python()
-            && !is_uwsgi(running)
-            && all
-                .iter()
-                .any(|(other, why)| why.is_none() && other.exe == running.exe && other.unit == running.unit)
+            && all.iter().any(|(other, why)| {
+                why.is_none()
+                    && other.exe == running.exe
+                    && other.unit == running.unit
+                    // uWSGI's master runs Python before it forks: only a sibling shows that its forks do.
+                    && (!is_uwsgi(running) || host::parent(other.pid) == host::parent(running.pid))
+            })
     };
     let excused: Vec<bool> = all.iter().map(|(running, _)| is_excused(running)).collect();
     all.into_iter()

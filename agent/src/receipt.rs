@@ -176,8 +176,14 @@ impl Receipt {
 
     /// Refuses whoever is of another fleet; a warning where that is not sure.
     pub(crate) fn check_fleet(&self, asking: Option<&Fleet>) -> Result<Option<String>, Failure> {
-        let (Some(own), Some(asking)) = (&self.fleet, asking) else { return Ok(None) };
-        match own.relation(asking) {
+        let Some(own) = &self.fleet else { return Ok(None) };
+        let relation = match asking {
+            Some(asking) => own.relation(asking),
+            // Whoever does not say who asks has no name.
+            None if own.name.is_some() => Relation::Other,
+            None => Relation::Same,
+        };
+        match relation {
             Relation::Same => Ok(None),
             Relation::Doubtful => Ok(Some(format!("it was installed by {}, and shares its data", own.title()))),
             Relation::Other => Err(Failure::new(format!("this host belongs to {}", own.title())).hint(
@@ -200,8 +206,11 @@ impl Receipt {
             if Attributes::of(path)?.is_none() {
                 continue;
             }
-            let same = host_fs::read_limited(path, MAX_RECEIPT)
-                .is_ok_and(|bytes| host_fs::sha256(&bytes) == *wanted);
+            let same = host_fs::read_limited(path, MAX_RECEIPT).is_ok_and(|bytes| {
+                let digest = host_fs::sha256(&bytes);
+                // What it had replaced is there again: an uninstall was cut off.
+                digest == *wanted || file.before.as_ref().is_some_and(|before| before.sha256 == digest)
+            });
             if !same {
                 changed.push(path.clone());
             }

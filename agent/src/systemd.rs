@@ -46,6 +46,18 @@ pub(crate) fn expand(patterns: &[String]) -> Result<Vec<String>, Failure> {
     Ok(units)
 }
 
+/// The own names of units that are named by an alias: control groups have those.
+pub(crate) fn own_names(units: &[String]) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for unit in units.iter().filter(|unit| is_here() && !unit.contains(['*', '?', '['])) {
+        let own = property(unit, "Id")?;
+        if !own.is_empty() && own != *unit {
+            names.push(own);
+        }
+    }
+    Ok(names)
+}
+
 /// Whether there is such a unit.
 pub(crate) fn is_known(unit: &str) -> Result<bool, Failure> {
     Ok(property(unit, "LoadState")? == "loaded")

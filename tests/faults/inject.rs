@@ -20,7 +20,7 @@ pub(crate) fn begin(lab: &Lab, fault: &Fault) {
     match fault.kind {
         Kind::Link => lab.link_down(host),
         Kind::Sshd => try_shell(lab, host, "pkill -KILL sshd"),
-        Kind::Agent => try_shell(lab, host, "pkill -KILL -f pulpcov-agent"),
+        Kind::Agent => try_shell(lab, host, "pkill -KILL -f '[.]pulpcov-'"),
         Kind::Freeze => lab.freeze(host),
         Kind::Reboot => try_shell(lab, host, "systemctl reboot -ff"),
         Kind::Service => {

@@ -22,7 +22,7 @@ const RESTART: Duration = Duration::from_secs(15);
 #[derive(Debug, Default)]
 struct Reported {
     marks: BTreeSet<usize>,
-    /// Processes that the ledger names as not wholly recorded.
+    /// Processes that the ledger names as ones that could not record.
     named: BTreeSet<u64>,
     /// What is wrong with the ledger itself.
     twice: Vec<String>,
@@ -134,8 +134,8 @@ fn take_in(report: &Value, run: &Path, hosts: &mut BTreeMap<String, Reported>) {
             if !seen.insert(key.clone()) {
                 reported.twice.push(format!("{}: process {key} of {name} is told of twice", run.display()));
             }
-            let is_whole = process["state"] != "died" && process["error"].is_null();
-            reported.named.extend(process["pid"].as_u64().filter(|_| !is_whole));
+            // One that died may have lost its last interval, which is judged by when it was killed.
+            reported.named.extend(process["pid"].as_u64().filter(|_| !process["error"].is_null()));
         }
     }
 }

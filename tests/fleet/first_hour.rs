@@ -128,6 +128,32 @@ fn data_that_an_uninstall_has_left_is_collected_and_then_all_is_gone() {
     assert_eq!(lab.changes(1, &before, &[]), Vec::<String>::new());
 }
 
+/// What a process that is not restarted still holds is no less to be collected than what it has written.
+#[test]
+fn an_uninstall_without_a_restart_loses_nothing_that_live_processes_hold() {
+    let mut lab = Lab::start(1);
+    lab.inventory("    pulpcov_interval: 3600\n");
+    lab.wait_for_shop();
+    let before = lab.file_tree(1);
+    lab.install();
+    lab.wait_for_shop();
+    lab.fleet(0, "collect", &["-o", "run"]);
+    // All that is there is here: nothing is asked for but what is still to come.
+    let (_, said) = lab.fleet_says("uninstall", &[]);
+    assert!(said.contains("will still write into /srv/pulp_coverage is to be collected"), "{said}");
+    lab.get(1, "/price/tea?vip").expect("answers");
+    let (code, said) = lab.fleet_says("uninstall", &["--check"]);
+    assert!(code == Some(0) && !said.contains("changed      "), "{said}");
+    lab.shell(1, "systemctl restart shop-web shop-worker");
+    lab.wait_for_shop();
+    lab.fleet(0, "collect", &["-o", "run"]);
+    let report: Value =
+        serde_json::from_str(&lab.pulpcov_ends(0, &["report", "run", "--json", "-"])).expect("JSON");
+    let price = report["labels"]["tests"]["files"]["shop/catalogue.py"]["executed_lines"].to_string();
+    assert!(price.contains("11"), "{price}");
+    assert_eq!(lab.changes(1, &before, &[]), Vec::<String>::new());
+}
+
 /// An agent whose controller is gone gives up what it waits for.
 #[test]
 fn an_agent_does_not_work_on_for_a_controller_that_was_killed() {

@@ -17,8 +17,11 @@ fn uninstall_refuses_what_somebody_changed_and_keeps_data() {
     lab.shell(1, "systemctl stop shop-web shop-worker");
     let (code, words) = lab.fleet_says("uninstall", &["--force"]);
     assert_eq!(code, Some(0), "{words}");
-    assert!(words.contains("data files left in /srv/pulp_coverage"), "{words}");
-    lab.shell(1, "test ! -e /usr/local/lib/pulpcov && ls /srv/pulp_coverage/data.*");
+    assert!(words.contains("data files in /srv/pulp_coverage still to be collected"), "{words}");
+    lab.shell(
+        1,
+        "test ! -e /usr/local/lib/python3.11/dist-packages/pulpcov.pth && ls /srv/pulp_coverage/data.*",
+    );
     // What was stopped is not started by a restart.
     lab.install();
     lab.shell(1, "systemctl start shop-web shop-worker");

@@ -62,7 +62,9 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         sweep(&args.lib_root, old.as_ref());
     }
     let old_data_root = old.as_ref().and_then(|old| old.config.data_root.to_str());
-    let config = config(args, &interpreters, data_dir::resolve(args.data_root.as_deref().or(old_data_root))?);
+    let data_root = data_dir::resolve(args.data_root.as_deref().or(old_data_root))?;
+    keep_what_is_left(old.as_ref(), &data_root)?;
+    let config = config(args, &interpreters, data_root);
     let mut changes = Changes::new(args, config, old);
     let result = put_in_place(args, session, &interpreters, &mut changes);
     let new = match result {
@@ -121,7 +123,11 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
 /// Refuses a host of another fleet, and one that has another service of a fleet that may be another; a warning where
 /// two may share it.
 fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<Option<String>, Failure> {
-    let Some(old) = old.filter(|old| !args.take_over && !old.uninstalled) else { return Ok(None) };
+    // What an uninstall has left belongs to its fleet until it is collected.
+    let is_there = |old: &&Receipt| {
+        !old.uninstalled || data_dir::measure(&old.config.data_root).is_ok_and(|(files, _)| files > 0)
+    };
+    let Some(old) = old.filter(|_| !args.take_over).filter(is_there) else { return Ok(None) };
     let doubt = old.check_fleet(args.fleet.as_ref())?;
     let (was, is) = (&old.config.profile.name, &args.profile.name);
     if doubt.is_some() && was != is {
@@ -132,6 +138,24 @@ fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<Option<String>, 
         .hint("`install --take-over` does it all the same"));
     }
     Ok(doubt)
+}
+
+/// Data that an uninstall has left is known by its receipt alone: another place for data would have it forgotten.
+fn keep_what_is_left(old: Option<&Receipt>, data_root: &Path) -> Result<(), Failure> {
+    let Some(left) = old.filter(|old| old.uninstalled && old.config.data_root != data_root) else {
+        return Ok(());
+    };
+    let root = &left.config.data_root;
+    match data_dir::measure(root)?.0 {
+        0 => Ok(()),
+        files => Err(Failure::new(format!(
+            "{} in {} are still to be collected, and data would go to {} now",
+            super::counted(files, "data file"),
+            root.display(),
+            data_root.display()
+        ))
+        .hint("pulpcov fleet collect brings them; uninstall --erase-data erases them")),
+    }
 }
 
 /// The pushed wheels, and those of the folder that was named. A check, and an offer to fill that folder, may
@@ -278,8 +302,10 @@ fn put_in_place(
     packages.sort();
     packages.dedup();
     config.packages = packages;
+    let aliased = systemd::own_names(&config.profile.full_unit_names().collect::<Vec<_>>())?;
     let gate = hook::render_gate(&hook::GateFacts {
         profile: &config.profile,
+        more_units: &aliased,
         packages: &config.packages,
         coverage: &config.coverage,
         hook_dir: &hook_dir.to_string_lossy(),

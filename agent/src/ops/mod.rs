@@ -60,6 +60,11 @@ pub(crate) fn run(op: &Op, session: &mut Session<'_>, stream: &mut dyn Write) ->
     }
 }
 
+/// Removes what an uninstall has left for a collect, once nothing is left to collect.
+pub(crate) fn finish_uninstall(lib_root: &str) -> Result<(), Failure> {
+    crate::receipt::load(lib_root)?.map_or(Ok(()), |receipt| uninstall::finish(&receipt, lib_root))
+}
+
 /// `1 file`, `2 files`.
 pub(crate) fn counted(n: u64, noun: &str) -> String {
     let plural = match noun.strip_suffix("ss") {

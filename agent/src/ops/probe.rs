@@ -1,7 +1,5 @@
 //! Looks, changes nothing.
 
-use std::collections::BTreeSet;
-
 use pulpcov_protocol::op::Probe;
 use pulpcov_protocol::outcome::{Detail, Interpreter, Outcome, ProbeDetail};
 
@@ -42,15 +40,16 @@ pub(super) fn installed_for(receipt: Option<&Receipt>) -> Vec<String> {
     known.map(|python| python.path.clone()).filter(|path| std::path::Path::new(path).is_file()).collect()
 }
 
-/// The interpreters behind a unit's programs, and those that its processes run now: a wrapper may
-/// hide from the first what the second shows.
+/// The interpreters behind a unit's programs; behind a wrapper that hides them, those that run now. Not those of its
+/// processes besides: root runs what is found here, and a service's user may start anything under the name of Python.
 pub(super) fn unit_pythons(unit: &str) -> Result<Vec<String>, Failure> {
     let mut pythons: Vec<String> =
         systemd::programs(unit)?.iter().filter_map(|program| interpreter::of_program(program)).collect();
-    // What runs there now is the truth; what the command lines say is for those that do not run.
-    pythons.extend(systemd::pids(unit).into_iter().filter_map(interpreter::of_process));
-    let mut seen = BTreeSet::new();
-    pythons.retain(|python| seen.insert(python.clone()));
+    if pythons.is_empty() {
+        pythons.extend(systemd::pids(unit).into_iter().filter_map(interpreter::of_process));
+        pythons.sort();
+        pythons.dedup();
+    }
     Ok(pythons)
 }
 

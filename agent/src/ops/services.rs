@@ -135,13 +135,13 @@ fn start_measured(
     let root = &receipt.config.data_root;
     let label = session::label(root);
     session::begin(root, STARTUP_LABEL, None)?;
-    let result = services::act(args.action, units, &args.commands, &args.lib_root);
     // Units of another profile have nothing to prove.
-    let proven = if result.is_ok() && args.units.is_empty() {
-        ready::wait(&receipt.config.profile.ready, units)
-            .and_then(|()| proof::wait(receipt, units))
-            .and_then(|()| proof::settle(receipt))
-            .map(drop)
+    let of_service = args.units.is_empty();
+    let wanted: &[_] = if of_service { &receipt.config.profile.ready } else { &[] };
+    let result = services::act(args.action, units, &args.commands, &args.lib_root)
+        .and_then(|states| ready::wait(wanted, units).map(|()| states));
+    let proven = if result.is_ok() && of_service {
+        proof::wait(receipt, units).and_then(|()| proof::settle(receipt)).map(drop)
     } else {
         Ok(())
     };

@@ -14,7 +14,7 @@ use crate::hook::PTH;
 use crate::host::HostLock;
 use crate::host_fs::{self, Attributes};
 use crate::receipt::Receipt;
-use crate::{collected, data_dir, ledger, ready, receipt, services, systemd};
+use crate::{collected, data_dir, ledger, proof, ready, receipt, services, systemd};
 
 /// Largest file whose difference is shown: the agent's own program.
 const MAX_SHOWN: u64 = 8 * 1024 * 1024;
@@ -46,16 +46,25 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     let lib_root = Path::new(&args.lib_root);
     let root = &receipt.config.data_root;
     let live = live_processes(root)?;
+    if live > 0 && !args.erase_data {
+        // Whoever is not restarted may hold what it has not written yet. On a full disk nobody can be asked.
+        let _ = ledger::flush(root, proof::FLUSH);
+    }
     stop_timer(receipt.files.keys());
     let mut removed = remove_files(&receipt, lib_root, |path| !path.starts_with(lib_root))?;
     sweep(&args.lib_root, Some(&receipt));
     if concern_systemd(receipt.files.keys()) {
         systemd::reload()?;
     }
-    let has_restarted = restart(args, &receipt, session)?;
+    let restarted = restart(args, &receipt, session)?;
+    let has_restarted = restarted.is_some();
     let mut warnings: Vec<String> = shared.into_iter().collect();
-    if has_restarted {
-        warnings.extend(ready::wait(&receipt.config.profile.ready, &[]).err().map(|failure| failure.msg));
+    if let Some(units) = restarted {
+        let failure = ready::wait(&receipt.config.profile.ready, &units).err();
+        warnings.extend(failure.map(|failure| match failure.hint {
+            Some(hint) => format!("{}; {hint}", failure.msg),
+            None => failure.msg,
+        }));
     }
     if live > 0 && !args.restart {
         warnings.push(format!(
@@ -63,29 +72,39 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
             super::counted(live as u64, "process")
         ));
     }
-    // What a live process has written it writes again.
-    if live_processes(root)? == 0 {
+    // What a live process has written it writes again, and what it still holds it will.
+    let still_live = if args.erase_data { 0 } else { live_processes(root)? };
+    if still_live == 0 {
         collected::erase(lib_root, root);
     }
-    let data_left = clear_data(root, args.erase_data)?;
-    let changed = !receipt.uninstalled || has_restarted || data_left == 0;
+    let data_left = if still_live == 0 {
+        clear_data(root, args.erase_data)?
+    } else {
+        collected::open_files(lib_root, root)?
+    };
+    // What no record tells of somebody else has put there: it needs nothing of ours.
+    let is_ours = ledger::has_records(root);
+    let is_over = still_live == 0 && !(data_left > 0 && is_ours);
+    if data_left > 0 && is_over {
+        warnings.push(format!(
+            "{} left in {}, not collected; uninstall --erase-data removes them",
+            super::counted(data_left, "data file"),
+            root.display()
+        ));
+    }
+    let changed = !receipt.uninstalled || has_restarted || is_over;
     let outbox = lib_root.join(OUTBOX);
     if args.erase_data && outbox.exists() {
         fs_err::remove_dir_all(&outbox)?;
     } else if std::fs::remove_dir(&outbox).is_err() && outbox.exists() {
         warnings.push(format!("bundles that were not fetched are left in {}", outbox.display()));
     }
-    let msg = if data_left > 0 {
-        leave_for_collect(&receipt, &args.lib_root)?;
-        format!(
-            "{}; {} in {} still to be collected",
-            if changed { "uninstalled" } else { "not installed" },
-            super::counted(data_left, "data file"),
-            root.display()
-        )
-    } else {
+    let msg = if is_over {
         removed.extend(remove_the_rest(&receipt, &args.lib_root)?);
         "uninstalled".to_owned()
+    } else {
+        leave_for_collect(&receipt, &args.lib_root)?;
+        left_words(if changed { "uninstalled" } else { "not installed" }, data_left, still_live, root)
     };
     remove_cached_agent();
     let detail = UninstallDetail { removed, data_left, data_root: root.to_string_lossy().into_owned() };
@@ -93,12 +112,27 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     Ok(Outcome { diff, ..outcome })
 }
 
+/// What an uninstall leaves for a collect, in words.
+fn left_words(begin: &str, data_left: u64, live: usize, root: &Path) -> String {
+    let data = super::counted(data_left, "data file");
+    if data_left > 0 {
+        format!("{begin}; {data} in {} still to be collected", root.display())
+    } else {
+        let processes = super::counted(live as u64, "process");
+        format!("{begin}; what {processes} will still write into {} is to be collected", root.display())
+    }
+}
+
 fn live_processes(root: &Path) -> Result<usize, Failure> {
     Ok(ledger::read(root)?.records.iter().filter(|record| record.is_live()).count())
 }
 
-/// Restarts the service where that is asked for, so that no process keeps the hook; whether there was one.
-fn restart(args: &Uninstall, receipt: &Receipt, session: &Session<'_>) -> Result<bool, Failure> {
+/// Restarts the service where that is asked for, so that no process keeps the hook; its units, where there was one.
+fn restart(
+    args: &Uninstall,
+    receipt: &Receipt,
+    session: &Session<'_>,
+) -> Result<Option<Vec<String>>, Failure> {
     let units = if args.restart && args.commands.is_empty() {
         systemd::running(systemd::expand(&receipt.config.profile.units)?)?
     } else {
@@ -109,7 +143,7 @@ fn restart(args: &Uninstall, receipt: &Receipt, session: &Session<'_>) -> Result
         (session.progress)("restarting services");
         services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)?;
     }
-    Ok(is_asked)
+    Ok(is_asked.then_some(units))
 }
 
 /// Data is left that nobody has collected: what it takes to collect it stays, and is told of by the receipt.
@@ -124,10 +158,12 @@ fn leave_for_collect(receipt: &Receipt, lib_root: &str) -> Result<(), Failure> {
 /// After a collect: removes what an uninstall had left for it, once no data is there and no process to write any.
 pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<(), Failure> {
     let root = &receipt.config.data_root;
-    if !receipt.uninstalled || live_processes(root)? > 0 {
+    let has_bundles =
+        std::fs::read_dir(Path::new(lib_root).join(OUTBOX)).is_ok_and(|mut entries| entries.next().is_some());
+    if !receipt.uninstalled || has_bundles || live_processes(root)? > 0 {
         return Ok(());
     }
-    if clear_data(root, false)? == 0 {
+    if clear_data(root, false)? == 0 || !ledger::has_records(root) {
         remove_the_rest(receipt, lib_root)?;
         remove_cached_agent();
     }
@@ -143,6 +179,7 @@ fn remove_the_rest(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, Fai
         removed.push(path.display().to_string());
     }
     collected::forget(place);
+    let _ = std::fs::remove_dir(place.join(OUTBOX));
     forget(lib_root)?;
     for folder in receipt.folders.iter().rev() {
         if undo_folder(folder)? {
@@ -194,6 +231,18 @@ fn differences(args: &Uninstall, receipt: &Receipt) -> Result<Vec<FileDiff>, Fai
 
 /// What an uninstall would do, of which nothing was done.
 fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<Outcome, Failure> {
+    let root = &receipt.config.data_root;
+    let open = collected::open_files(Path::new(&args.lib_root), root)?;
+    let live = live_processes(root)?;
+    if receipt.uninstalled && !args.erase_data && (open > 0 || live > 0) {
+        let detail = UninstallDetail {
+            removed: Vec::new(),
+            data_left: open,
+            data_root: root.to_string_lossy().into_owned(),
+        };
+        let msg = left_words("not installed", open, live, root);
+        return Ok(Outcome::ok(false, msg, Detail::Uninstall(detail)));
+    }
     let mut would = Vec::new();
     let paths = receipt.files.keys().chain(receipt.trees.keys());
     let removed: Vec<String> =
@@ -207,8 +256,7 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
             would.push(format!("restart {}", units.join(", ")));
         }
     }
-    let root = &receipt.config.data_root;
-    let data_left = if root.is_dir() { data_dir::measure(root)?.0 } else { 0 };
+    let data_left = if args.erase_data { data_dir::measure(root)?.0 } else { open };
     if args.erase_data && data_left > 0 {
         would.push(format!("erase {}", super::counted(data_left, "data file")));
     }

@@ -399,7 +399,12 @@ pub(in crate::ops) fn undo_file(path: &Path, file: &TouchedFile, lib_root: &Path
     match &file.before {
         None => gone(fs_err::remove_file(path)),
         Some(replaced) => {
-            host_fs::write_whole(path, &replaced.bytes(lib_root)?, replaced.attributes.mode)?;
+            let is_back = Attributes::of(path)?.is_some()
+                && host_fs::read_limited(path, MAX_REPLACED)
+                    .is_ok_and(|bytes| host_fs::sha256(&bytes) == replaced.sha256);
+            if !is_back {
+                host_fs::write_whole(path, &replaced.bytes(lib_root)?, replaced.attributes.mode)?;
+            }
             replaced.attributes.put_back(path)
         }
     }
