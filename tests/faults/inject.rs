@@ -50,6 +50,15 @@ pub(crate) fn begin(lab: &Lab, fault: &Fault) {
     }
 }
 
+/// gunicorn cannot start without room for a file of its own, and systemd does not try for ever.
+fn start_again(lab: &Lab, host: usize) {
+    try_shell(
+        lab,
+        host,
+        "systemctl is-failed -q tally-web && systemctl reset-failed tally-web && systemctl start tally-web",
+    );
+}
+
 /// Takes it back, as whoever looks after the host would.
 pub(crate) fn end(lab: &Lab, fault: &Fault) {
     let host = fault.host;
@@ -57,8 +66,14 @@ pub(crate) fn end(lab: &Lab, fault: &Fault) {
         Kind::Link => lab.link_up(host),
         Kind::Sshd => try_shell(lab, host, "systemctl reset-failed ssh; systemctl restart ssh"),
         Kind::Freeze => lab.thaw(host),
-        Kind::DiskFull => lab.empty_disk(host),
-        Kind::NoInodes => lab.give_inodes(host),
+        Kind::DiskFull => {
+            lab.empty_disk(host);
+            start_again(lab, host);
+        }
+        Kind::NoInodes => {
+            lab.give_inodes(host);
+            start_again(lab, host);
+        }
         Kind::ReadOnly(folder) => try_shell(lab, host, &format!("umount -l {folder}")),
         Kind::ControllerDisk => lab.resize_controller_disk(CONTROLLER_DISK),
         Kind::Clock(_) => try_shell(lab, host, "rm -f /var/lib/shop/clock"),

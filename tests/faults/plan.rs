@@ -61,11 +61,17 @@ impl Kind {
         matches!(self, Self::Link | Self::Sshd | Self::Freeze | Self::Reboot | Self::Agent)
     }
 
-    /// Whether the service itself cannot answer while it lasts.
+    /// Whether the service itself cannot answer while it lasts, or could not start again.
     pub(crate) const fn silences(self) -> bool {
         matches!(
             self,
-            Self::Link | Self::Freeze | Self::Reboot | Self::Service | Self::SitePackages | Self::NoInodes
+            Self::Link
+                | Self::Freeze
+                | Self::Reboot
+                | Self::Service
+                | Self::SitePackages
+                | Self::DiskFull
+                | Self::NoInodes
         )
     }
 
