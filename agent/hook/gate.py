@@ -1,7 +1,7 @@
 """pulpcov's gate: is this process one of the service's? Everything else leaves here at once.
 
-Every Python of this interpreter runs it at its start, so it imports nothing but os and sys, reads
-at most three files of /proc, and never raises. The constants were rendered by `pulpcov-agent install`.
+Every Python of this interpreter runs it at its start, so it imports nothing but os and sys where
+nothing is the service's, reads at most three files of /proc, and never raises. The constants were rendered by `pulpcov-agent install`.
 """
 import os
 import sys
@@ -12,7 +12,6 @@ CHILDREN = @CHILDREN@
 COVERAGE = @COVERAGE@
 HOOK = @HOOK@
 CONFIG = @CONFIG@
-WORD = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-."
 
 
 def names_of(argv, exe):
@@ -54,42 +53,35 @@ def role_of(argv, exe, marker):
 
 def unit():
     """The systemd unit of this process, by its control group."""
-    with open("/proc/self/cgroup") as f:
-        lines = f.read(65536).splitlines()
+    try:
+        with open("/proc/self/cgroup") as f:
+            lines = f.read(65536).splitlines()
+    except (OSError, IOError):
+        return None
     for line in lines:
         controllers, path = line.split(":", 2)[1:]
         if controllers in ("", "name=systemd"):
             for part in reversed(path.split("/")):
                 if part.endswith((".service", ".scope")):
                     return part
-    return ""
+    return None
 
 
-def fits(name, pattern):
-    """Whether a unit is meant by a name or glob of the profile."""
-    if "[" in pattern or "?" in pattern:
-        from fnmatch import fnmatchcase
-        return fnmatchcase(name, pattern)
-    first, star, rest = pattern.partition("*")
-    if not star:
+def is_ours(name, pattern):
+    """Whether a unit is meant by a name or glob. Only one that may be costs an import."""
+    start = pattern.partition("*")[0].partition("?")[0].partition("[")[0]
+    if start == pattern or not name.startswith(start):
         return name == pattern
-    if not name.startswith(first):
-        return False
-    name = name[len(first):]
-    while "*" in rest:
-        part, _, rest = rest.partition("*")
-        if part not in name:
-            return False
-        name = name.split(part, 1)[1] if part else name
-    return name.endswith(rest)
+    from fnmatch import fnmatchcase
+    return fnmatchcase(name, pattern)
 
 
 def role_of_unit(name):
     """What a process of a unit of the service is where no rule fits: `worker` of `worker@2.service`."""
-    if not any(fits(name, pattern) for pattern in UNITS):
+    if name is None or not any(is_ours(name, pattern) for pattern in UNITS):
         return None
     stem = name.rpartition(".")[0].partition("@")[0]
-    return "".join(c if c in WORD else "_" for c in stem)
+    return "".join(c if c.isalnum() or c in "_-." else "_" for c in stem)
 
 
 def main():

@@ -19,8 +19,9 @@ import signal
 import sys
 import time
 
+from _pulpcov_gate import unit
 from _pulpcov_sources import fingerprint, note_loads
-from _pulpcov_system import boot_id, read_small, remove, start_ticks, sync_folder, temporary, unit, write_file
+from _pulpcov_system import boot_id, read_small, remove, start_ticks, sync_folder, temporary, write_file
 from _pulpcov_tracer import make_coverage
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
@@ -409,7 +410,7 @@ def after_in_child():
 def hook_forks():
     """Every fork of Python's own passes through the functions above.
 
-    Wrapped, not registered with `os.register_at_fork`: that would swallow what a signal handler raises
+    Wrapped, and not only registered with `os.register_at_fork`: that would swallow what a signal handler raises
     meanwhile, and it runs for `subprocess` too, whose children become another program at once.
     """
     def wrap(real):
@@ -427,7 +428,14 @@ def hook_forks():
         fork.__name__, fork.__doc__ = real.__name__, real.__doc__
         return fork
 
+    def told_in_child():
+        """A program in C that runs Python has forked, and says so. Below Python's own forks there is a frame."""
+        if sys._getframe().f_back is None:
+            after_fork(None)
+
     os.fork, os.forkpty = wrap(os.fork), wrap(os.forkpty)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=told_in_child)
 
 
 def at_exit():

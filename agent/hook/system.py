@@ -26,22 +26,6 @@ def read_small(path):
         os.close(fd)
 
 
-def unit():
-    """The systemd unit of this process, by its control group."""
-    try:
-        with open("/proc/self/cgroup") as f:
-            lines = f.read().splitlines()
-    except (OSError, IOError):
-        return None
-    for line in lines:
-        controllers, path = line.split(":", 2)[1:]
-        if controllers in ("", "name=systemd"):
-            for part in reversed(path.split("/")):
-                if part.endswith((".service", ".scope")):
-                    return part
-    return None
-
-
 def write_file(folder, name, data, durable):
     """Writes a file whole or not at all; durable means that it outlives a power loss."""
     tmp = temporary(folder)

@@ -135,15 +135,17 @@ fn tells_of_coverage(head: &[u8]) -> bool {
 
 const CHANGED: &str = "it changed after it was fetched";
 
-/// Erases a file that has that digest. Moves it aside first, so that what is compared is what is erased: a newer version may be
-/// renamed to its name at any moment.
+/// SHA-256 of a regular file, or why it has none.
+pub(crate) fn digest(path: &Path) -> Result<String, String> {
+    let regular = host_fs::open_regular(path).map_err(|error| error.to_string())?;
+    let mut regular = regular.ok_or("no regular file")?;
+    Ok(host_fs::digest_of(&mut regular.file).map_err(|error| error.to_string())?.0)
+}
+
+/// Erases a file that has that digest. Moves it aside first, so that what is compared is what is erased: a newer
+/// version may be renamed to its name at any moment.
 pub(crate) fn erase_if_same(root: &Path, name: &str, sha256: &str) -> Result<(), String> {
     let path = root.join(name);
-    let digest = |path: &Path| -> Result<String, String> {
-        let regular = host_fs::open_regular(path).map_err(|error| error.to_string())?;
-        let mut regular = regular.ok_or("no regular file")?;
-        Ok(host_fs::digest_of(&mut regular.file).map_err(|error| error.to_string())?.0)
-    };
     if digest(&path)? != sha256 {
         return Err(CHANGED.to_owned());
     }
@@ -178,34 +180,11 @@ pub(crate) fn no_room(root: &Path) -> Option<String> {
     None
 }
 
-/// The names of all data files.
-pub(crate) fn names(root: &Path) -> Result<Vec<String>, Failure> {
+/// Looks at every data file: its name, and the file.
+pub(crate) fn each(root: &Path, look: &mut dyn FnMut(&std::ffi::OsStr, &Regular)) -> Result<(), Failure> {
     if !root.is_dir() {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let mut names = Vec::new();
-    for entry in fs_err::read_dir(root)? {
-        let entry = entry?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        if name != LEDGER && !name.starts_with(".tmp.") && open_data(&entry.path()).is_ok() {
-            names.push(name);
-        }
-    }
-    Ok(names)
-}
-
-/// Whether a file is there with these bytes.
-pub(crate) fn has_digest(root: &Path, name: &str, sha256: &str) -> bool {
-    let Ok(Some(mut regular)) = host_fs::open_regular(&root.join(name)) else { return false };
-    host_fs::digest_of(&mut regular.file).is_ok_and(|(digest, ..)| digest == sha256)
-}
-
-/// Number and bytes of the data files, for status and uninstall.
-pub(crate) fn measure(root: &Path) -> Result<(u64, u64), Failure> {
-    if !root.is_dir() {
-        return Ok((0, 0));
-    }
-    let (mut count, mut bytes) = (0, 0);
     for entry in fs_err::read_dir(root)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -213,9 +192,18 @@ pub(crate) fn measure(root: &Path) -> Result<(u64, u64), Failure> {
             continue;
         }
         if let Ok(regular) = open_data(&entry.path()) {
-            count += 1;
-            bytes += regular.size;
+            look(&name, &regular);
         }
     }
+    Ok(())
+}
+
+/// Number and bytes of the data files, for status and uninstall.
+pub(crate) fn measure(root: &Path) -> Result<(u64, u64), Failure> {
+    let (mut count, mut bytes) = (0, 0);
+    each(root, &mut |_, regular| {
+        count += 1;
+        bytes += regular.size;
+    })?;
     Ok((count, bytes))
 }

@@ -27,8 +27,8 @@ const SELFTEST_NAME: &str = "pulpcov-selftest";
 /// What the gate's constants are made of.
 pub(crate) struct GateFacts<'a> {
     pub(crate) profile: &'a Profile,
-    /// Own names of units that the profile has by another.
-    pub(crate) more_units: &'a [String],
+    /// Names and globs of the service's units, as control groups have them.
+    pub(crate) units: &'a [String],
     /// Packages of the profile and of its entry points.
     pub(crate) packages: &'a [String],
     /// Cache tag to private coverage.py folder.
@@ -70,8 +70,7 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
         ("branch", if facts.profile.branch { "True" } else { "False" }.to_owned()),
         ("interval", format!("{:?}", facts.profile.interval)),
     ]);
-    let units = facts.profile.full_unit_names().chain(facts.more_units.iter().cloned());
-    let units: Vec<String> = units.map(|name| py_str(&name)).collect();
+    let units: Vec<String> = facts.units.iter().map(|name| py_str(name)).collect();
     GATE.replace("@RULES@", &format!("[\n{rules}]"))
         .replace("@UNITS@", &format!("[{}]", units.join(", ")))
         .replace("@CHILDREN@", &children)
@@ -124,7 +123,7 @@ mod tests {
                 argument: Some(argument.into()),
                 children: Some("task".into()),
             }],
-            units: vec!["shop-worker".into()],
+            units: vec![],
             ready: vec![],
             branch: true,
             interval: 5.0,
@@ -132,7 +131,7 @@ mod tests {
         let coverage = BTreeMap::from([("cpython-311".to_owned(), "/lib/coverage-7".to_owned())]);
         render_gate(&GateFacts {
             profile: &profile,
-            more_units: &[],
+            units: &["shop-worker.service".to_owned()],
             packages: &profile.packages,
             coverage: &coverage,
             hook_dir: "/lib/hook",

@@ -309,18 +309,9 @@ pub(crate) fn of_process(pid: u32) -> Option<String> {
     }
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let first = String::from_utf8_lossy(raw.split(|&byte| byte == 0).next()?).into_owned();
-    let named = if first.contains('/') { Some(first) } else { on_path(&first, &path_of_process(pid)) };
-    let is_same = |name: &String| {
-        Path::new(name).is_absolute() && std::fs::canonicalize(name).is_ok_and(|path| path == exe)
-    };
-    Some(named.filter(is_same).unwrap_or_else(|| into_text(exe)))
-}
-
-/// The path on which a process finds programs: an activated virtual environment is seen there.
-fn path_of_process(pid: u32) -> String {
-    let raw = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let value = raw.split(|&byte| byte == 0).find_map(|word| word.strip_prefix(b"PATH="));
-    value.map(|value| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+    let named = Path::new(&first);
+    let is_same = named.is_absolute() && std::fs::canonicalize(named).is_ok_and(|path| path == exe);
+    Some(if is_same { first } else { into_text(exe) })
 }
 
 fn into_text(path: PathBuf) -> String {

@@ -47,8 +47,17 @@ impl Running {
         profile.role_of(&self.argv, &self.exe, &self.unit)
     }
 
+    /// Base name of what it executes.
+    pub(crate) fn program(&self) -> &str {
+        self.exe.rsplit('/').next().unwrap_or(&self.exe)
+    }
+
     pub(crate) fn is_python(&self) -> bool {
         is_python_name(&self.exe)
+    }
+
+    pub(crate) fn is_uwsgi(&self) -> bool {
+        self.program().starts_with("uwsgi")
     }
 
     /// What a person knows it by.
@@ -104,7 +113,7 @@ pub(crate) fn unrecorded<'a>(
                     && other.exe == running.exe
                     && other.unit == running.unit
                     // uWSGI's master runs Python before it forks: only a sibling shows that its forks do.
-                    && (!is_uwsgi(running) || host::parent(other.pid) == host::parent(running.pid))
+                    && (!running.is_uwsgi() || host::parent(other.pid) == host::parent(running.pid))
             })
     };
     let excused: Vec<bool> = all.iter().map(|(running, _)| is_excused(running)).collect();
@@ -145,7 +154,6 @@ fn why_unrecorded(running: &Running, receipt: &Receipt, ledger: &Ledger) -> Opti
     Some(why.unwrap_or_else(|| because("it left no record".to_owned())))
 }
 
-#[derive(Clone)]
 pub(crate) struct Why {
     pub(crate) reason: String,
     /// It runs since before the hook was there: a restart is all that it takes.
@@ -162,32 +170,28 @@ impl Why {
 
 /// A program with a Python inside is recorded where a rule says so; a Python of a unit always is.
 fn no_rule(running: &Running, profile: &Profile) -> Option<Why> {
-    let why = || Why {
-        reason: "no process rule of the profile fits it".into(),
-        restart: false,
-        remedy: Some(format!(
-            "add a rule: pulpcov_processes: [{{role: ROLE, program: {}}}]",
-            running.exe.rsplit('/').next().unwrap_or(&running.exe)
-        )),
-    };
+    let why =
+        || Why::with("no process rule of the profile fits it".to_owned(), add_a_rule(running.program()));
     running.role(profile).is_none().then(why)
 }
 
-fn is_uwsgi(running: &Running) -> bool {
-    running.exe.rsplit('/').next().is_some_and(|name| name.starts_with("uwsgi"))
+/// What helps a program that has a Python inside.
+pub(crate) fn add_a_rule(program: &str) -> String {
+    format!("add a rule: pulpcov_processes: [{{role: ROLE, program: {program}}}]")
 }
+
+/// What uWSGI has to be told: without threads it holds Python's lock also while it waits for requests, and no thread
+/// of the recorder ever runs; and by itself it tells no Python that it has forked.
+pub(crate) const LET_UWSGI_PYTHON_RUN: &str =
+    "set enable-threads = true and py-call-osafterfork = true in uWSGI's configuration";
 
 /// uWSGI forks its workers in C, and tells the Python in them only where it is asked to: the recorder of the parent
 /// was at work before, and there is none in the child.
 fn silent_fork(running: &Running, ledger: &Ledger) -> Option<Why> {
     let parent = host::parent(running.pid)?;
     let has_record = ledger.records.iter().any(|r| r.is_live() && r.process.pid == parent);
-    (is_uwsgi(running) && has_record).then(|| {
-        Why::with(
-            "uWSGI forked it without telling Python".to_owned(),
-            "set py-call-osafterfork = true in uWSGI's configuration",
-        )
-    })
+    (running.is_uwsgi() && has_record)
+        .then(|| Why::with("uWSGI forked it without telling Python".to_owned(), LET_UWSGI_PYTHON_RUN))
 }
 
 /// What helps a Python that reads no `.pth`.

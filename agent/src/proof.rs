@@ -41,7 +41,10 @@ pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<(), Failure> {
         let mut missing = missing(&service, &units, receipt, &ledger);
         missing.extend(fallen(&units)?.into_iter().map(Missing::because));
         if missing.is_empty() {
-            return flushed(&service, receipt);
+            missing = silent(&service, receipt)?;
+        }
+        if missing.is_empty() {
+            return Ok(());
         }
         let words: Vec<&str> = missing.iter().map(|one| one.words.as_str()).collect();
         let now = format!("{words:?} {}", service.len());
@@ -117,12 +120,10 @@ fn missing(service: &[Running], units: &[String], receipt: &Receipt, ledger: &Le
     let late = units.iter().filter(|unit| !with_a_role.contains(unit.as_str()));
     missing.extend(late.map(|unit| {
         let inside = service.iter().find(|running| running.unit == **unit);
-        let name = inside.map_or("PROGRAM", |running| running.exe.rsplit('/').next().unwrap_or_default());
+        let name = inside.map_or("PROGRAM", Running::program);
         Missing {
             words: format!("{unit}: none of its processes is a Python, or one that the profile names"),
-            remedy: Some(format!(
-                "if {name} has a Python inside, add a rule: pulpcov_processes: [{{role: ROLE, program: {name}}}]"
-            )),
+            remedy: Some(format!("if {name} has a Python inside, {}", processes::add_a_rule(name))),
         }
     }));
     if units.is_empty() && with_a_role.is_empty() {
@@ -154,15 +155,15 @@ fn fallen(units: &[String]) -> Result<Vec<String>, Failure> {
     Ok(fallen)
 }
 
-fn flushed(service: &[Running], receipt: &Receipt) -> Result<(), Failure> {
+/// What does not answer a flush. It may only be slow to start, and be missing otherwise when it is looked at again.
+fn silent(service: &[Running], receipt: &Receipt) -> Result<Vec<Missing>, Failure> {
     let answer = ledger::flush(&receipt.config.data_root, FLUSH)?;
-    let silent: Vec<Missing> = wanted(service, receipt)
-        .filter(|running| answer.silent.contains(&running.pid))
-        .map(|running| format!("{}: it did not answer a flush within {} s", running.title(), FLUSH.as_secs()))
-        .chain(answer.bad)
-        .map(Missing::because)
-        .collect();
-    if silent.is_empty() { Ok(()) } else { Err(failure(silent)) }
+    let silent = wanted(service, receipt).filter(|running| answer.silent.contains(&running.pid));
+    let silent = silent.map(|running| Missing {
+        words: format!("{}: it did not answer a flush within {} s", running.title(), FLUSH.as_secs()),
+        remedy: running.is_uwsgi().then(|| processes::LET_UWSGI_PYTHON_RUN.to_owned()),
+    });
+    Ok(silent.chain(answer.bad.into_iter().map(Missing::because)).collect())
 }
 
 fn failure(missing: Vec<Missing>) -> Failure {

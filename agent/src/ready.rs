@@ -3,14 +3,13 @@
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use pulpcov_protocol::ready::{Check, Ready};
 
 use crate::failure::Failure;
-use crate::{caller, systemd};
+use crate::{caller, services, systemd};
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -93,29 +92,12 @@ fn status_of(head: &str) -> Option<u16> {
 }
 
 fn run(command: &str) -> Result<(), String> {
-    let mut child = Command::new("/bin/sh")
-        .args(["-c", command])
-        .current_dir("/")
-        .env_remove("PULPCOV_ROLE")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| error.to_string())?;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match child.try_wait().map_err(|error| error.to_string())? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(format!("it ends with {status}")),
-            None if Instant::now() > deadline => {
-                let group = rustix::process::Pid::from_child(&child);
-                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-                let _ = child.wait();
-                return Err(format!("it takes longer than {} s", PATIENCE.as_secs()));
-            }
-            None => std::thread::sleep(Duration::from_millis(20)),
-        }
+    let child = services::shell(command).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let ended = child.and_then(|mut child| services::end_of(&mut child, PATIENCE));
+    match ended.map_err(|error| error.to_string())? {
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(format!("it ends with {status}")),
+        None => Err(format!("it takes longer than {} s", PATIENCE.as_secs())),
     }
 }
 

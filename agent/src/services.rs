@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use pulpcov_protocol::op::{Commands, ServiceAction};
@@ -57,40 +57,51 @@ fn last_words(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(words)
 }
 
-/// Runs a shell command to its end. What it starts lives on, so it gets no pipe of ours to hold and
-/// a process group of its own.
+/// A command of the shell. What it starts lives on, so it gets no pipe of ours to hold and a process group of its own.
+pub(crate) fn shell(command: &str) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", command])
+        .current_dir("/")
+        .env_remove("PULPCOV_ROLE")
+        // The bootstrap's own, for sudo: services are not started in it.
+        .env_remove("LC_ALL")
+        .stdin(Stdio::null())
+        .process_group(0);
+    shell
+}
+
+/// How a shell's command ended; nothing where it took longer, and was ended with all that it waited for.
+pub(crate) fn end_of(child: &mut Child, patience: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() > deadline {
+            let group = rustix::process::Pid::from_child(child);
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+            let _ = child.wait();
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Runs a shell command to its end.
 fn run(command: &str, lib_root: &str) -> Result<(), Failure> {
     let folder = if Path::new(lib_root).is_dir() { lib_root.into() } else { std::env::temp_dir() };
     let path = folder.join(format!(".command-{}", host::random_word()?));
     let log = fs_err::OpenOptions::new().write(true).create_new(true).open(&path)?.into_file();
     let result = (|| {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", command])
-            .current_dir("/")
-            .env_remove("PULPCOV_ROLE")
-            // The bootstrap's own, for sudo: services are not started in it.
-            .env_remove("LC_ALL")
-            .stdin(Stdio::null())
+        let mut child = shell(command)
             .stdout(log.try_clone().during("write", path.display())?)
             .stderr(log)
-            .process_group(0)
             .spawn()
             .during("run", "/bin/sh")?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = child.try_wait().during("wait for", command)? {
-                return Ok(status);
-            }
-            if Instant::now() > deadline {
-                // The shell, and what it waits for.
-                let group = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-                let _ =
-                    group.map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
-                let _ = child.wait();
-                return Err(Failure::new(format!("`{command}` did not end within {} s", PATIENCE.as_secs())));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        end_of(&mut child, PATIENCE)
+            .during("wait for", command)?
+            .ok_or_else(|| Failure::new(format!("`{command}` did not end within {} s", PATIENCE.as_secs())))
     })();
     let words = last_words(&path).unwrap_or_default();
     let _ = fs_err::remove_file(&path);

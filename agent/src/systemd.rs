@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use pulpcov_protocol::op::ServiceAction;
 use pulpcov_protocol::outcome::UnitState;
+use pulpcov_protocol::profile::is_glob;
 
 use crate::failure::{During, Failure};
 
@@ -31,9 +32,11 @@ pub(crate) fn is_here() -> bool {
 pub(crate) fn expand(patterns: &[String]) -> Result<Vec<String>, Failure> {
     let mut units = Vec::new();
     for pattern in patterns {
-        if !pattern.contains(['*', '?', '[']) {
-            if is_known(pattern)? {
-                units.push(pattern.clone());
+        if !is_glob(pattern) {
+            // Its own name: an alias, or one without a kind, is in no control group.
+            let mut about = properties(pattern, &["LoadState", "Id"])?;
+            if about.get("LoadState").is_some_and(|state| state == "loaded") {
+                units.extend(about.remove("Id"));
             }
             continue;
         }
@@ -44,18 +47,6 @@ pub(crate) fn expand(patterns: &[String]) -> Result<Vec<String>, Failure> {
     let mut seen = std::collections::BTreeSet::new();
     units.retain(|unit| seen.insert(unit.clone()));
     Ok(units)
-}
-
-/// The own names of units that are named by an alias: control groups have those.
-pub(crate) fn own_names(units: &[String]) -> Result<Vec<String>, Failure> {
-    let mut names = Vec::new();
-    for unit in units.iter().filter(|unit| is_here() && !unit.contains(['*', '?', '['])) {
-        let own = property(unit, "Id")?;
-        if !own.is_empty() && own != *unit {
-            names.push(own);
-        }
-    }
-    Ok(names)
 }
 
 /// Whether there is such a unit.
@@ -121,7 +112,7 @@ pub(crate) fn running(units: Vec<String>) -> Result<Vec<String>, Failure> {
 
 /// Programs that a unit starts.
 pub(crate) fn programs(unit: &str) -> Result<Vec<String>, Failure> {
-    Ok(parse_exec(&property(unit, "ExecStart")?))
+    Ok(command_lines(unit)?.into_iter().map(|(program, _)| program).collect())
 }
 
 /// The commands that a unit starts, each as its program and its words. systemd shows no quotes, so a word with a
@@ -130,6 +121,7 @@ pub(crate) fn command_lines(unit: &str) -> Result<Vec<(String, Vec<String>)>, Fa
     Ok(parse_command_lines(&property(unit, "ExecStart")?))
 }
 
+/// `{ path=/usr/bin/x ; argv[]=/usr/bin/x -a ; ignore_errors=no ; ... }`, one a command.
 fn parse_command_lines(text: &str) -> Vec<(String, Vec<String>)> {
     let parse = |rest: &str| {
         let program = rest.split(" ; ").next()?.to_owned();
@@ -137,11 +129,6 @@ fn parse_command_lines(text: &str) -> Vec<(String, Vec<String>)> {
         Some((program, words.split_whitespace().map(str::to_owned).collect()))
     };
     text.split("{ path=").skip(1).filter_map(parse).collect()
-}
-
-/// `{ path=/usr/bin/x ; argv[]=/usr/bin/x -a ; ignore_errors=no ; ... }`, one a command.
-fn parse_exec(text: &str) -> Vec<String> {
-    text.split("{ path=").skip(1).filter_map(|rest| rest.split(" ; ").next()).map(str::to_owned).collect()
 }
 
 /// Processes of a unit, by its control group.
@@ -216,10 +203,13 @@ mod tests {
     fn each_command_of_a_unit_is_found() {
         let text = "{ path=/usr/bin/gunicorn ; argv[]=/usr/bin/gunicorn a:b ; ignore_errors=no ; start_time=[n/a] } \
                     { path=/bin/echo ; argv[]=/bin/echo hi ; ignore_errors=no }";
-        assert_eq!(super::parse_exec(text), ["/usr/bin/gunicorn", "/bin/echo"]);
-        assert!(super::parse_exec("").is_empty());
         let lines = super::parse_command_lines(text);
-        assert_eq!(lines[0].1, ["/usr/bin/gunicorn", "a:b"]);
-        assert_eq!((lines[1].0.as_str(), lines.len()), ("/bin/echo", 2));
+        let programs: Vec<&str> = lines.iter().map(|(program, _)| program.as_str()).collect();
+        assert_eq!(programs, ["/usr/bin/gunicorn", "/bin/echo"]);
+        assert_eq!(
+            (lines[0].1.join(" "), lines[1].1.join(" ")),
+            ("/usr/bin/gunicorn a:b".into(), "/bin/echo hi".into())
+        );
+        assert!(super::parse_command_lines("").is_empty());
     }
 }

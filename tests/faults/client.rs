@@ -3,9 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,12 +34,23 @@ pub(crate) struct Call {
     pub(crate) answer: Answer,
 }
 
+/// When requests run functions; otherwise they only ask for a sign of life.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Marking {
+    #[default]
+    Never,
+    Always,
+    /// Once this file is there.
+    Once(PathBuf),
+}
+
 /// What the client of a host is told, and what it has seen.
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
-    /// Whether requests run functions, or only ask for a sign of life.
-    marking: AtomicBool,
+    marking: Mutex<Marking>,
+    /// Rings at each call.
+    rings: Condvar,
     next: AtomicUsize,
     /// Where the functions of this client end; from then on it only asks for signs of life.
     end: usize,
@@ -63,6 +74,8 @@ impl Client {
             while !of_thread.stop.load(Ordering::Relaxed) {
                 let call = ask(i, &of_thread);
                 of_thread.calls.lock().expect("calls").push(call);
+                of_thread.rings.notify_all();
+                // Each request is to be one of many, not all there is.
                 std::thread::sleep(PAUSE);
             }
         });
@@ -74,18 +87,23 @@ impl Client {
         mark.is_multiple_of(4)
     }
 
-    pub(crate) fn mark(&self, marking: bool) {
-        self.shared.marking.store(marking, Ordering::Relaxed);
+    pub(crate) fn mark(&self, marking: Marking) {
+        *self.shared.marking.lock().expect("marking") = marking;
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().expect("calls").clone()
     }
 
-    /// Whether the last answer is a good one, and younger than `since`.
-    pub(crate) fn is_served(&self, since: Instant) -> bool {
+    /// Waits for so many good answers to requests that were begun after `since`; whether they come in time.
+    pub(crate) fn is_served(&self, since: Instant, times: usize, patience: Duration) -> bool {
+        let too_few = |calls: &mut Vec<Call>| {
+            let new = calls.iter().rev().take_while(|call| call.begun >= since);
+            new.filter(|call| matches!(call.answer, Answer::Ran(_))).count() < times
+        };
         let calls = self.shared.calls.lock().expect("calls");
-        calls.last().is_some_and(|call| call.begun >= since && matches!(call.answer, Answer::Ran(_)))
+        let (_calls, waited) = self.shared.rings.wait_timeout_while(calls, patience, too_few).expect("calls");
+        !waited.timed_out()
     }
 }
 
@@ -99,7 +117,12 @@ impl Drop for Client {
 }
 
 fn ask(i: usize, shared: &Shared) -> Call {
-    let mark = shared.marking.load(Ordering::Relaxed).then(|| shared.next.fetch_add(1, Ordering::Relaxed));
+    let is_marking = match &*shared.marking.lock().expect("marking") {
+        Marking::Never => false,
+        Marking::Always => true,
+        Marking::Once(file) => file.exists(),
+    };
+    let mark = is_marking.then(|| shared.next.fetch_add(1, Ordering::Relaxed));
     let mark = mark.filter(|&mark| mark < shared.end);
     let begun = Instant::now();
     let path = match mark {

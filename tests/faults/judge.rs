@@ -28,8 +28,14 @@ struct Reported {
     twice: Vec<String>,
 }
 
-pub(crate) fn judge(session: &Session, trees: &[Vec<String>]) -> Vec<String> {
-    let mut findings = Vec::new();
+/// What a seed came to: how many functions were to be in a report, and what was wrong.
+pub(crate) struct Judgement {
+    pub(crate) expected: usize,
+    pub(crate) findings: Vec<String>,
+}
+
+pub(crate) fn judge(session: &Session, trees: &[Vec<String>]) -> Judgement {
+    let (mut expected, mut findings) = (0, Vec::new());
     for done in &session.done {
         findings.extend(words(done, session.hosts));
     }
@@ -37,7 +43,7 @@ pub(crate) fn judge(session: &Session, trees: &[Vec<String>]) -> Vec<String> {
     for host in 1..=session.hosts {
         let calls = session.clients[host - 1].calls();
         findings.extend(service(session, host, &calls));
-        findings.extend(lines(session, host, &calls, &reports));
+        expected += lines(session, host, &calls, &reports, &mut findings);
         findings.extend(
             session
                 .lab
@@ -47,7 +53,8 @@ pub(crate) fn judge(session: &Session, trees: &[Vec<String>]) -> Vec<String> {
         );
     }
     findings.extend(left_installed(session));
-    findings
+    findings.extend(unnamed(session));
+    Judgement { expected, findings }
 }
 
 /// The command's own words: no panic, an end that fits them, and no host named that nothing happened to.
@@ -140,13 +147,14 @@ fn take_in(report: &Value, run: &Path, hosts: &mut BTreeMap<String, Reported>) {
     }
 }
 
-/// Each function that ran while it was recorded is in a report, or its process is named.
+/// Each function that ran while it was recorded is in a report, or its process is named. Returns how many there were.
 fn lines(
     session: &Session,
     host: usize,
     calls: &[Call],
     reports: &BTreeMap<String, Reported>,
-) -> Vec<String> {
+    findings: &mut Vec<String>,
+) -> usize {
     let none = Reported::default();
     let reported = reports.get(&host_name(host)).unwrap_or(&none);
     let is_expected = |call: &Call| {
@@ -172,7 +180,6 @@ fn lines(
                     && call.begun <= came.ended
             })
     };
-    let mut findings = Vec::new();
     let (mut expected, mut lost) = (0, Vec::new());
     for call in calls.iter().filter(|call| is_expected(call)) {
         let (Some(mark), Answer::Ran(pid)) = (call.mark, &call.answer) else { continue };
@@ -199,7 +206,7 @@ fn lines(
             alien.len()
         ));
     }
-    findings
+    expected
 }
 
 /// The service answers all the time, but where it was hit, or restarted as asked.
@@ -240,7 +247,25 @@ fn service(session: &Session, host: usize, calls: &[Call]) -> Vec<String> {
     findings
 }
 
-/// Whatever a command left installed when it ended badly was named by it, or by the next.
+/// A run that has left hosts installed says so, or the next command does.
+fn unnamed(session: &Session) -> Vec<String> {
+    let mut findings = Vec::new();
+    for (nth, done) in session.done.iter().enumerate() {
+        for &host in &done.left {
+            let is_named = session.done[nth..].iter().take(2).any(|done| done.tells_of(host));
+            if !is_named {
+                findings.push(format!(
+                    "{} is left installed without a word: {}",
+                    host_name(host),
+                    done.words
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// At the end nothing of pulpcov is left, and no command tells of a run that was cut off.
 fn left_installed(session: &Session) -> Vec<String> {
     let mut findings = Vec::new();
     let Some(last) = session.done.iter().rev().find(|done| done.op == Op::Status) else { return findings };

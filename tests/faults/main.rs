@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pulpcov_tests::lab::{Lab, Options};
 use pulpcov_tests::tally;
 
+use judge::Judgement;
 use plan::plan;
 use session::Session;
 
@@ -37,12 +38,20 @@ fn run(seeds: RangeInclusive<u64>) {
     tally::put_into(layer.path()).expect("the service's files");
     let mut failed = Vec::new();
     let mut lab = None;
+    let mut functions = 0;
     let total = seeds.clone().count();
     for seed in seeds {
         let mut hosts = lab.take().unwrap_or_else(|| start(layer.path()));
         let whole = AssertUnwindSafe(|| one(seed, layer.path(), &mut hosts));
-        let findings = catch_unwind(whole).unwrap_or_else(|_| vec!["the driver itself failed".to_owned()]);
-        say(&format!("seed {seed}: {}", if findings.is_empty() { "ok" } else { "FAILED" }));
+        let Judgement { expected, findings } = catch_unwind(whole).unwrap_or_else(|_| Judgement {
+            expected: 0,
+            findings: vec!["the driver itself failed".to_owned()],
+        });
+        functions += expected;
+        say(&format!(
+            "seed {seed}: {}, {expected} functions",
+            if findings.is_empty() { "ok" } else { "FAILED" }
+        ));
         if findings.is_empty() {
             lab = Some(hosts);
         } else {
@@ -50,7 +59,8 @@ fn run(seeds: RangeInclusive<u64>) {
             failed.push(seed);
         }
     }
-    say(&format!("{total} seeds, {} failed {failed:?}", failed.len()));
+    say(&format!("{total} seeds, {} failed {failed:?}, {functions} functions", failed.len()));
+    assert!(functions > 0, "nothing was recorded, so nothing could be lost");
     assert!(failed.is_empty(), "seeds {failed:?}");
 }
 
@@ -62,7 +72,7 @@ fn start(layer: &std::path::Path) -> Lab {
     lab
 }
 
-fn one(seed: u64, layer: &std::path::Path, lab: &mut Lab) -> Vec<String> {
+fn one(seed: u64, layer: &std::path::Path, lab: &mut Lab) -> Judgement {
     let disk = lab.controller_disk_folder().join(format!("seed{seed}"));
     std::fs::create_dir_all(&disk).expect("a folder");
     let first = usize::try_from(seed % 3).expect("small") * MARKS;
@@ -79,7 +89,7 @@ fn one(seed: u64, layer: &std::path::Path, lab: &mut Lab) -> Vec<String> {
         session.step(step);
     }
     session.recover();
-    let findings = judge::judge(&session, &trees);
+    let Judgement { expected, findings } = judge::judge(&session, &trees);
     let history = session.done.iter().map(|done| {
         let fault = done.fault.as_ref().map_or_else(|| "no fault".to_owned(), judge::told);
         format!("  {} -> {:?}, {fault}, {:?}", done.words, done.code, done.hosts)
@@ -87,7 +97,8 @@ fn one(seed: u64, layer: &std::path::Path, lab: &mut Lab) -> Vec<String> {
     let history: Vec<_> = history.collect();
     drop(session);
     let _ = std::fs::remove_dir_all(&disk);
-    if findings.is_empty() { findings } else { [history, findings].concat() }
+    let findings = if findings.is_empty() { findings } else { [history, findings].concat() };
+    Judgement { expected, findings }
 }
 
 /// The seeds that are asked for, or these.

@@ -56,6 +56,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// What a second controller does, where there is one.
+    pub(crate) const fn second(self) -> Option<Op> {
+        match self {
+            Self::Second(op) => Some(op),
+            _ => None,
+        }
+    }
+
     /// Whether the host cannot be reached while it lasts.
     pub(crate) const fn cuts_off(self) -> bool {
         matches!(self, Self::Link | Self::Sshd | Self::Freeze | Self::Reboot | Self::Agent)

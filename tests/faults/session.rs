@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
@@ -11,12 +12,25 @@ use pulpcov_tests::lab::{Lab, host_name};
 use pulpcov_tests::{python, tally};
 use serde_json::Value;
 
-use crate::client::Client;
+use crate::client::{Client, Marking};
 use crate::inject;
 use crate::plan::{Fault, Kind, Op, Step};
 
 /// How long a command of pulpcov may take, faults and all.
 const PATIENCE: Duration = Duration::from_mins(4);
+
+/// How long hosts may take to be back.
+const SERVED: Duration = Duration::from_secs(40);
+
+/// Requests that each host answers between two operations.
+const BETWEEN: usize = 8;
+
+/// A command that was begun.
+struct UnderWay {
+    words: String,
+    pid: Pid,
+    ended: mpsc::Receiver<Output>,
+}
 
 /// A command that was given, and how it ended.
 #[derive(Debug)]
@@ -25,9 +39,13 @@ pub(crate) struct Done {
     pub(crate) words: String,
     pub(crate) code: Option<i32>,
     pub(crate) said: String,
+    /// Its JSON lines.
+    told: String,
     /// How each host ended, by the command's own words: its result and message. None where it was killed.
     pub(crate) hosts: Vec<(String, String, String)>,
     pub(crate) fault: Option<Fault>,
+    /// Hosts that it has left installed, and had not found so.
+    pub(crate) left: Vec<usize>,
     pub(crate) is_recovery: bool,
 }
 
@@ -41,6 +59,15 @@ impl Done {
     pub(crate) fn is_not_installed(&self, host: usize) -> bool {
         let name = host_name(host);
         self.hosts.iter().any(|(host, _, msg)| *host == name && msg.contains("not installed"))
+    }
+
+    /// Whether it says that a run has left pulpcov on a host.
+    pub(crate) fn tells_of(&self, host: usize) -> bool {
+        let name = host_name(host);
+        let tells = |text: &str| {
+            text.contains("still installed on") || text.contains("has left pulpcov installed on")
+        };
+        self.said.lines().chain(self.told.lines()).any(|line| tells(line) && line.contains(&name))
     }
 
     fn is_well(&self, host: usize) -> bool {
@@ -142,8 +169,17 @@ impl<'a> Session<'a> {
         command.spawn().expect("pulpcov runs")
     }
 
-    fn mark(&self, marking: bool) {
-        self.clients.iter().for_each(|client| client.mark(marking));
+    fn mark(&self, marking: &Marking) {
+        self.clients.iter().for_each(|client| client.mark(marking.clone()));
+    }
+
+    /// Begins a command; its end comes through the channel.
+    fn begin(&self, verb: &str, words: &[String], fault: Option<&Fault>) -> UnderWay {
+        let child = self.spawn(verb, words, fault);
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+        let (send, ended) = mpsc::channel();
+        std::thread::spawn(move || send.send(child.wait_with_output().expect("it ends")));
+        UnderWay { words: format!("{verb} {}", words.join(" ")), pid, ended }
     }
 
     /// Whoever is recorded is so until now.
@@ -155,79 +191,87 @@ impl<'a> Session<'a> {
 
     /// One operation, with what goes wrong in it.
     pub(crate) fn step(&mut self, step: &Step) {
-        let begun = Instant::now();
         let Step { op, fault } = *step;
-        let second = match fault {
-            Some(Fault { kind: Kind::Second(op), .. }) => Some(op),
-            _ => None,
-        };
-        let is_closing = |op: Op| op == Op::Uninstall;
-        if is_closing(op) || second.is_some_and(Op::changes_hosts) {
-            (1..=self.hosts).for_each(|host| self.close(host, begun));
-        }
-        // A start counts as one until nothing new runs: clients that ask for new functions would draw it out.
-        self.mark(!matches!(op, Op::Install | Op::Run) && !matches!(second, Some(Op::Install | Op::Run)));
-        let (verb, words, run) = self.words(op);
-        let of_op = self.count;
-        let child = self.spawn(verb, &words, fault.as_ref());
-        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
-        let waiter = std::thread::spawn(move || child.wait_with_output().expect("it ends"));
-        let mut fault_at = fault.map(|fault| begun + fault.after);
-        let mut fault_until: Option<Instant> = None;
-        let mut other: Option<(Op, String, std::thread::JoinHandle<Output>)> = None;
-        let marks = (self.lab.path(&format!("begun{of_op}")), self.lab.path(&format!("ended{of_op}")));
-        while !waiter.is_finished() || fault_until.is_some() {
+        let second = fault.and_then(|fault| fault.kind.second());
+        if op == Op::Uninstall || second.is_some_and(Op::changes_hosts) {
             let now = Instant::now();
-            if let (Some(at), Some(fault)) = (fault_at, fault)
-                && now >= at
-            {
-                fault_at = None;
-                if waiter.is_finished() {
-                    continue;
-                }
-                match fault.kind {
-                    Kind::Controller => kill(pid, Signal::SIGKILL).unwrap_or_default(),
-                    Kind::Terminate => kill(pid, Signal::SIGTERM).unwrap_or_default(),
-                    Kind::Second(op) => {
-                        let (verb, words, run) = self.words(op);
-                        let child = self.spawn(verb, &words, None);
-                        self.runs.extend(run);
-                        let waiter = std::thread::spawn(move || child.wait_with_output().expect("it ends"));
-                        other = Some((op, format!("{verb} {}", words.join(" ")), waiter));
-                    }
-                    Kind::SitePackages => self.close(fault.host, now),
-                    _ => {}
-                }
-                inject::begin(self.lab, &fault);
-                fault_until = Some(now + fault.lasts);
-                self.came.push(Came { fault, begun: now, ended: now + fault.lasts });
-            }
-            if let (Some(until), Some(fault)) = (fault_until, fault)
-                && Instant::now() >= until
-            {
-                fault_until = None;
-                inject::end(self.lab, &fault);
-                if let Some(came) = self.came.last_mut() {
-                    came.ended = Instant::now();
-                }
-            }
-            if op == Op::Run && marks.0.exists() {
-                self.mark(true);
-            }
-            assert!(begun.elapsed() < PATIENCE, "{verb} does not end: {step:?}");
-            std::thread::sleep(Duration::from_millis(10));
+            (1..=self.hosts).for_each(|host| self.close(host, now));
         }
-        let output = waiter.join().expect("it ends");
+        let (verb, words, run) = self.words(op);
+        let marks = (self.mark_file("begun"), self.mark_file("ended"));
+        // A start counts as one until nothing new runs: clients that ask for new functions would draw it out.
+        self.mark(&match (op, second) {
+            (Op::Install, _) | (_, Some(Op::Install | Op::Run)) => Marking::Never,
+            (Op::Run, _) => Marking::Once(marks.0.clone()),
+            _ => Marking::Always,
+        });
+        let before: Vec<bool> = (1..=self.hosts).map(|host| self.is_installed(host)).collect();
+        let command = self.begin(verb, &words, fault.as_ref());
+        let (output, came, other) = self.strike(&command, fault);
         self.runs.extend(run);
-        let came = fault.filter(|_| self.came.last().is_some_and(|came| came.begun >= begun));
-        self.note(op, format!("{verb} {}", words.join(" ")), &output, came);
-        if let Some((op, words, waiter)) = other {
-            self.note(op, words, &waiter.join().expect("it ends"), came);
+        self.note(op, command.words, &output, came);
+        let own = self.done.len() - 1;
+        if let Some((op, command)) = other {
+            let output = command.ended.recv_timeout(PATIENCE).expect("the second command ends");
+            self.note(op, command.words, &output, came);
         }
-        self.expect(op, came, second.is_some_and(Op::changes_hosts), &marks);
+        let is_unclear = second.is_some_and(Op::changes_hosts);
+        self.expect(op, came, is_unclear, &marks);
         self.wait_for_hosts();
-        self.mark(true);
-        std::thread::sleep(Duration::from_millis(600));
+        if op == Op::Run && !is_unclear {
+            let left = |host: &usize| !before[host - 1] && self.is_installed(*host);
+            self.done[own].left = (1..=self.hosts).filter(left).collect();
+        }
+        self.mark(&Marking::Always);
+        let now = Instant::now();
+        for client in &self.clients {
+            // Where they are away, the judge says so.
+            let _ = client.is_served(now, BETWEEN, SERVED);
+        }
+    }
+
+    /// Does to a command under way what is to go wrong, and takes it back; how the command ended, whether the fault
+    /// came before that, and what a second controller has begun.
+    fn strike(
+        &mut self,
+        command: &UnderWay,
+        fault: Option<Fault>,
+    ) -> (Output, Option<Fault>, Option<(Op, UnderWay)>) {
+        let never_ends = "the command ends";
+        let Some(fault) = fault else {
+            return (command.ended.recv_timeout(PATIENCE).expect(never_ends), None, None);
+        };
+        if let Ok(output) = command.ended.recv_timeout(fault.after) {
+            return (output, None, None);
+        }
+        let begun = Instant::now();
+        let other = fault.kind.second().map(|op| {
+            let (verb, words, run) = self.words(op);
+            self.runs.extend(run);
+            (op, self.begin(verb, &words, None))
+        });
+        match fault.kind {
+            Kind::Controller => kill(command.pid, Signal::SIGKILL).unwrap_or_default(),
+            Kind::Terminate => kill(command.pid, Signal::SIGTERM).unwrap_or_default(),
+            Kind::SitePackages => self.close(fault.host, begun),
+            _ => {}
+        }
+        inject::begin(self.lab, &fault);
+        let until = begun + fault.lasts;
+        let early = command.ended.recv_timeout(fault.lasts).ok();
+        // A fault lasts its time, whether somebody is still hit by it or not.
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        inject::end(self.lab, &fault);
+        self.came.push(Came { fault, begun, ended: Instant::now() });
+        let output = early.unwrap_or_else(|| command.ended.recv_timeout(PATIENCE).expect(never_ends));
+        (output, Some(fault), other)
+    }
+
+    /// Whether pulpcov is installed on a host, by its receipt; what is left for a collect is not.
+    fn is_installed(&self, host: usize) -> bool {
+        let script =
+            "f=/usr/local/lib/pulpcov/receipt.json; test -e $f && ! grep -q '\"uninstalled\": true' $f";
+        self.lab.on(host, &["sh", "-c", script]).status.success()
     }
 
     /// What is to be reported from now on, by what the command said of each host.
@@ -265,29 +309,27 @@ impl<'a> Session<'a> {
             op,
             words,
             code: output.status.code(),
+            told: stdout.clone().into_owned(),
             said: String::from_utf8_lossy(&output.stderr).into_owned(),
             hosts: hosts
                 .iter()
                 .map(|(host, value)| (host.clone(), text(&value["result"]), text(&value["msg"])))
                 .collect(),
             fault,
+            left: Vec::new(),
             is_recovery: false,
         });
     }
 
-    /// Waits until every host's service and sshd answer again; whether they do.
+    /// Waits until every host's service and sshd answer again; whether the services do.
     pub(crate) fn wait_for_hosts(&mut self) -> bool {
         let since = Instant::now();
+        let served = self.clients.iter().all(|client| client.is_served(since, 1, SERVED));
         for i in 1..=self.hosts {
-            while !self.clients[i - 1].is_served(since) && since.elapsed() < Duration::from_secs(40) {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            let sshd = |lab: &Lab| lab.on(i, &["systemctl", "is-active", "-q", "ssh"]).status.success();
-            while !sshd(self.lab) && since.elapsed() < Duration::from_mins(1) {
-                std::thread::sleep(Duration::from_millis(200));
-            }
+            self.lab
+                .comes(SERVED, |lab| lab.on(i, &["systemctl", "is-active", "-q", "ssh"]).status.success());
         }
-        self.clients.iter().all(|client| client.is_served(since))
+        served
     }
 
     /// What a user does at the end: fetch what there is, and put every host back.
@@ -298,7 +340,7 @@ impl<'a> Session<'a> {
         self.repeat(Op::Collect, &[]);
         self.repeat(Op::Uninstall, &["--erase-data"]);
         self.repeat(Op::Status, &[]);
-        self.mark(false);
+        self.mark(&Marking::Never);
         self.wait_for_hosts();
     }
 

@@ -42,6 +42,13 @@ systemctl daemon-reload; systemctl start oven"#
     );
 }
 
+fn services(lab: &Lab, action: &str) -> (Option<i32>, String) {
+    let [inventory, known] =
+        ["hosts.yml", "known_hosts"].map(|name| lab.path(name).to_string_lossy().into_owned());
+    let output = lab.pulpcov(&["fleet", "services", action, &inventory, "--known-hosts", &known]);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
 fn is_hot(lab: &Lab) -> bool {
     lab.command("curl")
         .args(["-sf", "http://10.77.0.2:8123/hot"])
@@ -51,16 +58,17 @@ fn is_hot(lab: &Lab) -> bool {
         .success()
 }
 
-/// Four lines of inventory are enough, and tests that begin after the install meet a server.
+/// Four lines of inventory are enough, also where the unit is named by an alias without a kind, and tests that begin after the install meet a server.
 #[test]
 fn a_service_without_rules_is_recorded_once_it_is_ready() {
     let lab = Lab::start(1);
     put_slow_server(&lab, 5);
+    lab.shell(1, "ln -s oven.service /etc/systemd/system/hot.hearth.service; systemctl daemon-reload");
     let before = lab.file_tree(1);
     let inventory = |ready: &str| {
         lab.inventory_of(
             std::path::Path::new("generic"),
-            &format!("    pulpcov_packages: [shop]\n    pulpcov_units: [oven.service]\n    pulpcov_ready: [{ready}]\n"),
+            &format!("    pulpcov_packages: [shop]\n    pulpcov_units: [hot.hearth]\n    pulpcov_ready: [{ready}]\n"),
         )
     };
     inventory("{url: 'http://127.0.0.1:8123/hot', timeout: 60}");
@@ -89,6 +97,8 @@ fn a_service_without_rules_is_recorded_once_it_is_ready() {
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("port 8124 is not ready after 2 s: Connection refused"), "{said}");
     assert!(said.contains("heating up"), "the unit's last words: {said}");
+    let (code, said) = services(&lab, "restart");
+    assert!(code == Some(4) && said.contains("port 8124 is not ready after 2 s"), "{said}");
 }
 
 /// What an uninstall leaves is collected like anything else, and then nothing is left.
@@ -103,7 +113,7 @@ fn data_that_an_uninstall_has_left_is_collected_and_then_all_is_gone() {
     lab.get(1, "/price/tea?vip").expect("answers");
     let (code, said) = lab.fleet_says("uninstall", &["--restart"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("data files in /srv/pulp_coverage still to be collected"), "{said}");
+    assert!(said.contains(" in /srv/pulp_coverage still to be collected"), "{said}");
     let (_, said) = lab.fleet_says("status", &[]);
     assert!(said.contains("not installed; ") && said.contains("still to be collected"), "{said}");
     // Nothing is recorded any more, and a second uninstall has nothing to do.
@@ -241,5 +251,14 @@ fn a_second_fleet_is_refused_by_the_name_of_the_first_or_told_of_it() {
     assert_eq!(code, Some(0), "{said}");
     let (code, said) = says(&named, "uninstall", &[]);
     assert!(code == Some(4) && said.contains("belongs to the fleet burglars"), "{said}");
-    assert_eq!(says(&thief, "uninstall", &["--erase-data"]).0, Some(0));
+    // What an uninstall leaves is still its fleet's, until it is collected.
+    let (code, said) = says(&thief, "install", &[&install[..], &["--restart"]].concat());
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = says(&thief, "uninstall", &["--restart"]);
+    assert!(code == Some(0) && said.contains("still to be collected"), "{said}");
+    let (code, said) = says(&first, "install", &install);
+    assert!(code == Some(4) && said.contains("belongs to the fleet burglars"), "{said}");
+    assert_eq!(says(&thief, "collect", &["-o", "loot"]).0, Some(0));
+    assert_eq!(says(&first, "install", &install).0, Some(0));
+    assert_eq!(says(&first, "uninstall", &["--erase-data"]).0, Some(0));
 }

@@ -55,6 +55,11 @@ fn a_foreign_file_in_our_place_is_refused_and_comes_back_after_force() {
     lab.fleet(0, "install", &["--wheelhouse", &wheels, "--force"]);
     lab.fleet(0, "uninstall", &["--erase-data"]);
     assert_eq!(lab.file_tree(1), before);
+    // An uninstall that was cut off behind it goes on: what is back needs nothing that was kept.
+    lab.fleet(0, "install", &["--wheelhouse", &wheels, "--force"]);
+    lab.shell(1, &format!("echo '# theirs' > {pth}; rm /usr/local/lib/pulpcov/replaced/*"));
+    lab.fleet(0, "uninstall", &["--erase-data"]);
+    assert_eq!(lab.file_tree(1), before);
 }
 
 #[test]

@@ -159,6 +159,41 @@ fn a_process_that_cannot_be_recorded_fails_the_install_by_name_and_reason() {
     assert!(said.contains("no flour today"), "{said}");
 }
 
+/// uWSGI forks in C: its workers run under the recorder of a process that they are not.
+#[test]
+fn workers_that_uwsgi_forks_are_named_until_it_tells_python_of_them() {
+    let lab = Lab::start(1);
+    lab.inventory(
+        "    pulpcov_units: [oven.service]\n    pulpcov_interpreters: [/usr/bin/python3]\n    \
+         pulpcov_processes: [{role: web, program: uwsgi-core}]\n",
+    );
+    let serve = |more: &str| {
+        lab.shell(
+            1,
+            &format!(
+                "printf '[Service]\\nUser=shop\\nWorkingDirectory=/opt/shop\\nExecStart=/usr/bin/uwsgi-core \
+                 --plugin python3 --http-socket :8200 --wsgi shop.web:app --master --processes 2 --die-on-term {more}\\n' \
+                 > /etc/systemd/system/oven.service; systemctl daemon-reload; systemctl restart oven"
+            ),
+        );
+    };
+    serve("");
+    let said = refused(&lab);
+    assert!(said.contains("(uwsgi-core) of oven.service: uWSGI forked it without telling Python"), "{said}");
+    let remedy = "hint: set enable-threads = true and py-call-osafterfork = true";
+    assert!(said.contains(remedy), "{said}");
+    serve("--py-call-osafterfork --enable-threads");
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert_eq!(code, Some(0), "{said}");
+    let ask = "import urllib.request as u; u.urlopen(\"http://127.0.0.1:8200/price/tea?vip\").read()";
+    lab.shell(1, &format!("python3 -c '{ask}'"));
+    lab.fleet(0, "collect", &["-o", "run"]);
+    let report: Value =
+        serde_json::from_str(&lab.pulpcov_ends(0, &["report", "run", "--json", "-"])).expect("JSON");
+    let ran = report["labels"]["tests"]["files"]["shop/catalogue.py"]["executed_lines"].to_string();
+    assert!(ran.contains("11"), "what a worker ran is there: {ran}");
+}
+
 /// Wrappers that are slow, units that end, instances that systemd forgets, and what a person has stopped.
 #[test]
 fn units_of_every_kind_are_restarted_and_proven() {

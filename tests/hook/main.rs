@@ -295,7 +295,7 @@ fn the_gate_takes_the_service_and_nothing_else() {
         ["acb.service", null],
         ["b\\x2dc.service", "b_x2dc"],
         ["session-3.scope", null],
-        ["", null],
+        [null, null],
     ]);
     for unit in units.as_array().expect("units").iter().filter(|unit| !unit[1].is_null()) {
         let name = unit[0].as_str().expect("a name");

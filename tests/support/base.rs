@@ -15,7 +15,7 @@ pub const SUDO_PASSWORD: &str = "lab-sudo-pw";
 const RELEASE: &str = "bookworm";
 
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssh-server,sudo,python3,python3-venv,python3-flask,\
-python3-gunicorn,gunicorn,iproute2,procps,ca-certificates,zsh,fish,tcsh,busybox,opendoas";
+python3-gunicorn,gunicorn,uwsgi-core,uwsgi-plugin-python3,iproute2,procps,ca-certificates,zsh,fish,tcsh,busybox,opendoas";
 
 /// Units that cost time or reach for the machine's devices.
 const MASKED: [&str; 21] = [

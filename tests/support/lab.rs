@@ -110,13 +110,22 @@ impl Lab {
     }
 
     /// Waits for `what`; the test fails where it does not come.
-    pub fn wait(&mut self, what: &str, mut condition: impl FnMut(&mut Self) -> bool) {
+    pub fn wait(&mut self, what: &str, condition: impl FnMut(&mut Self) -> bool) {
+        let patience = PATIENCE.max(START * u32::try_from(self.n).unwrap_or(u32::MAX));
+        let comes = self.comes(patience, condition);
+        assert!(comes, "waited in vain for {what}: {}", self.log());
+    }
+
+    /// Whether it comes, within that time.
+    pub fn comes(&mut self, patience: Duration, mut condition: impl FnMut(&mut Self) -> bool) -> bool {
         let begin = Instant::now();
         while !condition(self) {
-            let patience = PATIENCE.max(START * u32::try_from(self.n).unwrap_or(u32::MAX));
-            assert!(begin.elapsed() < patience, "waited in vain for {what}: {}", self.log());
+            if begin.elapsed() > patience {
+                return false;
+            }
             std::thread::sleep(Duration::from_millis(50));
         }
+        true
     }
 
     fn pid(&self) -> String {

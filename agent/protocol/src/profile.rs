@@ -156,12 +156,18 @@ impl Profile {
         self.processes.iter().find(fits)
     }
 
-    /// The units' names as the kernel's control groups have them.
+    /// The units as systemd understands them: a name without a kind is a service's, a glob is what it is.
     pub fn full_unit_names(&self) -> impl Iterator<Item = String> {
-        self.units
-            .iter()
-            .map(|unit| if unit.contains('.') { unit.clone() } else { format!("{unit}.service") })
+        let has_kind = |unit: &str| [".service", ".scope", ".slice"].iter().any(|kind| unit.ends_with(kind));
+        self.units.iter().map(move |unit| {
+            if has_kind(unit) || is_glob(unit) { unit.clone() } else { format!("{unit}.service") }
+        })
     }
+}
+
+/// Whether a unit's name stands for several.
+pub fn is_glob(unit: &str) -> bool {
+    unit.contains(['*', '?', '['])
 }
 
 /// The role of a unit's process that no rule fits: `worker` of `worker@2.service`.
@@ -287,6 +293,14 @@ mod tests {
         assert_eq!(role("python3 /opt/x", python, ""), None);
         assert_eq!(role("/bin/sh -c x", "/bin/dash", "devpi.service"), None);
         assert_eq!(role_of_unit("my\\x2dapp@a.b.service"), "my_x2dapp");
+    }
+
+    #[test]
+    fn units_have_their_full_names() {
+        let mut profile = profile();
+        profile.units = ["devpi", "my.app", "a.service", "box-*", "w@?.service"].map(str::to_owned).to_vec();
+        let names: Vec<String> = profile.full_unit_names().collect();
+        assert_eq!(names, ["devpi.service", "my.app.service", "a.service", "box-*", "w@?.service"]);
     }
 
     #[test]

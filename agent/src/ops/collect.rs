@@ -14,21 +14,18 @@ use crate::{compact, data_dir, gather, receipt};
 const COMPACT_AT_LEAST: u32 = 64;
 
 pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome, Failure> {
+    let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
+    let receipt = receipt::of_data(&args.lib_root)?;
+    let shared = receipt.check_fleet(args.fleet.as_ref())?;
     if args.check {
-        let (files, _) = data_dir::measure(&receipt::of_data(&args.lib_root)?.config.data_root)?;
+        let (files, _) = data_dir::measure(&receipt.config.data_root)?;
         let msg = format!("would flush, and fetch {}", super::counted(files, "data file"));
         return Ok(Outcome::ok(files > 0, msg, Detail::None));
     }
-    let _lock = HostLock::take(&args.lib_root)?;
-    let shared = receipt::of_data(&args.lib_root)?.check_fleet(args.fleet.as_ref())?;
     (session.progress)("flushing and listing");
     // On hosts without the timer this is where the many become few. Not in the middle of a collect:
     // what is skipped is counted in the order of the names.
-    let trouble = if args.skip == 0 {
-        compact::run(&receipt::of_data(&args.lib_root)?.config, COMPACT_AT_LEAST).err()
-    } else {
-        None
-    };
+    let trouble = if args.skip == 0 { compact::run(&receipt.config, COMPACT_AT_LEAST).err() } else { None };
     // Open files count against one limit: those of an earlier round are sent and done with.
     session.gathered = None;
     let gathered = gather::gather(args)?;

@@ -47,8 +47,7 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     }
     erase_records(root, &ledger, &args.records);
     host_fs::sync_folder(root);
-    let lib_root = Path::new(&args.lib_root);
-    collected::note(lib_root, root, of_live)?;
+    collected::note(Path::new(&args.lib_root), root, of_live);
     uninstall::finish(&receipt, &args.lib_root)?;
     let msg = format!(
         "erased {}, kept {}",

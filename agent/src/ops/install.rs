@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::{DEFAULT_LABEL, Install, STARTUP_LABEL, ServiceAction};
 use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome, WheelsDetail};
+use pulpcov_protocol::profile::{Profile, is_glob};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use super::{Session, probe, status};
@@ -124,14 +126,18 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
 /// two may share it.
 fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<Option<String>, Failure> {
     // What an uninstall has left belongs to its fleet until it is collected.
-    let is_there = |old: &&Receipt| {
-        !old.uninstalled || data_dir::measure(&old.config.data_root).is_ok_and(|(files, _)| files > 0)
-    };
+    let is_there =
+        |old: &&Receipt| !old.uninstalled || !matches!(data_dir::measure(&old.config.data_root), Ok((0, _)));
+    if args.fleet.as_ref().and_then(|fleet| fleet.name.as_ref()).is_some_and(|name| !Fleet::is_name(name)) {
+        return Err(Failure::new(
+            "the fleet's name is none: at most 64 letters, and none that controls a terminal",
+        ));
+    }
     let Some(old) = old.filter(|_| !args.take_over).filter(is_there) else { return Ok(None) };
     let doubt = old.check_fleet(args.fleet.as_ref())?;
     let (was, is) = (&old.config.profile.name, &args.profile.name);
     if doubt.is_some() && was != is {
-        let owner = old.fleet.as_ref().map(pulpcov_protocol::fleet::Fleet::title).unwrap_or_default();
+        let owner = old.fleet.as_ref().map(Fleet::title).unwrap_or_default();
         return Err(Failure::new(format!(
             "this host records {was} for {owner}: an install of {is} would end that"
         ))
@@ -302,10 +308,10 @@ fn put_in_place(
     packages.sort();
     packages.dedup();
     config.packages = packages;
-    let aliased = systemd::own_names(&config.profile.full_unit_names().collect::<Vec<_>>())?;
+    let service_units = names_of_units(&config.profile)?;
     let gate = hook::render_gate(&hook::GateFacts {
         profile: &config.profile,
-        more_units: &aliased,
+        units: &service_units,
         packages: &config.packages,
         coverage: &config.coverage,
         hook_dir: &hook_dir.to_string_lossy(),
@@ -351,6 +357,17 @@ fn put_in_place(
     units::take_effect(changes.touched())?;
     changes.finish();
     Ok(new)
+}
+
+/// The profile's units by all names that a control group may have: a unit that is not here yet by the one it has there.
+fn names_of_units(profile: &Profile) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = profile.full_unit_names().collect();
+    let single: Vec<String> = names.iter().filter(|name| !is_glob(name)).cloned().collect();
+    if systemd::is_here() {
+        let own = systemd::expand(&single)?;
+        names.extend(own.into_iter().filter(|name| !single.contains(name)));
+    }
+    Ok(names)
 }
 
 /// Byte code beside a file of ours: service users could not write it themselves, and would compile

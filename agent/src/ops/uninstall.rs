@@ -82,9 +82,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     } else {
         collected::open_files(lib_root, root)?
     };
-    // What no record tells of somebody else has put there: it needs nothing of ours.
-    let is_ours = ledger::has_records(root);
-    let is_over = still_live == 0 && !(data_left > 0 && is_ours);
+    let is_over = !is_awaited(data_left, still_live, root);
     if data_left > 0 && is_over {
         warnings.push(format!(
             "{} left in {}, not collected; uninstall --erase-data removes them",
@@ -110,6 +108,12 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     let detail = UninstallDetail { removed, data_left, data_root: root.to_string_lossy().into_owned() };
     let outcome = Outcome::ok(changed, msg, Detail::Uninstall(detail)).with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
+}
+
+/// Whether there is, or will be, something to collect. What no record tells of somebody else has put there: it needs
+/// nothing of ours.
+fn is_awaited(data_left: u64, live: usize, root: &Path) -> bool {
+    live > 0 || (data_left > 0 && ledger::has_records(root))
 }
 
 /// What an uninstall leaves for a collect, in words.
@@ -163,7 +167,7 @@ pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<(), Failure> {
     if !receipt.uninstalled || has_bundles || live_processes(root)? > 0 {
         return Ok(());
     }
-    if clear_data(root, false)? == 0 || !ledger::has_records(root) {
+    if !is_awaited(clear_data(root, false)?, 0, root) {
         remove_the_rest(receipt, lib_root)?;
         remove_cached_agent();
     }
@@ -234,7 +238,8 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
     let root = &receipt.config.data_root;
     let open = collected::open_files(Path::new(&args.lib_root), root)?;
     let live = live_processes(root)?;
-    if receipt.uninstalled && !args.erase_data && (open > 0 || live > 0) {
+    let is_awaited = !args.erase_data && is_awaited(open, live, root);
+    if receipt.uninstalled && is_awaited {
         let detail = UninstallDetail {
             removed: Vec::new(),
             data_left: open,
@@ -244,9 +249,11 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
         return Ok(Outcome::ok(false, msg, Detail::Uninstall(detail)));
     }
     let mut would = Vec::new();
+    // What a collect takes stays as long as there is something to collect.
+    let stays = |path: &Path| is_awaited && path.starts_with(&args.lib_root);
     let paths = receipt.files.keys().chain(receipt.trees.keys());
-    let removed: Vec<String> =
-        paths.filter(|path| path.exists()).map(|path| path.display().to_string()).collect();
+    let paths = paths.filter(|path| path.exists() && !stays(path));
+    let removed: Vec<String> = paths.map(|path| path.display().to_string()).collect();
     would.push(format!("remove {}", super::counted(removed.len() as u64, "path")));
     if args.restart {
         let units = systemd::running(systemd::expand(&receipt.config.profile.units)?)?;

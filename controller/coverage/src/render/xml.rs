@@ -28,7 +28,7 @@ pub struct XmlAbout {
 /// Sums of a package: a folder.
 #[derive(Default)]
 struct Package<'a> {
-    classes: Vec<(String, &'a FileReport)>,
+    classes: Vec<(&'a str, &'a FileReport)>,
     numbers: Numbers,
 }
 
@@ -62,7 +62,7 @@ pub fn render_xml(report: &Report, about: &XmlAbout, out: &mut dyn io::Write) ->
     for file in report.files.iter().filter(is_told) {
         let (name, source) = about.place(&file.name);
         let package = packages.entry(package_of(name, about.package_depth).1).or_default();
-        package.classes.push((name.to_owned(), file));
+        package.classes.push((name, file));
         package.numbers += file.analysed.numbers;
         sources.extend(source);
     }
@@ -135,7 +135,7 @@ fn write_package(
     )?;
     package.classes.sort_by_cached_key(|(name, _)| human_key(name));
     for (name, file) in package.classes {
-        write_class(report, &name, file, depth, out)?;
+        write_class(report, name, file, depth, out)?;
     }
     writeln!(out, "\t\t\t</classes>\n\t\t</package>")
 }
