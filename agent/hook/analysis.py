@@ -5,8 +5,10 @@ Runs under the interpreter of the service with its pinned coverage.py, reads one
      "folders": {"shop": ["/opt/shop/shop"]}, "packages": ["shop"], "measured": [FILE...]}
     {"mode": "archived", "coverage_dir": DIR, "paths": [FILE...]}
     {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
-    {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]}}
+    {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]},
+     "traced": {FILE: {"plugin": NAME, "lines": [LINE...], "arcs": [[LINE, LINE]...]}}}
     {"mode": "about", "options": {}}
+    {"mode": "configure", "options": {"config_file": FILE}}
 and answers one JSON object a line. A line is one source file.
 """
 import binascii
@@ -154,39 +156,99 @@ def arcs_of(reporter, parser):
         return [], {}, {}, "%s: %s" % (type(e).__name__, e)
 
 
-def analyse(cov, path):
+def analyse(cov, path, traced):
     from coverage.python import PythonFileReporter
+    reporter = reporter_of_plugin(cov, path, traced["plugin"]) if traced else None
+    if reporter is not None:
+        return analyse_by_plugin(reporter, traced)
     reporter = PythonFileReporter(path, cov)
     parser = reporter.parser        # parses now: NotPython and NoSource come from here
     multiline = getattr(parser, "multiline_map", None)
     if multiline is None:
         multiline = parser._multiline
     arcs, exits, fixers, arcs_error = arcs_of(reporter, parser)
+    out = describe_file(reporter, parser.statements, parser.excluded, arcs, exits)
+    out["multiline"] = sorted([k, v] for k, v in multiline.items() if k != v)
+    out["with_fixers"] = [[list(k), list(v) if v else None] for k, v in sorted(fixers.items())]
+    if arcs_error:
+        out["arcs_error"] = arcs_error
+    return out
+
+
+KINDS = "function", "class"         # of regions; a plugin may have others
+
+
+def describe_file(reporter, statements, excluded, arcs, exits):
+    """What any reporter of coverage.py tells of its file."""
     branches = {line for line, count in exits.items() if count > 1}
-    out = {
+    regions = reporter.code_regions() if hasattr(reporter, "code_regions") else ()
+    regions = [region for region in regions if region.kind in KINDS]
+    return {
         "n_lines": len(reporter.source().splitlines()),
-        "statements": sorted(parser.statements),
-        "excluded": sorted(parser.excluded),
-        "multiline": sorted([k, v] for k, v in multiline.items() if k != v),
+        "statements": sorted(statements),
+        "excluded": sorted(excluded),
         "no_branch": sorted(reporter.no_branch_lines()),
         "arcs": arcs,
         "exit_counts": sorted([k, v] for k, v in exits.items()),
-        "with_fixers": [[list(k), list(v) if v else None] for k, v in sorted(fixers.items())],
         "descriptions": [describe(reporter, a, b) for a, b in arcs if a in branches],
-        "regions": [],
+        "regions": [[r.kind, r.name, r.start, ranges(r.lines)] for r in regions],
     }
-    if arcs_error:
-        out["arcs_error"] = arcs_error
-    if hasattr(reporter, "code_regions"):
-        out["regions"] = [[r.kind, r.name, r.start, ranges(r.lines)] for r in reporter.code_regions()]
+
+
+def reporter_of_plugin(cov, path, name):
+    """The plugin's own reporter; None where it leaves the file to coverage.py's for Python."""
+    try:
+        plugin = cov._plugins.get(name)
+    except KeyError:
+        raise LookupError("plugin %r measured it, which [run] plugins does not name" % name)
+    reporter = plugin.file_reporter(path)
+    if reporter is None:
+        raise LookupError("plugin %r did not provide a file reporter for it" % name)
+    return None if reporter == "python" else reporter
+
+
+def analyse_by_plugin(reporter, traced):
+    """A plugin also translates what ran, by whatever rule it has."""
+    arcs = sorted(reporter.arcs())
+    out = describe_file(reporter, reporter.lines(), reporter.excluded_lines(), arcs, reporter.exit_counts())
+    ways = {}
+    for a, b in arcs:
+        ways.setdefault(a, []).append(b)
+    ran = set()
+    for a, b in reporter.translate_arcs([tuple(arc) for arc in traced["arcs"]]):
+        if a != b:
+            ran.add((a, b))
+        elif len(ways.get(a, ())) == 1:         # the line ran: so did its only way out
+            ran.add((a, ways[a][0]))
+    kinds = reporter.code_region_kinds() if hasattr(reporter, "code_region_kinds") else ()
+    out["translated"] = {
+        "name": reporter.relative_filename(), "source": reporter.source(),
+        "lines": sorted(reporter.translate_lines(traced["lines"])), "arcs": sorted(reporter.translate_arcs(ran)),
+        "kinds": [kind for kind, _ in kinds if kind in KINDS],
+    }
     return out
+
+
+def with_plugins(config_file):
+    """coverage.py as it is configured, with its plugins, which may lie in the working directory."""
+    import coverage
+    sys.path.insert(0, "")
+    try:
+        cov = coverage.Coverage(data_file=None, config_file=config_file)
+        cov._init()
+    except Exception as e:
+        sys.exit("[run] plugins of %s: %s: %s" % (config_file, type(e).__name__, e))
+    return cov
 
 
 def configured(options):
     """coverage.py with the exclusions of a configuration; without any, with its own."""
     import coverage
-    cov = coverage.Coverage(data_file=None, config_file=False)
-    cov._init()                     # coverage 6.2 knows its exclusions only then
+    if options.get("config_file"):
+        cov = with_plugins(options["config_file"])
+    else:
+        cov = coverage.Coverage(data_file=None, config_file=False)
+        cov._init()                 # coverage 6.2 knows its exclusions only then
     for name, replaced, added in (("exclude_lines", "exclude", "exclude_also"), ("partial_branches", "partial", "partial_also"),
                                   ("partial_branches_always", "partial_always", None)):
         given = options.get(replaced)
@@ -204,8 +266,25 @@ def configured(options):
 
 def about(request):
     import coverage
-    configured(request.get("options") or {})
+    if request:
+        configured(request.get("options") or {})
     yield {"coverage": coverage.__version__, "python": "%d.%d" % sys.version_info[:2]}
+
+
+def configure(request):
+    """A configuration as its plugins leave it: of the options asked for, those that this coverage.py has."""
+    cov = with_plugins(request["options"]["config_file"])
+    found = {}
+    for name in request["wanted"]:
+        try:
+            value = cov.get_option(name)
+        except Exception:
+            continue
+        if value is not None:
+            section, _, option = name.partition(":")
+            found.setdefault(section, {})[option] = value
+    found["paths"] = cov.config.paths
+    yield found
 
 
 def analyse_all(request):
@@ -213,7 +292,7 @@ def analyse_all(request):
     made_by = next(about({}))
     for path in request["paths"]:
         try:
-            out = analyse(cov, path)
+            out = analyse(cov, path, request.get("traced", {}).get(path))
         except Exception as e:
             out = {"error": "%s: %s" % (type(e).__name__, e)}
         out.update(made_by)
@@ -230,9 +309,13 @@ def main():
         import coverage             # noqa: F401
     except ImportError as e:
         sys.exit("%s cannot import coverage: %s" % (sys.executable, e))
-    answers = {"list": list_sources, "archived": list_archived, "packages": list_packages, "analyse": analyse_all, "about": about}[request["mode"]]
+    answers = {"list": list_sources, "archived": list_archived, "packages": list_packages, "analyse": analyse_all,
+               "about": about, "configure": configure}[request["mode"]]
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)                   # a plugin may print what it likes
     for answer in answers(request):
-        sys.stdout.write(json.dumps(answer, separators=(",", ":")) + "\n")
+        out.write(json.dumps(answer, separators=(",", ":")) + "\n")
+    out.flush()
 
 
 main()

@@ -1,13 +1,15 @@
 //! A Python of this machine that tells what coverage.py knows of sources; its answers are kept, by the
 //! content of the source, for the next time.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pulpcov_coverage::config::Config;
+use pulpcov_coverage::data::{Kind, Measured, MeasuredFile};
 use pulpcov_protocol::manifest::analysis_key_text;
-use pulpcov_protocol::text::hex;
+use pulpcov_protocol::text::{error_chain, hex};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -39,6 +41,8 @@ pub(crate) struct Options {
     partial: Option<Vec<String>>,
     partial_always: Option<Vec<String>>,
     partial_also: Vec<String>,
+    /// Where plugins are configured that this Python is to load.
+    config_file: Option<PathBuf>,
 }
 
 impl Options {
@@ -49,12 +53,62 @@ impl Options {
             partial: config.partial_branches.clone(),
             partial_always: config.partial_branches_always.clone(),
             partial_also: config.partial_also.clone(),
+            config_file: config.file.clone().filter(|_| !config.plugins.is_empty()),
         }
     }
 
     /// The words that stand for them in an analysis's key.
     fn key(&self) -> String {
         if *self == Self::default() { "defaults".to_owned() } else { serde_json::json!(self).to_string() }
+    }
+}
+
+/// A configuration as its plugins leave it; where it names none, as it is.
+pub(crate) fn configured(program: &str, config: Config) -> Result<Config, AnalyserError> {
+    let options = Options::of(&config);
+    if options.config_file.is_none() {
+        return Ok(config);
+    }
+    let wanted: Vec<String> = pulpcov_coverage::config::option_names().collect();
+    let request = serde_json::json!({"mode": "configure", "options": options, "wanted": wanted});
+    let answer = ask(program, &options, &request)?;
+    config
+        .configured(&answer)
+        .map_err(|error| AnalyserError::Analysis { python: program.to_owned(), reason: error_chain(&error) })
+}
+
+/// A source to be analysed.
+pub(crate) struct Source<'a> {
+    pub(crate) path: &'a Path,
+    /// Nothing where it cannot be read, or is no file.
+    pub(crate) bytes: Option<Vec<u8>>,
+    /// What a plugin of coverage.py measured, and has to translate.
+    pub(crate) traced: Option<Traced>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Traced {
+    plugin: String,
+    lines: Vec<u32>,
+    arcs: Vec<(i32, i32)>,
+}
+
+impl Traced {
+    /// Nothing where coverage.py itself measured it.
+    pub(crate) fn of(measured: &MeasuredFile, kind: Kind) -> Option<Self> {
+        if measured.tracer.is_empty() {
+            return None;
+        }
+        let all = measured.all(kind);
+        let lines = match all.to_lines() {
+            Measured::Lines(lines) => lines.iter().collect(),
+            Measured::Arcs(_) => Vec::new(),
+        };
+        let arcs = match &all {
+            Measured::Arcs(arcs) => arcs.iter().collect(),
+            Measured::Lines(_) => Vec::new(),
+        };
+        Some(Self { plugin: measured.tracer.clone(), lines, arcs })
     }
 }
 
@@ -75,7 +129,7 @@ pub(crate) struct Analyser {
 impl Analyser {
     pub(crate) fn new(program: &str, options: Options) -> Result<Self, AnalyserError> {
         let request = serde_json::json!({"mode": "about", "options": options});
-        let answer = ask(program, &request)?;
+        let answer = ask(program, &options, &request)?;
         let about = serde_json::from_slice(&answer).map_err(|error| AnalyserError::Analysis {
             python: program.to_owned(),
             reason: error.to_string(),
@@ -83,16 +137,14 @@ impl Analyser {
         Ok(Self { program: program.to_owned(), about, options, cache: cache_folder() })
     }
 
-    /// One analysis a source, in their order; a source is its path and its bytes. Work is split over the
-    /// processors: analysing is most of a report's time.
-    pub(crate) fn analyse(
-        &self,
-        sources: &[(&Path, Option<Vec<u8>>)],
-    ) -> Result<Vec<Vec<u8>>, AnalyserError> {
+    /// One analysis a source, in their order. Work is split over the processors: analysing is most of a
+    /// report's time.
+    pub(crate) fn analyse(&self, sources: &[Source<'_>]) -> Result<Vec<Vec<u8>>, AnalyserError> {
         let kept: Vec<(Option<PathBuf>, Option<Vec<u8>>)> = sources
             .par_iter()
-            .map(|(_, bytes)| {
-                let place = bytes.as_ref().and_then(|bytes| self.place(bytes));
+            .map(|source| {
+                let bytes = source.bytes.as_ref().filter(|_| source.traced.is_none());
+                let place = bytes.and_then(|bytes| self.place(bytes));
                 let found = place.as_ref().and_then(|place| std::fs::read(place).ok());
                 (place, found)
             })
@@ -103,18 +155,18 @@ impl Analyser {
         let size = wanted.len().div_ceil(parts).max(1);
         let answers: Vec<Vec<Vec<u8>>> = wanted
             .par_chunks(size)
-            .map(|part| self.ask_part(part.iter().filter_map(|&i| sources.get(i)).map(|(path, _)| *path)))
+            .map(|part| self.ask_part(&part.iter().filter_map(|&i| sources.get(i)).collect::<Vec<_>>()))
             .collect::<Result<_, _>>()?;
         let mut all: Vec<Vec<u8>> = Vec::with_capacity(sources.len());
         let mut new = answers.into_iter().flatten();
-        for ((place, found), (path, bytes)) in kept.into_iter().zip(sources) {
+        for ((place, found), source) in kept.into_iter().zip(sources) {
             let answer = if let Some(found) = found {
                 found
             } else {
                 let answer = new.next().unwrap_or_default();
                 // A source that changed meanwhile is not what was analysed.
-                if let (Some(place), Some(bytes)) = (place, bytes)
-                    && std::fs::read(path).is_ok_and(|now| now == *bytes)
+                if let (Some(place), Some(bytes)) = (place, &source.bytes)
+                    && std::fs::read(source.path).is_ok_and(|now| now == *bytes)
                 {
                     keep(&place, &answer);
                 }
@@ -132,10 +184,16 @@ impl Analyser {
         Some(self.cache.as_ref()?.join(key.get(..2)?).join(format!("{key}.json")))
     }
 
-    fn ask_part<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Result<Vec<Vec<u8>>, AnalyserError> {
-        let paths: Vec<_> = paths.map(Path::to_string_lossy).collect();
-        let request = serde_json::json!({"mode": "analyse", "paths": paths, "options": self.options});
-        let answer = ask(&self.program, &request)?;
+    fn ask_part(&self, sources: &[&Source<'_>]) -> Result<Vec<Vec<u8>>, AnalyserError> {
+        let paths: Vec<_> = sources.iter().map(|source| source.path.to_string_lossy()).collect();
+        let traced: BTreeMap<_, _> = sources
+            .iter()
+            .filter_map(|one| Some((one.path.to_string_lossy(), one.traced.as_ref()?)))
+            .collect();
+        let request = serde_json::json!({
+            "mode": "analyse", "paths": paths, "traced": traced, "options": self.options
+        });
+        let answer = ask(&self.program, &self.options, &request)?;
         let lines = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         let answers: Vec<Vec<u8>> = lines.map(<[u8]>::to_vec).collect();
         if answers.len() == paths.len() {
@@ -171,11 +229,13 @@ fn keep(place: &Path, answer: &[u8]) {
         });
 }
 
-fn ask(program: &str, request: &serde_json::Value) -> Result<Vec<u8>, AnalyserError> {
+fn ask(program: &str, options: &Options, request: &serde_json::Value) -> Result<Vec<u8>, AnalyserError> {
     let io = |source| AnalyserError::Run { python: program.to_owned(), source };
+    // Nor from PYTHONPATH, which may name it, too; but plugins may lie there.
+    let isolated: &[&str] = if options.config_file.is_none() { &["-E"] } else { &[] };
     let mut child = Command::new(program)
-        // Nor from PYTHONPATH, which may name it, too.
-        .args(["-E", "-c", ANALYSIS])
+        .args(isolated)
+        .args(["-c", ANALYSIS])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

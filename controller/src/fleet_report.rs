@@ -20,7 +20,7 @@ use pulpcov_protocol::manifest::{FINGERPRINT_LETTERS, Manifest, fingerprint_text
 use pulpcov_protocol::text::{error_chain, hex};
 use sha2::{Digest, Sha256};
 
-use crate::analyser::{Analyser, AnalyserError};
+use crate::analyser::{Analyser, AnalyserError, Source};
 use crate::bundle_store::{BundleError, read_bundle};
 use crate::ledger::Ledger;
 use crate::run_dir::{RunDir, RunDirError, bundles_in};
@@ -357,8 +357,10 @@ impl Gathered {
             fs_err::write(&path, bytes).map_err(FleetReportError::Scratch)?;
             files.push((sha256.clone(), path, bytes.clone()));
         }
-        let asked: Vec<_> =
-            files.iter().map(|(_, path, bytes)| (path.as_path(), Some(bytes.clone()))).collect();
+        let asked: Vec<_> = files
+            .iter()
+            .map(|(_, path, bytes)| Source { path, bytes: Some(bytes.clone()), traced: None })
+            .collect();
         let answers = analyser.analyse(&asked)?;
         let mut by_source = BTreeMap::new();
         for ((sha256, _, _), answer) in files.iter().zip(answers) {

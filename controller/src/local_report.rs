@@ -9,7 +9,7 @@ use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::report::{FileReport, Report, report_file};
 use rayon::prelude::*;
 
-use crate::analyser::{Analyser, AnalyserError};
+use crate::analyser::{Analyser, AnalyserError, Source, Traced};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LocalReportError {
@@ -55,8 +55,14 @@ pub(crate) fn make(
     if measured.is_empty() {
         return Err(LocalReportError::AllLeftOut);
     }
-    let sources: Vec<_> =
-        measured.iter().map(|(absolute, _, _)| (absolute.as_path(), std::fs::read(absolute).ok())).collect();
+    let sources: Vec<_> = measured
+        .iter()
+        .map(|(path, _, measured)| Source {
+            path,
+            bytes: std::fs::read(path).ok(),
+            traced: Traced::of(measured, kind),
+        })
+        .collect();
     let answers = analyser.analyse(&sources)?;
     let measured: Vec<_> = measured.into_iter().zip(answers).collect();
     let files: Vec<Result<FileReport, LocalReportError>> = measured
@@ -71,7 +77,9 @@ pub(crate) fn make(
         })
         .map(|found| {
             let (path, measured, source) = found?;
-            let mut report = report_file(relative(path, cwd), &Arc::new(source), &measured.all(kind), []);
+            let named = source.translated.as_ref().map(|translated| translated.name.clone());
+            let name = named.unwrap_or_else(|| relative(path, cwd));
+            let mut report = report_file(name, &Arc::new(source), &measured.all(kind), []);
             if wanted.contexts {
                 report.contexts = measured.contexts_by_line();
             }

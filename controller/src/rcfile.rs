@@ -4,6 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use pulpcov_coverage::aliases::{AliasError, Aliases, Places};
 use pulpcov_coverage::config::{self, Config, ConfigError, Form};
+use pulpcov_coverage::data::{CombineError, CoverageData};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RcfileError {
@@ -11,6 +12,10 @@ pub(crate) enum RcfileError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path}")]
     Parse { path: PathBuf, source: ConfigError },
+    #[error(transparent)]
+    Alias(#[from] AliasError),
+    #[error(transparent)]
+    Combine(#[from] CombineError),
 }
 
 /// The configuration that `--rcfile` names; else, where `search` says so, the one that coverage.py would
@@ -49,8 +54,9 @@ pub(crate) fn read(named: Option<&Path>, search: bool) -> Result<Config, RcfileE
 fn parse(path: &Path, text: &str, own: bool) -> Result<Option<Config>, RcfileError> {
     let is_toml = path.extension().is_some_and(|extension| extension == "toml");
     let form = if is_toml { Form::Toml { own } } else { Form::Ini { own } };
-    config::parse(text, form, &|name| std::env::var(name).ok())
-        .map_err(|source| RcfileError::Parse { path: path.to_owned(), source })
+    let found = config::parse(text, form, &|name| std::env::var(name).ok())
+        .map_err(|source| RcfileError::Parse { path: path.to_owned(), source })?;
+    Ok(found.map(|config| Config { file: Some(path.to_owned()), ..config }))
 }
 
 /// This machine's files.
@@ -114,8 +120,26 @@ fn without_dots(path: &Path) -> PathBuf {
     out
 }
 
+/// Data with its paths as `[paths]` maps them, and with slashes where they are of Windows.
+pub(crate) fn map_paths(
+    data: CoverageData,
+    config: &Config,
+    cwd: &Path,
+) -> Result<CoverageData, RcfileError> {
+    let mut aliases = aliases(config, cwd)?;
+    if aliases.is_idle() && !data.files.keys().any(|path| path.contains('\\')) {
+        return Ok(data);
+    }
+    let mut map = |path: &str| {
+        let mapped = aliases.map(path);
+        // Here a backslash may be part of a name.
+        if cwd.join(&mapped).exists() { mapped } else { mapped.replace('\\', "/") }
+    };
+    Ok(data.map_paths(&mut map)?)
+}
+
 /// The rules of `[paths]`.
-pub(crate) fn aliases(config: &Config, cwd: &Path) -> Result<Aliases<Disk>, AliasError> {
+fn aliases(config: &Config, cwd: &Path) -> Result<Aliases<Disk>, AliasError> {
     let mut aliases = Aliases::new(config.relative_files.unwrap_or(false), Disk { cwd: cwd.to_owned() });
     for places in &config.paths {
         if let Some((result, patterns)) = places.split_first() {

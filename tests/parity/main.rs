@@ -2,6 +2,7 @@
 
 mod config;
 mod odd_words;
+mod plugins;
 mod random;
 
 use std::fs;

@@ -164,3 +164,44 @@ fn paths_may_begin_at_home() {
         assert!(report["files"]["moved/m.py"].is_object(), "{report}");
     }
 }
+
+/// What ran on Windows: backslashes, drives, and relative paths.
+#[test]
+fn data_of_windows_leads_to_the_sources_here() {
+    let make = "import sys\nfrom coverage import CoverageData\nd = CoverageData(basename=sys.argv[1])\n\
+                d.add_lines({name: [1, 4, 5, 7] for name in sys.argv[2:]})\nd.write()\n";
+    let python = python::reference();
+    let run = |work: &Path, words: &[&str]| {
+        let output =
+            std::process::Command::new(&python).args(words).current_dir(work).output().expect("runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let show = "import sys\nfrom coverage import CoverageData\nd = CoverageData(basename=sys.argv[1])\nd.read()\n\
+                print(sorted((f, d.lines(f)) for f in d.measured_files()))\n";
+    for (rc, names) in [
+        ("", &[r"C:\work\src\m.py"][..]),
+        ("", &[r"src\m.py", "src/m.py"]),
+        ("[paths]\ns =\n    src\n    C:\\work\\src\n", &[r"C:\work\src\m.py", r"c:\WORK\src\m.py"]),
+        ("[paths]\ns =\n    src/\n    *\\src\n", &[r"D:\a\src\m.py"]),
+        ("[run]\nrelative_files = true\n", &[r"src\m.py"]),
+        ("[run]\nrelative_files = true\n", &[r"src\m.py", r"D:\x\src\m.py", "src/m.py"]),
+    ] {
+        let work = recorded(&[("src/m.py", MODULE), (".coveragerc", rc)], &[], false);
+        let words: Vec<&str> = ["-c", make, ".coverage.one"].iter().chain(names).copied().collect();
+        run(work.path(), &words);
+        pulpcov(work.path(), &["combine", "-o", "ours.data", "."]);
+        coverage(work.path(), &["combine", "--keep", "-q"]);
+        let (ours, theirs) =
+            (run(work.path(), &["-c", show, "ours.data"]), run(work.path(), &["-c", show, ".coverage"]));
+        assert_eq!(ours, theirs, "{rc} {names:?}");
+        if !rc.is_empty() {
+            fs::remove_file(work.path().join(".coverage")).expect("removed");
+            let python = python.to_string_lossy().into_owned();
+            let ours = pulpcov(work.path(), &["report", "--python", &python, "."]);
+            // It combines what it finds first.
+            let theirs = coverage(work.path(), &["report"]).replace("Combined 1 file\n", "");
+            assert_eq!(super::table_fields(&ours), super::table_fields(&theirs), "{rc} {names:?}");
+        }
+    }
+}

@@ -39,7 +39,8 @@ fn separator(text: &str) -> char {
     text.chars().find(|c| ['/', '\\'].contains(c)).unwrap_or('/')
 }
 
-fn is_absolute_anywhere(path: &str) -> bool {
+/// Whether a path is absolute here, or on Windows.
+pub fn is_absolute_anywhere(path: &str) -> bool {
     let bytes = path.as_bytes();
     path.starts_with(['/', '\\'])
         || (bytes.get(1) == Some(&b':') && matches!(bytes.get(2), Some(b'/' | b'\\')))

@@ -73,6 +73,19 @@ pub struct SourceAnalysis {
     pub descriptions: BTreeMap<Arc, String>,
     /// And for one that was not.
     pub missing_descriptions: BTreeMap<Arc, String>,
+    /// What a plugin of coverage.py says besides; nothing of Python.
+    pub translated: Option<Box<Translated>>,
+}
+
+/// A file that a plugin reports: it decides what ran, and how the file is called and read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Translated {
+    pub name: String,
+    pub source: String,
+    pub lines: BTreeSet<i32>,
+    pub arcs: BTreeSet<Arc>,
+    /// The kinds of regions that its language has.
+    pub kinds: Vec<RegionKind>,
 }
 
 /// Kind, name, first line, ranges.
@@ -115,6 +128,8 @@ struct Raw {
     /// From, to, the words for one not taken, and for one taken: older coverage.py has no such.
     #[serde(default)]
     descriptions: Vec<(i32, i32, Option<String>, Option<String>)>,
+    #[serde(default)]
+    translated: Option<Box<Translated>>,
 }
 
 /// Most lines that a source may have; regions are spread out line by line.
@@ -163,6 +178,7 @@ impl SourceAnalysis {
                 .collect(),
             descriptions: taken,
             missing_descriptions: missing,
+            translated: raw.translated,
         })
     }
 

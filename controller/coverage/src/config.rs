@@ -4,6 +4,7 @@
 mod ini;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// What a configuration file says; nothing where it says nothing.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,6 +38,10 @@ pub struct Config {
     pub show_contexts: Option<bool>,
     /// `[paths]`: where the sources are, then patterns of where they are elsewhere.
     pub paths: Vec<Vec<String>>,
+    /// coverage.py's plugins, which only a Python can load.
+    pub plugins: Vec<String>,
+    /// Where all this stands.
+    pub file: Option<PathBuf>,
     /// What of the file does nothing here: options that coverage.py does not know, or pulpcov does not.
     pub notes: Vec<String>,
 }
@@ -51,6 +56,8 @@ pub enum ConfigError {
     Type { section: String, option: String, value: String, wanted: &'static str },
     #[error("variable {name} is undefined, in {text:?}")]
     Undefined { name: String, text: String },
+    #[error("what plugins made of it is no configuration: {0}")]
+    Answer(String),
 }
 
 /// Where a file's sections are found.
@@ -76,35 +83,66 @@ pub fn parse(text: &str, form: Form, variable: FindVariable<'_>) -> Result<Optio
     if !is_used {
         return Ok(None);
     }
-    let read = Reader { sections: &sections, variable };
-    Ok(Some(Config {
-        relative_files: read.boolean("run", "relative_files")?,
-        exclude_lines: read.lines("report", "exclude_lines")?,
-        exclude_also: read.lines("report", "exclude_also")?.unwrap_or_default(),
-        partial_branches: read.lines("report", "partial_branches")?,
-        partial_branches_always: read.lines("report", "partial_branches_always")?,
-        partial_also: read.lines("report", "partial_also")?.unwrap_or_default(),
-        include: read.list("report", "include")?,
-        omit: read.list("report", "omit")?,
-        contexts: read.list("report", "contexts")?.unwrap_or_default(),
-        fail_under: read.number("report", "fail_under", "number")?,
-        precision: read.number("report", "precision", "number of digits")?,
-        ignore_errors: read.boolean("report", "ignore_errors")?,
-        data_file: read.text("run", "data_file")?.map(|path| read.at_home(path)),
-        show_missing: read.boolean("report", "show_missing")?,
-        skip_covered: read.boolean("report", "skip_covered")?,
-        skip_empty: read.boolean("report", "skip_empty")?,
-        sort: read.text("report", "sort")?.filter(|sort| !sort.is_empty()),
-        format: read.text("report", "format")?,
-        title: read.text("html", "title")?,
-        html_skip_covered: read.boolean("html", "skip_covered")?,
-        html_skip_empty: read.boolean("html", "skip_empty")?,
-        package_depth: read.number("xml", "package_depth", "number")?,
-        source: read.list("run", "source")?.unwrap_or_default(),
-        show_contexts: read.boolean("json", "show_contexts")?,
-        paths: read.paths()?,
-        notes: notes(&sections),
-    }))
+    Config::of(&sections, Some(variable)).map(Some)
+}
+
+/// The names of all options, as coverage.py asks for one: `report:omit`.
+pub fn option_names() -> impl Iterator<Item = String> {
+    let names = |section| move |option| format!("{section}:{option}");
+    OPTIONS.iter().flat_map(move |(section, options)| options.split_whitespace().map(names(*section)))
+}
+
+impl Config {
+    /// The same as its plugins left it: section to option to value, in JSON, with variables filled in.
+    pub fn configured(&self, answer: &[u8]) -> Result<Self, ConfigError> {
+        let wrong = |error: &dyn std::error::Error| ConfigError::Answer(error.to_string());
+        let answer: BTreeMap<String, BTreeMap<String, toml::Value>> =
+            serde_json::from_slice(answer).map_err(|error| wrong(&error))?;
+        let toml = |(name, value)| (name, Value::Toml(value));
+        let sections =
+            answer.into_iter().map(|(name, options)| (name, options.into_iter().map(toml).collect()));
+        let config = Self::of(&sections.collect(), None)?;
+        Ok(Self {
+            plugins: self.plugins.clone(),
+            file: self.file.clone(),
+            notes: self.notes.clone(),
+            ..config
+        })
+    }
+
+    fn of(sections: &Sections, variable: Option<FindVariable<'_>>) -> Result<Self, ConfigError> {
+        let read = Reader { sections, variable };
+        Ok(Self {
+            relative_files: read.boolean("run", "relative_files")?,
+            exclude_lines: read.lines("report", "exclude_lines")?,
+            exclude_also: read.lines("report", "exclude_also")?.unwrap_or_default(),
+            partial_branches: read.lines("report", "partial_branches")?,
+            partial_branches_always: read.lines("report", "partial_branches_always")?,
+            partial_also: read.lines("report", "partial_also")?.unwrap_or_default(),
+            include: read.list("report", "include")?,
+            omit: read.list("report", "omit")?,
+            contexts: read.list("report", "contexts")?.unwrap_or_default(),
+            fail_under: read.number("report", "fail_under", "number")?,
+            precision: read.number("report", "precision", "number of digits")?,
+            ignore_errors: read.boolean("report", "ignore_errors")?,
+            data_file: read.text("run", "data_file")?.map(|path| read.at_home(path)),
+            show_missing: read.boolean("report", "show_missing")?,
+            skip_covered: read.boolean("report", "skip_covered")?,
+            skip_empty: read.boolean("report", "skip_empty")?,
+            sort: read.text("report", "sort")?.filter(|sort| !sort.is_empty()),
+            format: read.text("report", "format")?,
+            title: read.text("html", "title")?,
+            html_skip_covered: read.boolean("html", "skip_covered")?,
+            html_skip_empty: read.boolean("html", "skip_empty")?,
+            package_depth: read.number("xml", "package_depth", "number")?,
+            source: read.list("run", "source")?.unwrap_or_default(),
+            show_contexts: read.boolean("json", "show_contexts")?,
+            paths: read.paths()?,
+            plugins: read.list("run", "plugins")?.unwrap_or_default(),
+            file: None,
+            notes: notes(sections),
+        })
+    }
 }
 
 /// A value as its file has it.
@@ -196,7 +234,8 @@ fn toml_sections(text: &str, own: bool) -> Result<Sections, ConfigError> {
 
 struct Reader<'a> {
     sections: &'a Sections,
-    variable: FindVariable<'a>,
+    /// Nothing where variables are filled in already.
+    variable: Option<FindVariable<'a>>,
 }
 
 impl Reader<'_> {
@@ -214,6 +253,7 @@ impl Reader<'_> {
 
     /// Text with `$NAME`, `${NAME}`, `${NAME?}` and `${NAME-default}` filled in.
     fn filled(&self, text: &str) -> Result<String, ConfigError> {
+        let Some(variable) = self.variable else { return Ok(text.to_owned()) };
         let mut out = String::new();
         let mut rest = text;
         while let Some(at) = rest.find('$') {
@@ -243,7 +283,7 @@ impl Reader<'_> {
                     continue;
                 }
             };
-            match ((self.variable)(name), mark) {
+            match (variable(name), mark) {
                 (Some(value), "" | "?") => out.push_str(&value),
                 (Some(value), default) if default.starts_with('-') => out.push_str(&value),
                 (None, "") => {}
@@ -349,7 +389,7 @@ impl Reader<'_> {
     /// `~/x` in the user's home.
     fn at_home(&self, path: String) -> String {
         let rest = path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        match (rest, (self.variable)("HOME")) {
+        match (rest, self.variable.and_then(|variable| variable("HOME"))) {
             (Some(rest), Some(home)) => format!("{}{rest}", home.trim_end_matches('/')),
             _ => path,
         }

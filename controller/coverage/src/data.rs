@@ -7,6 +7,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::aliases::is_absolute_anywhere;
 use crate::lines::{ArcSet, LineSet};
 
 /// What a data file records. A file that recorded nothing is of no kind.
@@ -226,7 +227,7 @@ impl CoverageData {
         let mut mapped = Self::new(self.kind);
         // Relative paths first: they may tell where absolute ones lead.
         let (absolute, relative): (Vec<_>, Vec<_>) =
-            self.files.into_iter().partition(|(path, _)| path.starts_with(['/', '\\']));
+            self.files.into_iter().partition(|(path, _)| is_absolute_anywhere(path));
         for (path, file) in relative.into_iter().chain(absolute) {
             let mut one = Self::new(self.kind);
             one.files.insert(map(&path), file);

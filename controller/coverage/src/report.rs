@@ -172,8 +172,10 @@ impl<'a> Statements<'a> {
 }
 
 fn whole<'a>(source: &'a SourceAnalysis, statements: &Statements<'_>, measured: &Measured) -> Whole<'a> {
-    let executed = statements.executed(measured);
-    let executed = executed.iter().filter_map(|line| i32::try_from(line).ok()).collect();
+    let executed = match &source.translated {
+        Some(translated) => translated.lines.intersection(&source.statements).copied().collect(),
+        None => statements.executed(measured).iter().filter_map(|line| i32::try_from(line).ok()).collect(),
+    };
     let Measured::Arcs(arcs) = measured else {
         return Whole {
             source,
@@ -183,12 +185,26 @@ fn whole<'a>(source: &'a SourceAnalysis, statements: &Statements<'_>, measured: 
             exit_counts: BTreeMap::new(),
         };
     };
+    let executed_arcs = match &source.translated {
+        Some(translated) => translated.arcs.clone(),
+        None => executed_arcs(source, arcs.iter()),
+    };
+    Whole {
+        source,
+        executed,
+        possible: source.arcs.clone(),
+        executed_arcs,
+        exit_counts: source.exit_counts.clone(),
+    }
+}
+
+fn executed_arcs(source: &SourceAnalysis, arcs: impl Iterator<Item = Arc>) -> BTreeSet<Arc> {
     let mut destinations: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for &(from, to) in &source.arcs {
         destinations.entry(from).or_default().push(to);
     }
     // `(l, l)` says that the line ran; with one way out, that way ran.
-    let resolved = source.translate_arcs(arcs.iter()).into_iter().filter_map(|(from, to)| {
+    let resolved = source.translate_arcs(arcs).into_iter().filter_map(|(from, to)| {
         if from != to {
             return Some((from, to));
         }
@@ -197,14 +213,7 @@ fn whole<'a>(source: &'a SourceAnalysis, statements: &Statements<'_>, measured: 
             _ => None,
         }
     });
-    let executed_arcs = source.translate_arcs(resolved.collect::<Vec<_>>());
-    Whole {
-        source,
-        executed,
-        possible: source.arcs.clone(),
-        executed_arcs,
-        exit_counts: source.exit_counts.clone(),
-    }
+    source.translate_arcs(resolved.collect::<Vec<_>>())
 }
 
 /// The sets that one region, or the whole file, counts from.

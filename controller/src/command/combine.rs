@@ -36,7 +36,6 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let wrong = |error: &dyn std::error::Error| usage(anyhow::anyhow!(error_chain(error)));
     let config = rcfile::read(args.rcfile.as_deref(), true).map_err(|error| wrong(&error))?;
     let cwd = std::env::current_dir()?;
-    let mut aliases = rcfile::aliases(&config, &cwd).map_err(|error| wrong(&error))?;
     let contexts = if args.host_contexts { Contexts::Hosts } else { Contexts::Keep };
     let how = data_inputs::How {
         contexts,
@@ -45,10 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         output: Some(args.output.clone()),
     };
     let combined = data_inputs::combine(&args.inputs, &how).map_err(|error| wrong(&error))?;
-    let mut data = combined.data;
-    if !aliases.is_idle() {
-        data = data.map_paths(&mut |path| aliases.map(path)).map_err(|error| wrong(&error))?;
-    }
+    let data = rcfile::map_paths(combined.data, &config, &cwd).map_err(|error| wrong(&error))?;
     for warning in combined.warnings.iter().chain(&config.notes) {
         console::say(&format!("warning: {}", crate::fleet::printable(warning)));
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use serde_json::{Map, Value, json};
 
+use crate::analysis::RegionKind;
 use crate::diff::Diff;
 use crate::lines::{Arc, LineSet};
 use crate::numbers::{Numbers, display_percent, percent};
@@ -113,8 +114,13 @@ fn patch_part(patch: &PatchCoverage) -> Value {
 
 fn file_part(file: &FileReport, shape: Shape) -> Value {
     let mut part = analysed_part(&file.analysed, shape);
-    part.insert("functions".to_owned(), regions_part(&file.functions, file, shape));
-    part.insert("classes".to_owned(), regions_part(&file.classes, file, shape));
+    for (kind, plural, regions) in
+        [(RegionKind::Function, "functions", &file.functions), (RegionKind::Class, "classes", &file.classes)]
+    {
+        if file.source.translated.as_ref().is_none_or(|translated| translated.kinds.contains(&kind)) {
+            part.insert(plural.to_owned(), regions_part(regions, file, shape));
+        }
+    }
     if shape.contexts {
         part.insert("contexts".to_owned(), json!(file.contexts));
     }

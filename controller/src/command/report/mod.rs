@@ -7,6 +7,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use pulpcov_coverage::aliases::is_absolute_anywhere;
 use pulpcov_coverage::data::CoverageData;
 use pulpcov_coverage::gates::{self, Gate};
 use pulpcov_coverage::glob::Globs;
@@ -19,7 +20,7 @@ use pulpcov_protocol::text::error_chain;
 pub(crate) use self::output::Output;
 use self::output::Settings;
 pub(crate) use self::write::write_to;
-use crate::analyser::{Analyser, Options};
+use crate::analyser::{self, Analyser, Options};
 use crate::console::say;
 use crate::data_inputs::Contexts;
 use crate::exit::{Exit, usage, usage_hint};
@@ -124,7 +125,12 @@ pub(crate) fn check(output: &Output) -> Result<()> {
 
 /// The report of run directories and bundles; analysed again where a Python is named.
 pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>) -> Result<Exit> {
-    let config = rcfile::read(output.rcfile.as_deref(), false).map_err(wrong)?;
+    let mut config = rcfile::read(output.rcfile.as_deref(), false).map_err(wrong)?;
+    if !std::mem::take(&mut config.plugins).is_empty() {
+        config
+            .notes
+            .push("[run] plugins of coverage.py's configuration are loaded for data files only".into());
+    }
     let settings = Settings::new(output, &config).map_err(wrong)?;
     let options = Options::of(&config);
     let analyser = match python {
@@ -179,6 +185,7 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
         )));
     }
     let config = rcfile::read(output.rcfile.as_deref(), true).map_err(wrong)?;
+    let config = analyser::configured(python, config).map_err(wrong)?;
     let settings = Settings::new(output, &config).map_err(wrong)?;
     let cwd = std::env::current_dir().context("there is no working directory")?;
     let contexts = if args.contexts.is_empty() { &config.contexts } else { &args.contexts };
@@ -191,12 +198,9 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
         output: None,
     };
     let combined = data_inputs::combine(&args.inputs, &how).map_err(wrong)?;
-    let mut data = in_contexts(combined.data, contexts)?;
-    let has_relative_paths = data.files.keys().all(|path| !path.starts_with('/'));
-    let mut aliases = rcfile::aliases(&config, &cwd).map_err(wrong)?;
-    if !aliases.is_idle() {
-        data = data.map_paths(&mut |path| aliases.map(path)).map_err(wrong)?;
-    }
+    let data = in_contexts(combined.data, contexts)?;
+    let has_relative_paths = data.files.keys().all(|path| !is_absolute_anywhere(path));
+    let data = rcfile::map_paths(data, &config, &cwd).map_err(wrong)?;
     let folder = cwd.to_string_lossy().into_owned();
     let absolute = |pattern: &str| rcfile::canonical(&cwd, pattern);
     let wanted = local_report::Wanted {
@@ -219,7 +223,10 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
         })?;
     warnings.extend(combined.warnings);
     warnings.extend(config.notes);
-    let source = Box::new(move |file: &FileReport| std::fs::read(cwd.join(&file.name)).ok());
+    let source = Box::new(move |file: &FileReport| match &file.source.translated {
+        Some(translated) => Some(translated.source.clone().into_bytes()),
+        None => std::fs::read(cwd.join(&file.name)).ok(),
+    });
     let reported = Reported {
         report,
         ledger: None,

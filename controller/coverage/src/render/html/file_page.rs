@@ -208,7 +208,10 @@ fn tools(site: &Site<'_>, file: &FileReport, lines: &Lines<'_>) -> Markup {
 fn source(site: &Site<'_>, lines: &Lines<'_>, text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 3);
     let has_hosts = site.report.has_hosts();
-    for (line, code) in (1i32..).zip(highlight::lines(text)) {
+    // What a plugin reports is no Python.
+    let is_python = lines.file.source.translated.is_none();
+    let code = if is_python { highlight::lines(text) } else { text.lines().map(escaped).collect() };
+    for (line, code) in (1i32..).zip(code) {
         let first = lines.file.source.first_line(line);
         let (state, continued) = match lines.state(line) {
             State::None if first != line => (lines.state(first), true),
