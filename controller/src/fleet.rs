@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pulpcov_coverage::render::names::acts_on_screen;
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::Outcome;
 use pulpcov_protocol::text::error_chain;
@@ -290,10 +291,5 @@ where
 
 /// A host's words on our terminal: no control characters, not without end.
 pub(crate) fn printable(text: &str) -> String {
-    // Marks that turn the direction of writing would show one thing and mean another.
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if harmful(c) { ' ' } else { c }).take(1000).collect()
+    text.chars().map(|c| if acts_on_screen(c) { ' ' } else { c }).take(1000).collect()
 }

@@ -456,9 +456,14 @@ impl Lab {
 
     /// Paths, types, modes, owners and digests of a host's files, but for what runs and logs.
     pub fn file_tree(&self, i: usize) -> Vec<String> {
-        let script = "cd / && find . -xdev \\( -path ./proc -o -path ./sys -o -path ./run -o -path ./dev -o -path ./var/log -o -path ./var/lib/shop -o -path ./var/lib/systemd \\) -prune -o -printf '%p %y %m %U %G %l\\n' | sort; \
-            find . -xdev \\( -path ./proc -o -path ./sys -o -path ./run -o -path ./dev -o -path ./var/log -o -path ./var/lib/shop -o -path ./var/lib/systemd \\) -prune -o -type f -newer /etc/hostname -print0 | sort -z | xargs -0 sha256sum";
-        self.shell(i, script).lines().map(str::to_owned).collect()
+        // Of /tmp, what gunicorn makes for a worker and unlinks at once: one that is killed in between leaves it.
+        let find = "find . -xdev \\( -path ./proc -o -path ./sys -o -path ./run -o -path ./dev -o -path ./var/log \
+                    -o -path ./var/lib/shop -o -path ./var/lib/systemd -o -path './tmp/wgunicorn-*' \\) -prune -o";
+        let script = format!(
+            "cd / && {find} -printf '%p %y %m %U %G %l\\n' | sort; \
+             {find} -type f -newer /etc/hostname -print0 | sort -z | xargs -0 sha256sum"
+        );
+        self.shell(i, &script).lines().map(str::to_owned).collect()
     }
 }
 

@@ -14,10 +14,10 @@ pub fn render_lcov(
     out: &mut dyn io::Write,
 ) -> io::Result<()> {
     if !headline.is_empty() {
-        writeln!(out, "# {}", field(headline))?;
+        writeln!(out, "# {}", printable(headline))?;
     }
     for file in report.files.iter().filter(|file| !skip_empty || file.analysed.numbers.statements > 0) {
-        writeln!(out, "SF:{}", field(&file.name))?;
+        writeln!(out, "SF:{}", printable(&file.name))?;
         write_lines(file, out)?;
         write_functions(file, out)?;
         if report.branches {
@@ -26,11 +26,6 @@ pub fn render_lcov(
         writeln!(out, "end_of_record")?;
     }
     Ok(())
-}
-
-/// The format has no escapes: what cannot stand in one line is replaced.
-fn field(text: &str) -> String {
-    printable(text).replace('\u{FFFD}', "?")
 }
 
 fn write_lines(file: &FileReport, out: &mut dyn io::Write) -> io::Result<()> {
@@ -63,7 +58,7 @@ fn write_functions(file: &FileReport, out: &mut dyn io::Write) -> io::Result<()>
         let ran = u32::from(numbers.executed() > 0);
         found += 1;
         hit += ran;
-        let mut name = field(&region.plain_name);
+        let mut name = printable(&region.plain_name);
         if !names.insert(name.clone()) {
             name = format!("{name}@{first}");
         }
@@ -93,7 +88,7 @@ fn write_branches(file: &FileReport, out: &mut dyn io::Write) -> io::Result<()> 
         for (to, hit) in of_line {
             let described = file.source.descriptions.get(&(*line, to)).map_or_else(
                 || if to < 0 { "jump to the exit".to_owned() } else { format!("jump to line {to}") },
-                |text| field(text),
+                |text| printable(text),
             );
             writeln!(out, "BRDA:{line},0,{described},{hit}")?;
         }

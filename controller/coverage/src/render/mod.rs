@@ -5,7 +5,7 @@ pub mod html;
 pub mod json;
 pub mod lcov;
 pub mod markdown;
-mod names;
+pub mod names;
 pub mod summary;
 pub mod text;
 pub mod trend;

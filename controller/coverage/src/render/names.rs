@@ -1,13 +1,19 @@
 //! Names as reports show and sort them.
 
-/// A name that a terminal, or a line of a file, shows and does not act on.
-pub(super) fn printable(name: &str) -> String {
+/// Whether a screen acts on a character, and does not show it.
+pub fn acts_on_screen(c: char) -> bool {
     // Marks that turn the direction of writing would show one name and mean another.
-    let harmful = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    c.is_control() || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A name that a terminal, or a line of a file, shows and does not act on: as coverage.py has it, where `?` stands for
+/// what Python does not call printable.
+pub(super) fn printable(name: &str) -> String {
+    // Rust escapes what Python calls not printable, three more signs, and a mark that combines with nothing before it.
+    let is_printable = |c: char| {
+        matches!(c, ' '..='~') || (!c.is_ascii() && str::escape_debug(&format!("x{c}")).count() == 2)
     };
-    name.chars().map(|c| if harmful(c) { '\u{FFFD}' } else { c }).collect()
+    name.chars().map(|c| if is_printable(c) { c } else { '?' }).collect()
 }
 
 /// A key by which `x2` comes before `x10`, as coverage.py sorts: texts and numbers in turn.
@@ -31,6 +37,12 @@ pub(super) fn human_key(name: &str) -> Vec<(String, u128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_python_does_not_print_is_a_question_mark() {
+        let name = "a\n\u{1b}[2J\u{202e}\u{9b}\u{a0}\u{ad}\u{2028}\u{e000}\u{378}\u{301}\\'\"é字\u{1f600}.py";
+        assert_eq!(printable(name), "a??[2J???????\u{301}\\'\"é字\u{1f600}.py");
+    }
 
     #[test]
     fn numbers_in_names_are_numbers() {

@@ -85,7 +85,7 @@ fn row(site: &Site<'_>, views: &[&View], i: usize, file: &FileReport, out: &mut 
     out.push_str("<th scope=row><a href=\"");
     escape(site.name(Page::File(i)), out);
     out.push_str("\">");
-    escape(&file.name, out);
+    escape(&printable(&file.name), out);
     out.push_str("</a>");
     out.push_str(&numbers(site, &file.analysed.numbers, true).into_string());
     if site.report.has_hosts() {
@@ -134,7 +134,7 @@ pub(super) fn regions(
             let numbers = &region.analysed.numbers;
             let whole = numbers.missing == 0 && numbers.partial_branches == 0;
             rows.push_str(if whole { "<tr class=whole><th scope=row>" } else { "<tr><th scope=row>" });
-            escape(&file.name, &mut rows);
+            escape(&printable(&file.name), &mut rows);
             rows.push_str("<td class=name><a href=\"");
             escape(site.name(Page::File(i)), &mut rows);
             rows.push_str(&format!("#t{}\">", region.start));

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use super::names::printable;
+use super::names::{acts_on_screen, printable};
 use crate::numbers::{Numbers, Skip, display_percent};
 use crate::origin::Dimension;
 use crate::report::{FileReport, RegionReport, Report};
@@ -161,7 +161,8 @@ fn escape(text: &str, out: &mut String) {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\t' | ' '..='~' => out.push(c),
-            _ => out.push_str(&printable(c.encode_utf8(&mut [0; 4]))),
+            _ if acts_on_screen(c) => out.push('\u{FFFD}'),
+            _ => out.push(c),
         }
     }
 }
