@@ -19,6 +19,9 @@ LOG = os.environ["PULPCOV_ORACLE_LOG"]
 PULPCOV = os.environ["PULPCOV_ORACLE_PROGRAM"]
 
 
+reporting = 0       # how many reports are being made: what they ask for is theirs
+
+
 class Skip(Exception):
     """This call cannot be put to pulpcov."""
 
@@ -49,6 +52,10 @@ def toml(value):
     return json.dumps(value)
 
 
+def as_list(value):
+    return [value] if isinstance(value, str) else value
+
+
 def configuration(cov, given, path):
     """The configuration of a call: what files, constructor and arguments came to."""
     config = cov.config
@@ -57,7 +64,7 @@ def configuration(cov, given, path):
     if config.lcov_line_checksums:
         raise Skip("line checksums, which pulpcov's LCOV has not")
     tables = {
-        "run": {"relative_files": config.relative_files, "source": config.source},
+        "run": {"relative_files": config.relative_files, "source": as_list(config.source)},
         "report": {
             "exclude_lines": config.exclude_list, "partial_branches": config.partial_list,
             "partial_branches_always": config.partial_always_list, "include": config.report_include,
@@ -71,7 +78,7 @@ def configuration(cov, given, path):
     }
     for (table, option), value in given.items():
         if value is not None:
-            tables[table][option] = [value] if isinstance(value, str) and option in ("include", "omit") else value
+            tables[table][option] = as_list(value) if option in ("include", "omit") else value
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as f:
         for table, options in tables.items():
             f.write("[tool.coverage.%s]\n" % table)
@@ -95,8 +102,12 @@ def include_of(morfs, data):
 
 def put_data(cov, path):
     from coverage import CoverageData
-    data = CoverageData(basename=path)
-    data.loads(cov.get_data().dumps())
+    data, theirs = CoverageData(basename=path), cov.get_data()
+    # To ask for what is nowhere would make the file.
+    if theirs._no_disk or os.path.exists(theirs.data_filename()):
+        if not cov.config.relative_files and any(not name.startswith("/") for name in theirs.measured_files()):
+            raise Skip("relative paths without relative_files, under which coverage.py finds no data")
+        data.loads(theirs.dumps())
     data.write()
     data.close()
 
@@ -119,6 +130,11 @@ def comparable(kind, text):
     return [row.split() for row in rows]
 
 
+def is_nothing(kind, text):
+    told = comparable(kind, text)
+    return {"json": lambda: not told["files"], "xml": lambda: "<class" not in text, "lcov": lambda: not told}[kind]()
+
+
 def difference(ours, theirs, place=""):
     """Where they differ first."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
@@ -135,6 +151,18 @@ def difference(ours, theirs, place=""):
 OPTIONS = {"ignore_errors": "report", "omit": "report", "include": "report", "contexts": "report", "skip_empty": "report",
            "skip_covered": "report", "show_missing": "report", "precision": "report", "sort": "report",
            "show_contexts": "json"}
+
+
+def unless_reporting(real):
+    """HTML is another: only what it asks for on the way is kept from being compared."""
+    def wrapped(*args, **kwargs):
+        global reporting
+        reporting += 1
+        try:
+            return real(*args, **kwargs)
+        finally:
+            reporting -= 1
+    return wrapped
 
 
 def report(kind, cov, morfs, given, result, error):
@@ -155,6 +183,8 @@ def report(kind, cov, morfs, given, result, error):
         if error is not None:
             note(kind, "equal" if done.returncode else "differs", error=repr(error), words=said)
             return
+        if "no data to report" in said and kind != "text" and is_nothing(kind, result):
+            raise Skip("a report of nothing, which pulpcov refuses in every form")
         if done.returncode:
             note(kind, "differs", words=said, difference="ours ended with %d" % done.returncode)
             return
@@ -165,6 +195,44 @@ def report(kind, cov, morfs, given, result, error):
             note(kind, "equal")
         else:
             note(kind, "differs", difference=difference(ours, theirs), words=said)
+
+
+def analysis(cov, morf, theirs):
+    """What coverage.py says of one file, outside of any report: most of its tests ask only this."""
+    with tempfile.TemporaryDirectory(prefix="oracle-") as folder:
+        data, rc, out = (os.path.join(folder, name) for name in (".coverage", "rc.toml", "out"))
+        put_data(cov, data)
+        [name] = include_of(morf, cov.get_data())
+        configuration(cov, {("report", "include"): [name], ("report", "omit"): [], ("report", "sort"): ""}, rc)
+        done = pulpcov(["report", "--python", sys.executable, "--rcfile", rc, "--json", out, data])
+        said = done.stderr.decode("utf-8", "replace")
+        if done.returncode:
+            note("analysis", "differs", words=said, difference="ours ended with %d" % done.returncode)
+            return
+        with open(out, encoding="utf-8") as f:
+            [ours] = json.load(f)["files"].values()
+    numbers = theirs.numbers
+    told = {
+        "executed_lines": sorted(theirs.executed), "missing_lines": sorted(theirs.missing),
+        "excluded_lines": sorted(theirs.excluded),
+    }
+    counted = {"num_statements": numbers.n_statements, "missing_lines": numbers.n_missing,
+               "excluded_lines": numbers.n_excluded}
+    if theirs.has_arcs:
+        for key, arcs in (("executed_branches", theirs.executed_branch_arcs()), ("missing_branches", theirs.missing_branch_arcs())):
+            told[key] = sorted([a, b] for a, ends in arcs.items() for b in ends)
+        counted.update(num_branches=numbers.n_branches, num_partial_branches=numbers.n_partial_branches,
+                       missing_branches=numbers.n_missing_branches)
+    told["summary"] = counted
+    ours = {key: ours.get(key) for key in told}
+    ours["summary"] = {key: ours["summary"].get(key) for key in counted}
+    for key in ("executed_branches", "missing_branches"):
+        if key in ours:
+            ours[key] = sorted(ours[key])
+    if ours == told:
+        note("analysis", "equal")
+    else:
+        note("analysis", "differs", difference=difference(ours, told), words=said)
 
 
 def contents(data):
@@ -188,6 +256,8 @@ def combine(cov, folder, inputs, error):
     done = pulpcov(["combine", "--rcfile", rc, "-o", out] + inputs)
     said = done.stderr.decode("utf-8", "replace")
     if error is not None:
+        if "are combined as lines" in said:
+            raise Skip("lines and arcs, which pulpcov combines as lines, with a warning")
         note("combine", "equal" if done.returncode else "differs", error=repr(error), words=said)
         return
     if done.returncode:
@@ -217,22 +287,34 @@ def guarded(kind, compare):
         note(kind, "broken", reason="%s: %s" % (type(e).__name__, e))
 
 
+def wrap_analyze(real):
+    def wrapped(self, morf, *args, **kwargs):
+        result = real(self, morf, *args, **kwargs)
+        if not reporting:
+            guarded("analysis", lambda: analysis(self, morf, result))
+        return result
+    return wrapped
+
+
 def wrap_report(kind, real):
     shape = inspect.signature(real)
 
     def wrapped(*args, **kwargs):
+        global reporting
         given = dict(shape.bind(*args, **kwargs).arguments)
         cov, morfs, file = given.pop("self"), given.pop("morfs", None), given.get("file")
         buffer, error, total, cwd = io.StringIO(), None, None, os.getcwd()
         if kind == "text":
             given["file"] = buffer
+        reporting += 1
         try:
             total = real(cov, morfs, **given)
         except Exception as e:
             error = e
+        reporting -= 1
 
         def compare():
-            if os.getcwd() != cwd:
+            if os.getcwd() != cwd or sys.modules["coverage.files"].relative_directory() != os.path.join(cwd, ""):
                 raise Skip("the working directory changed")
             result = buffer.getvalue()
             if kind != "text" and error is None:
@@ -261,8 +343,9 @@ def wrap_combine(real):
         try:
             self._init()
             self._init_data(suffix=None)
-            if self.get_data():
-                reason = "added to data that is there"
+            if self.get_data()._have_used:      # what is there is added to
+                inputs.append(os.path.join(folder, ".coverage.had"))
+                put_data(self, inputs[0])
             for i, path in enumerate(combinable_files(self.get_data().base_filename(), data_paths)):
                 copy = os.path.join(folder, ".coverage.%04d" % i)
                 shutil.copy(path, copy)
@@ -293,6 +376,8 @@ def patch(control):
         name = kind + "_report"
         setattr(coverage, name, wrap_report(kind, getattr(coverage, name)))
     coverage.report = wrap_report("text", coverage.report)
+    coverage.html_report = unless_reporting(coverage.html_report)
+    coverage._analyze = wrap_analyze(coverage._analyze)
     coverage.combine = wrap_combine(coverage.combine)
 
 

@@ -1,0 +1,99 @@
+//! pulpcov: code coverage of long-running Python services on many real hosts.
+
+mod agent_binary;
+mod analyser;
+mod bootstrap;
+mod bundle_store;
+mod claims;
+mod cli;
+mod command;
+mod console;
+mod data_inputs;
+mod event;
+mod exit;
+mod fleet;
+mod fleet_report;
+#[cfg(fuzzing)]
+pub mod fuzz;
+mod host_names;
+mod html_site;
+mod inventory;
+mod last_run;
+mod ledger;
+mod local_report;
+mod profiles;
+mod progress;
+mod rcfile;
+mod recap;
+mod remote_agent;
+mod run_dir;
+mod signals;
+mod ssh;
+mod trend;
+mod unfinished;
+mod wheelhouse;
+mod words;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use pulpcov_protocol::text::error_chain;
+
+use crate::cli::{Cli, Command, Fleet, Wheelhouse};
+use crate::exit::{Exit, Usage};
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("PULPCOV_LOG").unwrap_or_default())
+        .init();
+    match run(cli.command) {
+        Ok(exit) => exit.into(),
+        Err(error) => complain(&error),
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(dispatch(command))
+}
+
+/// Does a command. The demo comes back here, so that it runs what real hosts run.
+async fn dispatch(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Combine(args) => command::combine::run(&args),
+        Command::Report(args) => command::report::run(&args),
+        Command::Diff(args) => command::diff::run(&args),
+        Command::Trend(args) => command::trend::run(&args),
+        Command::Wheelhouse(Wheelhouse::Sync(args)) => command::wheelhouse::run(&args),
+        Command::Completions(args) => command::completions::run(&args),
+        Command::Man(args) => command::man::run(&args),
+        Command::Demo(args) => Box::pin(command::demo::run(args)).await,
+        Command::Fleet(fleet) => match fleet {
+            Fleet::Run(args) => Box::pin(command::run::run(args)).await,
+            Fleet::Install(args) => command::install::run(args).await,
+            Fleet::Status(args) => command::status::run(args).await,
+            Fleet::Collect(args) => command::collect::run(args).await,
+            Fleet::Report(args) => command::fleet_report::run(args).await,
+            Fleet::Services(args) => command::services::run(args).await,
+            Fleet::Reset(args) => command::reset::run(args).await,
+            Fleet::Doctor(args) => command::doctor::run(args).await,
+            Fleet::Inventory(args) => command::inventory::run(&args),
+            Fleet::Uninstall(args) => command::uninstall::run(args).await,
+        },
+    }
+}
+
+/// `error:`, and `hint:` where there is one.
+fn complain(error: &anyhow::Error) -> ExitCode {
+    let usage = error.downcast_ref::<Usage>();
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "error: {}", fleet::printable(&error_chain(error.as_ref())));
+    if let Some(hint) = usage.and_then(|usage| usage.hint.as_ref()) {
+        let _ = writeln!(err, "hint: {hint}");
+    }
+    ExitCode::from(if usage.is_some() { 2 } else { 1 })
+}

@@ -1,0 +1,131 @@
+"""Makes the corpora that are checked in: small, real, and of every kind that the readers know.
+
+    make_corpus.py CORPUS       with a Python that has coverage.py
+"""
+import hashlib
+import io
+import json
+import os
+import sqlite3
+import struct
+import subprocess
+import sys
+import tarfile
+
+from coverage import CoverageData
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ANALYSIS = os.path.join(HERE, "../agent/hook/analysis.py")
+INVENTORIES = os.path.join(HERE, "../tests/fixtures/inventories")
+SOURCE = b"""import os
+
+
+class Shop:
+    def price(self, name):
+        if name:
+            return 1
+        with open(os.devnull) as f:
+            for line in f:
+                print(line)
+        return [n for n in range(3)]
+"""
+
+
+def put(corpus, target, name, data):
+    folder = os.path.join(corpus, target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), "wb") as f:
+        f.write(data)
+
+
+def data_file(name, fill):
+    """A data file in pages of 512 bytes: what a fuzzer changes is then seldom padding."""
+    path = "/dev/shm/pulpcov-corpus"
+    data = CoverageData(basename=path)
+    fill(data)
+    data.write()
+    data.close()
+    con = sqlite3.connect(path)
+    con.executescript("pragma journal_mode = delete; pragma page_size = 512; vacuum")
+    con.close()
+    with open(path, "rb") as f:
+        found = f.read()
+    os.unlink(path)
+    return found
+
+
+def with_contexts(data):
+    for context in ("", "test_a|run", "test_b"):
+        data.set_context(context)
+        data.add_lines({"/opt/shop/shop.py": [1, 4, 5], "/opt/shop/b.py": range(1, 400, 7)})
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def analysis_of(path):
+    request = {"mode": "analyse", "paths": [path], "options": {}}
+    return subprocess.run([sys.executable, ANALYSIS], input=json.dumps(request).encode(), stdout=subprocess.PIPE,
+                          check=True).stdout.strip()
+
+
+def bundle(data, analysis):
+    source, about = sha256(SOURCE), json.loads(analysis)
+    key = "pulpcov analysis 1\n%s\n%s\n%s\ndefaults\n" % (source, about["coverage"], about["python"])
+    key = sha256(key.encode())
+    entries = [("data/data.h1.7.abcdefabcdef", data), ("sources/" + source, SOURCE), ("analysis/%s.json" % key, analysis)]
+    process = {
+        "record": "proc.h1.7.abcdefabcdef.json", "record_sha256": "0" * 64, "pid": 7, "parent": 1, "start_ticks": 1,
+        "started_at": 1.0, "argv": ["shop"], "unit": "shop.service", "role": "web", "python": "3.11.2",
+        "coverage": "7.17.3", "data": "data.h1.7.abcdefabcdef", "last_flush": 2.0, "state": "live", "error": None,
+        "generation": 1, "label": "tests", "run": "",
+    }
+    manifest = {
+        "format": 1, "host": "h1", "hostname": "h1", "boot_id": "b", "agent": "0.1.0", "collected_at": 3.0,
+        "data_root": "/srv/pulp_coverage", "profile": "shop", "interval": 2.0, "processes": [process],
+        "entries": [{"path": path, "size": len(found), "sha256": sha256(found)} for path, found in entries],
+        "sources": [{"path": "/opt/shop/shop.py", "module_path": "shop.py", "sha256": source, "size": len(SOURCE),
+                     "analysis": key, "interpreter": "/usr/bin/python3"}],
+        "unsourced": [], "warnings": ["w"],
+    }
+    manifest = json.dumps(manifest).encode()
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, found in [("manifest.json", manifest)] + entries:
+            info = tarfile.TarInfo(name)
+            info.size = len(found)
+            archive.addfile(info, io.BytesIO(found))
+    return manifest, out.getvalue()
+
+
+def main(corpus):
+    path = "/dev/shm/pulpcov-corpus.py"
+    with open(path, "wb") as f:
+        f.write(SOURCE)
+    analysis = analysis_of(path)
+    os.unlink(path)
+    put(corpus, "analysis", "shop.json", analysis)
+    put(corpus, "analysis", "error.json", analysis_of("/nowhere.py"))
+    lines = data_file("lines", with_contexts)
+    put(corpus, "data_file", "lines", lines)
+    put(corpus, "data_file", "arcs", data_file("arcs", lambda data: data.add_arcs(
+        {"/opt/shop/shop.py": [(-1, 1), (1, 4), (4, -1)], "/opt/b.py": [(n, n + 1) for n in range(1, 300)]})))
+    put(corpus, "data_file", "old.json",
+        b'!coverage.py: This is a private format, don\'t read it directly!{"lines":{"/a.py":[3,1]},"file_tracers":{}}')
+    manifest, archive = bundle(lines, analysis)
+    put(corpus, "manifest", "manifest.json", manifest)
+    put(corpus, "bundle", "one.tar", archive)
+    put(corpus, "run", "one.tar", archive)
+    payloads = [b'{"op":"status"}', b"x" * 70, b""]
+    frames = b"".join(struct.pack(">IB", len(p), kind) + p for kind in range(1, 7) for p in payloads)
+    put(corpus, "frames", "all", b"\x07" + frames)
+    for folder, _, names in os.walk(INVENTORIES):
+        for name in names:
+            full = os.path.join(folder, name)
+            if not name.endswith(".out") and "expected" not in name and os.path.getsize(full) < 3000:
+                with open(full, "rb") as f:
+                    put(corpus, "inventory", os.path.relpath(full, INVENTORIES).replace("/", "-"), f.read())
+
+
+main(sys.argv[1])
