@@ -52,6 +52,8 @@ pub(crate) struct FleetReport {
     pub(crate) report: Report,
     /// Digest to bytes; empty where nobody asked for them.
     pub(crate) sources: BTreeMap<String, Vec<u8>>,
+    /// Where hosts have each source.
+    pub(crate) places: BTreeMap<SourceId, BTreeSet<String>>,
     pub(crate) ledger: Ledger,
     pub(crate) warnings: Vec<String>,
 }
@@ -404,7 +406,7 @@ impl Gathered {
     }
 
     fn finish(self, wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
-        let Self { fleet, analyses, sources, unsourced, mut ledger, mut warnings, .. } = self;
+        let Self { fleet, analyses, sources, unsourced, mut ledger, by_path, mut warnings, .. } = self;
         let branches = fleet.kind() == Kind::Arcs;
         let usable = |found: &&Arc<SourceAnalysis>| !(branches && found.arcs_error.is_some());
         let (mut report, missing) =
@@ -463,7 +465,13 @@ impl Gathered {
                 .collect();
             warnings.insert(format!("{path} differs between hosts: {}", parts.join("; ")));
         }
-        Ok(FleetReport { report, sources, ledger, warnings: warnings.into_iter().collect() })
+        let mut places: BTreeMap<SourceId, BTreeSet<String>> = BTreeMap::new();
+        for ((_, path), ids) in by_path {
+            for id in ids {
+                places.entry(id).or_default().insert(path.clone());
+            }
+        }
+        Ok(FleetReport { report, sources, places, ledger, warnings: warnings.into_iter().collect() })
     }
 }
 

@@ -40,6 +40,7 @@ def note(call, result, **more):
 def pulpcov(words):
     """Runs it as a user would, whom coverage.py's variables do not concern."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("COVERAGE_", "PYTHON", "PULPCOV_ORACLE"))}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))     # where plugins are
     return subprocess.run([PULPCOV] + words, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
 
 
@@ -59,12 +60,12 @@ def as_list(value):
 def configuration(cov, given, path):
     """The configuration of a call: what files, constructor and arguments came to."""
     config = cov.config
-    if cov._plugin_override or config.plugins:
-        raise Skip("plugins")
+    if cov._plugin_override:
+        raise Skip("plugins that are objects of the test")
     if config.lcov_line_checksums:
         raise Skip("line checksums, which pulpcov's LCOV has not")
     tables = {
-        "run": {"relative_files": config.relative_files, "source": as_list(config.source)},
+        "run": {"plugins": config.plugins, "relative_files": config.relative_files, "source": as_list(config.source)},
         "report": {
             "exclude_lines": config.exclude_list, "partial_branches": config.partial_list,
             "partial_branches_always": config.partial_always_list, "include": config.report_include,
@@ -76,12 +77,13 @@ def configuration(cov, given, path):
         "json": {"show_contexts": config.json_show_contexts},
         "paths": dict(config.paths),
     }
+    tables.update(config.plugin_options)
     for (table, option), value in given.items():
         if value is not None:
             tables[table][option] = as_list(value) if option in ("include", "omit") else value
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as f:
         for table, options in tables.items():
-            f.write("[tool.coverage.%s]\n" % table)
+            f.write("[tool.coverage.%s]\n" % json.dumps(table))
             for option, value in options.items():
                 if value is not None:
                     f.write("%s = %s\n" % (json.dumps(option), toml(value)))

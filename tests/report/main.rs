@@ -32,6 +32,37 @@ fn json(path: &Path) -> Value {
 
 const SMALL: [&str; 7] = ["--hosts", "3", "--processes", "2", "--sources", "20", "--branch"];
 
+/// For a repository that has its packages elsewhere than hosts import them from.
+#[test]
+fn ci_servers_read_the_repositorys_names() {
+    let work = made_run(&SMALL);
+    let rc = "[paths]\nsource =\n    vendored/django\n    */app/django\n";
+    fs::write(work.path().join("rc"), rc).expect("written");
+    let files =
+        ["--json", "r.json", "--xml", "x.xml", "--lcov", "l.info", "--sonar", "s.xml", "--text", "t.txt"];
+    for (words, begins) in [
+        (&["--add-prefix", "src/"][..], "src/django/"),
+        (&["--strip-prefix", "django", "--add-prefix", "lib"], "lib/"),
+        (&["--rcfile", "rc"], "vendored/django/"),
+        (&["--rcfile", "rc", "--strip-prefix", "vendored"], "django/"),
+    ] {
+        let all: Vec<&str> = ["report", "run"].iter().chain(&files).chain(words).copied().collect();
+        ends(work.path(), 0, &all);
+        let read = |name: &str| fs::read_to_string(work.path().join(name)).expect("a report");
+        let report = json(&work.path().join("r.json"));
+        let names: Vec<String> = report["files"].as_object().expect("files").keys().cloned().collect();
+        assert!(names.len() > 5 && names.iter().all(|name| name.starts_with(begins)), "{words:?}: {names:?}");
+        for (file, mark) in [("x.xml", "filename=\""), ("l.info", "SF:"), ("s.xml", "<file path=\"")] {
+            let text = read(file);
+            let told: std::collections::BTreeSet<&str> =
+                text.split(mark).skip(1).filter_map(|rest| rest.split(['"', '\n']).next()).collect();
+            assert_eq!(told, names.iter().map(String::as_str).collect(), "{words:?}: {file}");
+        }
+        // A person and the gates know them as modules.
+        assert!(read("t.txt").contains("\ndjango/"), "{words:?}");
+    }
+}
+
 #[test]
 fn what_ci_servers_read_says_the_same_as_the_json_report() {
     let work = made_run(&SMALL);

@@ -1,5 +1,6 @@
 //! `pulpcov report`
 
+mod names;
 mod output;
 mod patch;
 mod write;
@@ -59,6 +60,8 @@ const NO_RUN: &str = "name a run directory, or collect here first: pulpcov fleet
 /// A report, and all that its renderings say besides its numbers.
 struct Reported<'a> {
     report: Report,
+    /// The same for CI servers, with the repository's names, where those are others.
+    renamed: Option<Report>,
     /// Who is in it; nothing for reports without a fleet.
     ledger: Option<Ledger>,
     /// Data files that could not be read, of reports without a fleet.
@@ -158,9 +161,12 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
         }
         error => wrong(error),
     })?;
+    let renamed = names::Naming::of(output, &config).map_err(wrong)?;
+    let renamed = renamed.map(|naming| naming.rename(&made.report, &made.places)).transpose()?;
     let sources = made.sources;
     let reported = Reported {
         report: made.report,
+        renamed,
         ledger: Some(made.ledger),
         left_out: 0,
         warnings: made.warnings.into_iter().chain(config.notes).collect(),
@@ -183,6 +189,12 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
         return Err(usage(anyhow::anyhow!(
             "--select, --label, --by and --map-releases want a run: data files alone do not tell where they come from"
         )));
+    }
+    if output.strip_prefix.is_some() || output.add_prefix.is_some() {
+        return Err(usage_hint(
+            anyhow::anyhow!("--strip-prefix and --add-prefix want a run: its names are those of modules"),
+            "names of data files are paths, which [paths] of coverage.py's configuration maps",
+        ));
     }
     let config = rcfile::read(output.rcfile.as_deref(), true).map_err(wrong)?;
     let config = analyser::configured(python, config).map_err(wrong)?;
@@ -229,6 +241,7 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
     });
     let reported = Reported {
         report,
+        renamed: None,
         ledger: None,
         left_out: combined.left_out,
         warnings,
@@ -295,6 +308,11 @@ struct Written<'a> {
 }
 
 impl Reported<'_> {
+    /// What other programs read.
+    fn for_servers(&self) -> &Report {
+        self.renamed.as_ref().unwrap_or(&self.report)
+    }
+
     /// How complete it is; and that it is a part, where it is one.
     fn headline(&self) -> String {
         let whole = match (&self.ledger, self.left_out) {

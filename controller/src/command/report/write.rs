@@ -31,7 +31,7 @@ pub(super) fn all(written: &Written<'_>) -> Result<()> {
 
 fn for_programs(written: &Written<'_>) -> Result<()> {
     let Written { reported, output, settings, .. } = written;
-    let report = &reported.report;
+    let report = reported.for_servers();
     let headline = reported.headline();
     if let Some(path) = &output.json {
         let about = About {
@@ -100,7 +100,7 @@ fn for_ci(written: &Written<'_>) -> Result<()> {
         write_to(path, |out| render_junit(&hosts, written.gates, &now, out))?;
     }
     if let Some(path) = &output.sonar {
-        write_to(path, |out| render_sonar(report, out))?;
+        write_to(path, |out| render_sonar(reported.for_servers(), out))?;
     }
     if let Some(path) = &output.badge {
         write_to(path, |out| render_badge(report, reported.is_complete(), out))?;
