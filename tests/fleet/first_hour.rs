@@ -128,7 +128,13 @@ fn data_that_an_uninstall_has_left_is_collected_and_then_all_is_gone() {
     assert_eq!(lab.changes(1, &before, &[]), Vec::<String>::new());
 
     // What has been collected and was not written since is not asked for again.
-    lab.shell(1, "systemctl stop shop-web");
+    // A worker that is killed stays dead: the next one would run something that nobody has collected.
+    lab.shell(
+        1,
+        "systemctl stop shop-web; mkdir -p /run/systemd/system/shop-worker.service.d; \
+         printf '[Service]\\nRestart=no\\n' > /run/systemd/system/shop-worker.service.d/stays-dead.conf; \
+         systemctl daemon-reload",
+    );
     lab.install();
     lab.fleet(0, "collect", &["-o", "run2"]);
     lab.shell(1, "pkill -KILL -f [s]hop-worker");

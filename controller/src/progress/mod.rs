@@ -3,6 +3,7 @@
 mod bars;
 mod lines;
 mod log_dir;
+mod repeated;
 mod tally;
 
 use std::io::Write;
@@ -12,6 +13,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::event::Event;
 pub(crate) use log_dir::LogDir;
+use repeated::Repeated;
 use tally::{HEARTBEAT, Tally};
 
 /// How a run is shown.
@@ -31,6 +33,7 @@ pub(crate) enum Mode {
 pub(crate) async fn show(mode: Mode, mut log: Option<LogDir>, mut events: Receiver<Event>) {
     let mut screen = Screen { mode, bars: (mode == Mode::Bars).then(bars::Bars::new) };
     let mut tally = Tally::default();
+    let mut repeated = Repeated::default();
     let mut said = tokio::time::Instant::now();
     loop {
         let next = tokio::time::timeout_at(said + HEARTBEAT, events.recv()).await;
@@ -38,7 +41,10 @@ pub(crate) async fn show(mode: Mode, mut log: Option<LogDir>, mut events: Receiv
             Ok(None) => break,
             Ok(Some(event)) => {
                 tally.count(&event, Instant::now());
-                screen.show(&event);
+                // A program that listens, and the log of each host, are told all.
+                if repeated.is_news(&event) || mode == Mode::JsonLines {
+                    screen.show(&event);
+                }
                 if lines::text(&event).is_some() {
                     said = tokio::time::Instant::now();
                 }
@@ -55,6 +61,9 @@ pub(crate) async fn show(mode: Mode, mut log: Option<LogDir>, mut events: Receiv
                 }
             }
         }
+    }
+    if mode != Mode::JsonLines {
+        repeated.rest().for_each(|event| screen.show(&event));
     }
     if let Some(bars) = screen.bars {
         bars.finish();
