@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pulpcov_coverage::analysis::SourceAnalysis;
+use pulpcov_coverage::analysis::{SourceAnalysis, should_be_python};
 use pulpcov_coverage::combine::Combiner;
 use pulpcov_coverage::data::{CoverageData, Kind};
 use pulpcov_coverage::data_file;
@@ -152,6 +152,8 @@ struct Gathered {
     replaced: Vec<(Origin, CoverageData, BTreeSet<String>)>,
     /// Host and path to the sources that were there.
     by_path: BTreeMap<(String, String), BTreeSet<SourceId>>,
+    /// Files that are no Python and do not say that they are, as templates: coverage.py leaves them out, too.
+    no_python: BTreeSet<String>,
     warnings: BTreeSet<String>,
 }
 
@@ -197,6 +199,8 @@ struct Staged {
     of_replaced: Vec<(String, Origin, CoverageData)>,
     analyses: BTreeMap<String, Arc<SourceAnalysis>>,
     texts: BTreeMap<String, Vec<u8>>,
+    /// Files that are no Python and do not say that they are.
+    no_python: BTreeSet<String>,
     warnings: BTreeSet<String>,
 }
 
@@ -247,6 +251,10 @@ impl Staged {
                 Err(error) => {
                     let of = manifest.sources.iter().find(|source| source.analysis == *key);
                     let name = of.map_or(key.as_str(), |source| source.module_path.as_str());
+                    if error.is_not_python() && of.is_some() && !should_be_python(name) {
+                        self.no_python.insert(name.to_owned());
+                        return;
+                    }
                     self.warnings.insert(format!("host {host}: {name}: {}", error_chain(&error)));
                 }
             },
@@ -284,6 +292,7 @@ impl Gathered {
         }
         self.analyses.extend(staged.analyses);
         self.sources.extend(staged.texts);
+        self.no_python.extend(staged.no_python);
         self.warnings.extend(staged.warnings);
         for source in manifest.sources.iter().filter(|_| with_sources) {
             self.source_of.insert(source.analysis.clone(), source.sha256.clone());
@@ -373,6 +382,10 @@ impl Gathered {
                 Err(error) => {
                     let names: Vec<&str> =
                         self.names.get(sha256).into_iter().flatten().map(String::as_str).collect();
+                    if error.is_not_python() && !names.iter().any(|name| should_be_python(name)) {
+                        self.no_python.extend(names.into_iter().map(str::to_owned));
+                        continue;
+                    }
                     self.warnings.insert(format!("{}: {}", names.join(", "), error_chain(&error)));
                 }
             }
@@ -406,11 +419,14 @@ impl Gathered {
     }
 
     fn finish(self, wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
-        let Self { fleet, analyses, sources, unsourced, mut ledger, by_path, mut warnings, .. } = self;
+        let Self {
+            fleet, analyses, sources, unsourced, mut ledger, by_path, no_python, mut warnings, ..
+        } = self;
         let branches = fleet.kind() == Kind::Arcs;
         let usable = |found: &&Arc<SourceAnalysis>| !(branches && found.arcs_error.is_some());
-        let (mut report, missing) =
+        let (mut report, mut missing) =
             fleet.report(wanted.selection, &|key| analyses.get(key).filter(usable).cloned())?;
+        missing.retain(|name| !no_python.contains(name.split('@').next().unwrap_or(name)));
         if report.origins.is_empty() && *wanted.selection != Selection::All {
             return Err(FleetReportError::NothingSelected);
         }

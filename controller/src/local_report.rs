@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use pulpcov_coverage::analysis::{AnalysisError, SourceAnalysis};
+use pulpcov_coverage::analysis::{AnalysisError, SourceAnalysis, should_be_python};
 use pulpcov_coverage::data::{CoverageData, Kind};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::report::{FileReport, Report, report_file};
@@ -112,28 +112,7 @@ fn analysed(answer: &[u8], kind: Kind) -> Result<SourceAnalysis, AnalysisError> 
     SourceAnalysis::from_json(answer)?.with_branches(kind == Kind::Arcs)
 }
 
-/// Whether a file's name says that Python is in it, by coverage.py's rule.
-fn should_be_python(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path).trim_start_matches('.');
-    name.rsplit_once('.').is_none_or(|(_, extension)| extension.starts_with("py"))
-}
-
 fn relative(path: &str, cwd: &Path) -> String {
     let path = PathBuf::from(path);
     path.strip_prefix(cwd).unwrap_or(&path).to_string_lossy().into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::should_be_python;
-
-    #[test]
-    fn names_that_say_python() {
-        for name in ["/x/a.py", "/x/a.pyw", "/x.d/script", "/x/a.pyx", "/x/.hidden"] {
-            assert!(should_be_python(name), "{name}");
-        }
-        for name in ["/x/a.html", "/x/a.j2", "/x/a.py.j2"] {
-            assert!(!should_be_python(name), "{name}");
-        }
-    }
 }

@@ -358,3 +358,40 @@ fn outputs_go_where_they_are_named_and_never_over_each_other() {
     Command::new("sh").args(["-c", &script]).current_dir(work.path()).output().expect("runs");
     assert_eq!(fs::read_to_string(path("code")).expect("a code").trim(), "3");
 }
+
+/// A template runs under its own name, and is no Python: coverage.py leaves it out without a word, and so do reports.
+#[test]
+fn what_is_no_python_and_does_not_say_so_wants_no_analysis() {
+    let work = made_run(&["--hosts", "1", "--processes", "1", "--sources", "5"]);
+    let script = "import glob, gzip, hashlib, io, json, sys, tarfile\n\
+        [path] = glob.glob('run/hosts/*/bundle-*.tar.gz')\n\
+        tar = tarfile.open(path)\n\
+        parts = [(m.name, tar.extractfile(m).read()) for m in tar.getmembers()]\n\
+        manifest = json.loads(parts[0][1])\n\
+        source = manifest['sources'][0]\n\
+        source['module_path'] = sys.argv[1]\n\
+        error = json.dumps({'error': 'NotPython: no', 'coverage': '7.17.3', 'python': '3.11'}).encode()\n\
+        key = 'analysis/%s.json' % source['analysis']\n\
+        parts = [(name, error if name == key else data) for name, data in parts]\n\
+        for entry in manifest['entries']:\n\
+        \tdata = dict(parts)[entry['path']]\n\
+        \tentry.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())\n\
+        parts[0] = (parts[0][0], json.dumps(manifest).encode())\n\
+        out = tarfile.open(path, 'w:gz', format=tarfile.USTAR_FORMAT)\n\
+        for name, data in parts:\n\
+        \tinfo = tarfile.TarInfo(name)\n\
+        \tinfo.size = len(data)\n\
+        \tout.addfile(info, io.BytesIO(data))\n\
+        out.close()\n";
+    let rename = |name: &str| {
+        let mut python = Command::new(python::reference());
+        let output = python.args(["-c", script, name]).current_dir(work.path()).output().expect("runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    rename("django/page.html");
+    let said = ends(work.path(), 0, &["report", "run", "--require-complete"]);
+    assert!(!said.contains("page.html") && said.contains("TOTAL"), "{said}");
+    rename("django/page.py");
+    let said = ends(work.path(), 3, &["report", "run", "--require-complete"]);
+    assert!(said.contains("for want of an analysis: django/page.py"), "{said}");
+}

@@ -252,3 +252,24 @@ fn check_lines(raw: &Raw) -> Result<(), AnalysisError> {
     }
     Ok(())
 }
+
+/// Whether a file's name says that Python is in it, by coverage.py's rule.
+pub fn should_be_python(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path).trim_start_matches('.');
+    name.rsplit_once('.').is_none_or(|(_, extension)| extension.starts_with("py"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::should_be_python;
+
+    #[test]
+    fn names_that_say_python() {
+        for name in ["/x/a.py", "/x/a.pyw", "/x.d/script", "/x/a.pyx", "/x/.hidden"] {
+            assert!(should_be_python(name), "{name}");
+        }
+        for name in ["/x/a.html", "/x/a.j2", "/x/a.py.j2"] {
+            assert!(!should_be_python(name), "{name}");
+        }
+    }
+}
