@@ -74,10 +74,10 @@ pub(crate) struct Output {
     /// Leave out files that fit one of these patterns (separated by commas)
     #[arg(long, value_name = "PATTERNS", value_delimiter = ',', help_heading = "Files")]
     omit: Option<Vec<String>>,
-    /// In what CI servers read (JSON, XML, LCOV, Sonar), take this folder off the names of a run's files
+    /// In JSON, XML, LCOV and Sonar, take this folder off the names of a run's files
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub(super) strip_prefix: Option<String>,
-    /// There, put this folder before the names of a run's files: where the repository has them
+    /// In JSON, XML, LCOV and Sonar, put this folder before the names of a run's files
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     pub(super) add_prefix: Option<String>,
     /// Where hosts have several releases of a file, carry the lines that did not change over to one
