@@ -8,7 +8,7 @@ Runs under the interpreter of the service with its pinned coverage.py, reads one
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]},
      "traced": {FILE: {"plugin": NAME, "lines": [LINE...], "arcs": [[LINE, LINE]...]}}}
     {"mode": "about", "options": {}}
-    {"mode": "configure", "options": {"config_file": FILE}}
+    {"mode": "configure", "options": {"config_file": FILE}, "wanted": [OPTION...]}
 and answers one JSON object a line. A line is one source file.
 """
 import binascii

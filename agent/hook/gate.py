@@ -1,7 +1,8 @@
 """pulpcov's gate: is this process one of the service's? Everything else leaves here at once.
 
 Every Python of this interpreter runs it at its start, so it imports nothing but os and sys where
-nothing is the service's, reads at most three files of /proc, and never raises. The constants were rendered by `pulpcov-agent install`.
+nothing is the service's, reads at most three files of /proc, and never raises. The constants were
+rendered by `pulpcov-agent install`.
 """
 import os
 import sys

@@ -109,7 +109,7 @@ pub(crate) fn make(
 }
 
 fn analysed(answer: &[u8], kind: Kind) -> Result<SourceAnalysis, AnalysisError> {
-    SourceAnalysis::from_json(answer)?.with_branches(kind == Kind::Arcs)
+    SourceAnalysis::of_this_machine(answer)?.with_branches(kind == Kind::Arcs)
 }
 
 fn relative(path: &str, cwd: &Path) -> String {

@@ -139,7 +139,13 @@ const MAX_LINES: i32 = 1_000_000;
 const MAX_REGION_LINES: i64 = 8_000_000;
 
 impl SourceAnalysis {
+    /// Of a host: no plugin runs there, and no host says what ran on another.
     pub fn from_json(text: &[u8]) -> Result<Self, AnalysisError> {
+        Ok(Self { translated: None, ..Self::of_this_machine(text)? })
+    }
+
+    /// Of a Python of this machine, which may have loaded plugins.
+    pub fn of_this_machine(text: &[u8]) -> Result<Self, AnalysisError> {
         let raw: Raw = serde_json::from_slice(text).map_err(AnalysisError::Json)?;
         if let Some(error) = raw.error {
             return Err(AnalysisError::Failed(error));
@@ -261,7 +267,15 @@ pub fn should_be_python(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::should_be_python;
+    use super::{SourceAnalysis, should_be_python};
+
+    #[test]
+    fn no_host_says_what_ran_on_others() {
+        let text = br#"{"coverage":"7.17.3","python":"3.11","n_lines":1,"statements":[1],
+            "translated":{"name":"a","source":"","lines":[1],"arcs":[],"kinds":[]}}"#;
+        assert!(SourceAnalysis::from_json(text).expect("an analysis").translated.is_none());
+        assert!(SourceAnalysis::of_this_machine(text).expect("an analysis").translated.is_some());
+    }
 
     #[test]
     fn names_that_say_python() {
