@@ -155,8 +155,8 @@ def note_sources(live):
         write_record()
 
 
-def write_data(live):
-    """Writes the data file, whole or not at all."""
+def write_data(live, taken):
+    """Writes the data file, whole or not at all: what ran until it was `taken`."""
     s = _state
     tmp = temporary(s.root)
     try:
@@ -178,7 +178,7 @@ def write_data(live):
         remove(tmp)
         raise
     sync_folder(s.root)
-    s.size, s.last_flush = sum(len(lines) for lines in live.values()), _CLOCKS[1]()
+    s.size, s.last_flush = sum(len(lines) for lines in live.values()), taken
 
 
 def close_data(data):
@@ -213,11 +213,12 @@ def flush(ack=None, ended=None, lives_on=False):
         begins = s.wanted != s.session and not ended
         try:
             if has_news() or begins:
+                taken = _CLOCKS[1]()
                 live = dict((name, lines.copy()) for name, lines in list(s.collector.data.items()))
                 wrote = any(live.values())
                 if wrote:
                     note_sources(live)
-                    write_data(live)
+                    write_data(live, taken)
         except Exception as e:
             failed, begins = "%s: %s" % (type(e).__name__, e), False
         changed = wrote or ack or ended or lives_on or failed != s.error

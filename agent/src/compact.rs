@@ -82,7 +82,7 @@ pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure>
 /// Whether a process is gone for good, and has been for a while.
 fn may_go(root: &Path, record: &Record) -> bool {
     let process = &record.process;
-    let rested = fs_err::symlink_metadata(root.join(LEDGER).join(&process.record))
+    let rested = std::fs::symlink_metadata(root.join(LEDGER).join(&process.record))
         .and_then(|meta| meta.modified())
         .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > REST));
     process.state == ProcessState::Ended && process.error.is_none() && rested

@@ -57,6 +57,21 @@ pub(crate) struct Listing {
     pub(crate) warnings: Vec<String>,
 }
 
+/// What a host says that has a receipt, and no data directory.
+pub(crate) fn missing(root: &Path) -> String {
+    format!(
+        "the data directory {} is not there: an install was not finished, or somebody has removed it",
+        root.display()
+    )
+}
+
+fn unreadable(root: &Path, error: std::io::Error) -> Failure {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return error.into();
+    }
+    Failure::new(missing(root)).hint("run pulpcov fleet install again, or pulpcov fleet uninstall")
+}
+
 /// Data files in the order of their names, of those that `wanted` takes, after the first `skip`, at most `max`.
 /// Each is held open: the recorder replaces files by renaming, so an open one keeps the bytes that were listed.
 pub(crate) fn list(
@@ -67,7 +82,7 @@ pub(crate) fn list(
 ) -> Result<Listing, Failure> {
     let mut names = Vec::new();
     let mut warnings = Vec::new();
-    for entry in fs_err::read_dir(root)? {
+    for entry in fs_err::read_dir(root).map_err(|error| unreadable(root, error))? {
         let raw = entry?.file_name();
         match raw.to_str() {
             Some(LEDGER) => {}

@@ -51,17 +51,22 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> 
     Ok(bytes)
 }
 
+/// What there is at a path; a link is itself.
+pub(crate) fn look_at(path: &Path) -> Result<std::fs::Metadata, Failure> {
+    std::fs::symlink_metadata(path).during("look at", path.display())
+}
+
 /// Reads a source file of at most `limit` bytes. Distributions link sources into place, so links of
 /// root's are followed; anybody else's could point root at what only root may read.
 pub(crate) fn read_source(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let meta = fs_err::symlink_metadata(path)?;
+    let meta = look_at(path)?;
     if !meta.is_symlink() {
         return read_limited(path, limit);
     }
     if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
         return Err(Failure::new(format!("{} is a link of user {}", path.display(), meta.uid())));
     }
-    read_limited(&fs_err::canonicalize(path)?, limit)
+    read_limited(&path.canonicalize().during("find", path.display())?, limit)
 }
 
 /// Digest and size of what an open file holds, read from its beginning.
@@ -123,7 +128,7 @@ pub(crate) struct Attributes {
 impl Attributes {
     /// `None` where there is nothing at that path.
     pub(crate) fn of(path: &Path) -> Result<Option<Self>, Failure> {
-        match fs_err::symlink_metadata(path) {
+        match std::fs::symlink_metadata(path) {
             Ok(meta) => Ok(Some(Self {
                 mode: meta.permissions().mode() & 0o7777,
                 uid: meta.uid(),
@@ -131,7 +136,7 @@ impl Attributes {
                 label: label(path),
             })),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error).during("look at", path.display()),
         }
     }
 
@@ -139,7 +144,7 @@ impl Attributes {
         if Self::of(path)?.as_ref() == Some(self) {
             return Ok(());
         }
-        if fs_err::symlink_metadata(path)?.is_symlink() {
+        if look_at(path)?.is_symlink() {
             return Err(Failure::new(format!("{} has become a link", path.display())));
         }
         std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))
@@ -165,5 +170,24 @@ fn label(path: &Path) -> Option<String> {
 pub(crate) fn restore_labels(paths: &[&Path]) {
     if Path::new("/sys/fs/selinux/enforce").exists() {
         let _ = std::process::Command::new("restorecon").arg("-R").args(paths).output();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_found_is_said() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let gone = folder.path().join("gone.py");
+        let said = |path: &Path| read_source(path, 9).expect_err("nothing is there").msg;
+        let wanted = |act: &str, path: &Path| {
+            format!("cannot {act} {}: No such file or directory (os error 2)", path.display())
+        };
+        assert_eq!(said(&gone), wanted("look at", &gone));
+        let link = folder.path().join("link.py");
+        std::os::unix::fs::symlink(&gone, &link).expect("a link");
+        assert_eq!(said(&link), wanted("find", &link));
     }
 }

@@ -294,7 +294,7 @@ fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
 }
 
 fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
-    let uid = std::os::unix::fs::MetadataExt::uid(&fs_err::symlink_metadata(folder.join(name))?);
+    let uid = std::os::unix::fs::MetadataExt::uid(&host_fs::look_at(&folder.join(name))?);
     let bytes = host_fs::read_limited(&folder.join(name), MAX_RECORD)?;
     let raw: Raw =
         serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("is damaged: {error}")))?;
@@ -346,7 +346,7 @@ pub(crate) fn check_folder(data_root: &Path) -> Result<(), Failure> {
     let folder = data_root.join(LEDGER);
     let me = rustix::process::geteuid().as_raw();
     let is_ours = host_fs::Attributes::of(&folder)?.is_some_and(|found| found.uid == me || found.uid == 0);
-    if !is_ours || fs_err::symlink_metadata(&folder)?.is_symlink() {
+    if !is_ours || host_fs::look_at(&folder)?.is_symlink() {
         return Err(Failure::new(format!("{} is not the folder that install made", folder.display())));
     }
     Ok(())

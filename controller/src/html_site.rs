@@ -43,7 +43,7 @@ pub(crate) fn write(folder: &Path, site: &Site<'_>) -> Result<(), SiteError> {
     let failed = |source| SiteError::Write { path: folder.to_owned(), source };
     // A link, or a name such as `.`: its own folder is replaced, and not the link.
     let folder =
-        &if folder.exists() { fs_err::canonicalize(folder).map_err(failed)? } else { folder.to_owned() };
+        &if folder.exists() { std::fs::canonicalize(folder).map_err(failed)? } else { folder.to_owned() };
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs_err::create_dir_all(parent).map_err(failed)?;
     let new = tempfile::Builder::new().prefix(".pulpcov-html-").tempdir_in(parent).map_err(failed)?;

@@ -55,10 +55,12 @@ impl Done {
         self.hosts.iter().find(|(host, ..)| *host == name).map(|(_, result, _)| result.as_str())
     }
 
-    /// Whether it had nothing to do there, for nothing was installed.
+    /// Whether it had nothing to do there, for nothing was installed, or not to the end.
     pub(crate) fn is_not_installed(&self, host: usize) -> bool {
+        let says_so =
+            |msg: &str| msg.contains("not installed") || msg.contains("an install was not finished");
         let name = host_name(host);
-        self.hosts.iter().any(|(host, _, msg)| *host == name && msg.contains("not installed"))
+        self.hosts.iter().any(|(host, _, msg)| *host == name && says_so(msg))
     }
 
     /// Whether it says that a run has left pulpcov on a host.

@@ -53,7 +53,11 @@ import linked.views, zipped.views, barely.views
 for module in (space.api.views, regular.management.commands.go, extended.first, extended.second,
                linked.views, zipped.views, barely.views):
     module.view(1)
+page = {"__name__": "regular.page"}
+exec(compile("def render(n):\\n    return n\\n", os.path.join(here, "reg/regular/page.html"), "exec"), page)
+page["render"](1)
 ''')
+put("reg/regular/page.html", "<p>{{ n }}</p>\n")
 put("solo/solo.py", BODY + "view(0)\n")
 "#;
 
@@ -108,6 +112,8 @@ fn packages_of_every_kind_are_reported() {
             ("linked/views.py", Some(3)),
             ("zipped/views.py", Some(3)),
             ("barely/views.py", None),
+            // A template's compiled code: no Python, and nothing that is missing.
+            ("regular/page.html", None),
             ("solo.py", Some(4)),
         ] {
             assert_eq!(

@@ -109,6 +109,24 @@ fn a_failing_reinstall_keeps_the_working_one() {
     assert!(status["warnings"].to_string().contains("is gone"), "{status}");
 }
 
+/// Somebody has cleaned up, or an install was cut off before it made the folder: said as what it is.
+#[test]
+fn a_data_directory_that_is_gone_is_named_and_made_again() {
+    let place = place();
+    let lib = json!({"lib_root": place.work.path().join("lib")});
+    assert_eq!(place.install(false)["failed"], false);
+    fs::remove_dir_all(place.work.path().join("data")).expect("removed");
+    let why = "is not there: an install was not finished, or somebody has removed it";
+    let outcome = agent("collect", &lib);
+    assert!(outcome["failed"] == true && outcome["msg"].to_string().contains(why), "{outcome}");
+    assert!(outcome["hint"].to_string().contains("pulpcov fleet install"), "{outcome}");
+    let status = agent("status", &lib);
+    assert!(status["warnings"].to_string().contains(why), "{status}");
+    assert_eq!(place.install(false)["failed"], false);
+    assert!(place.run("plain").status.success());
+    assert_eq!(place.lines().len(), 2);
+}
+
 /// Two collects at once: erasing what one fetched leaves what only the other has.
 #[test]
 fn overlapping_bundles_do_not_erase_each_others_data() {

@@ -170,6 +170,7 @@ pub struct Process {
     pub coverage: String,
     /// Its data file, if it has written one.
     pub data: Option<String>,
+    /// When it took from its memory what it last wrote, in seconds since the epoch: all that ran before is there.
     pub last_flush: Option<f64>,
     pub state: ProcessState,
     /// The recorder's own trouble, if it had any.

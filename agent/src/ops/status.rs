@@ -35,6 +35,9 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     warnings.extend(
         receipt.missing().iter().map(|path| format!("{} is gone: nothing new is recorded", path.display())),
     );
+    if !root.is_dir() {
+        warnings.push(data_dir::missing(root));
+    }
     if !receipt.complete {
         warnings.push("an install was cut off here; install again, or uninstall".to_owned());
     }

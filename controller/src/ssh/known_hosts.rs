@@ -213,6 +213,8 @@ pub(super) fn wildcard(pattern: &str, text: &str) -> bool {
 pub(crate) enum KnownHostsError {
     #[error("cannot read known hosts")]
     Read(#[source] std::io::Error),
+    #[error("cannot look at {path}")]
+    LookAt { path: PathBuf, source: std::io::Error },
     #[error("{path} is larger than {MAX_FILE} bytes")]
     TooLarge { path: PathBuf },
 }
@@ -222,9 +224,9 @@ pub(crate) enum KnownHostsError {
 pub(crate) fn load(files: &[PathBuf]) -> Result<Vec<KnownHost>, KnownHostsError> {
     let mut known = Vec::new();
     for path in files {
-        match fs_err::metadata(path) {
+        match std::fs::metadata(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(KnownHostsError::Read(error)),
+            Err(source) => return Err(KnownHostsError::LookAt { path: path.clone(), source }),
             Ok(meta) if meta.len() > MAX_FILE => {
                 return Err(KnownHostsError::TooLarge { path: path.clone() });
             }

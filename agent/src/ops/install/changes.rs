@@ -142,7 +142,7 @@ impl Changes {
                 return Err(Failure::new(format!("{} is no folder", path.display())));
             }
             Some(before) if mode & 0o1000 != 0 => {
-                if fs_err::symlink_metadata(path)?.is_symlink() {
+                if host_fs::look_at(path)?.is_symlink() {
                     return Err(Failure::new(format!("{} is a link", path.display()))
                         .hint("set pulpcov_data_root to the folder itself"));
                 }
