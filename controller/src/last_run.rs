@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::recap::Verdict;
+use crate::stored_path::StoredPath;
 
 /// Version of the file.
 const FORMAT: u32 = 1;
@@ -19,11 +20,11 @@ const MAX_FILE: u64 = 64 * 1024 * 1024;
 pub(crate) struct LastRun {
     format: u32,
     pub(crate) command: String,
-    pub(crate) inventory: Vec<PathBuf>,
+    pub(crate) inventory: Vec<StoredPath>,
     pub(crate) ended: String,
     /// Where a collect has put what it brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) run: Option<PathBuf>,
+    pub(crate) run: Option<StoredPath>,
     pub(crate) hosts: BTreeMap<String, Verdict>,
 }
 
@@ -99,9 +100,9 @@ impl Place {
         let run = LastRun {
             format: FORMAT,
             command: self.command.clone(),
-            inventory: self.inventory.clone(),
+            inventory: self.inventory.iter().cloned().map(StoredPath).collect(),
             ended: jiff::Timestamp::now().to_string(),
-            run,
+            run: run.map(StoredPath),
             hosts: all,
         };
         let text = serde_json::to_vec_pretty(&run).map_err(|error| LastRunError::Write(error.into()))?;

@@ -29,6 +29,7 @@ mod remote_agent;
 mod run_dir;
 mod signals;
 mod ssh;
+mod stored_path;
 mod trend;
 mod unfinished;
 mod wheelhouse;

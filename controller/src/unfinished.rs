@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::last_run::{LastRunError, state_folder};
 use crate::run_dir::write_whole;
+use crate::stored_path::StoredPath;
 
 /// Largest such note: a million hosts.
 const MAX_NOTE: u64 = 64 * 1024 * 1024;
@@ -15,7 +16,7 @@ const MAX_NOTE: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Note {
     /// Where the run's data goes.
-    output: PathBuf,
+    output: StoredPath,
     hosts: BTreeSet<String>,
 }
 
@@ -71,7 +72,7 @@ impl Place {
     pub(crate) fn left(&self) -> Option<Unfinished> {
         let note = self.read()?;
         self.lock().ok()?.try_lock().ok()?;
-        Some(Unfinished { output: note.output, hosts: note.hosts })
+        Some(Unfinished { output: note.output.0, hosts: note.hosts })
     }
 
     /// Hosts that are as they were again, whoever did it.
@@ -100,12 +101,15 @@ impl Place {
 impl Held {
     /// The hosts that are still to be put back.
     pub(crate) fn note(&self, hosts: BTreeSet<String>) -> std::io::Result<()> {
-        self.place.write(&Note { output: self.output.clone(), hosts })
+        self.place.write(&Note { output: StoredPath(self.output.clone()), hosts })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]
@@ -114,12 +118,13 @@ mod tests {
         let place = Place::of(Some(folder.path()), &["hosts.yml".into()]).expect("a place");
         let hosts = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
         assert_eq!(place.left(), None);
-        let held = place.begin(Path::new("/run"), hosts(&["a", "b"])).expect("begins");
+        let run = Path::new(OsStr::from_bytes(b"/run\xff"));
+        let held = place.begin(run, hosts(&["a", "b"])).expect("begins");
         assert_eq!(place.left(), None, "it is under way");
         assert!(place.begin(Path::new("/other"), hosts(&["a"])).is_err());
         drop(held);
         let left = place.left().expect("it is dead");
-        assert_eq!((left.output.as_path(), left.hosts), (Path::new("/run"), hosts(&["a", "b"])));
+        assert_eq!((left.output.as_path(), left.hosts), (run, hosts(&["a", "b"])));
         place.forget(&hosts(&["a"]));
         assert_eq!(place.left().expect("one is left").hosts, hosts(&["b"]));
         place.forget(&hosts(&["b"]));

@@ -99,7 +99,7 @@ pub(super) async fn collect_all(
     options: CollectOptions,
 ) -> Result<(Recap<Brought>, RunDir)> {
     // What was missing then belongs to what was there.
-    let earlier = reach.rerun.as_ref().and_then(|last| last.run.clone());
+    let earlier = reach.rerun.as_ref().and_then(|last| Some(last.run.clone()?.0));
     let run = place(output.or(earlier.as_deref()))?;
     let own_place = output.is_some();
     let groups = reach.groups.clone();

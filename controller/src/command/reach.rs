@@ -23,6 +23,7 @@ use crate::profiles::{self, ProfileLoadError};
 use crate::progress::{self, LogDir, Mode};
 use crate::recap::{Recap, Verdict};
 use crate::remote_agent::AgentError;
+use crate::stored_path::distinct;
 use crate::unfinished::{self, Unfinished};
 
 use super::access::{self, ask_for};
@@ -126,8 +127,8 @@ impl Reach {
     /// The inventory, by which hosts know who asks.
     pub(super) fn own_inventory(&self) -> OwnInventory {
         let place = |source: &PathBuf| match std::path::absolute(source) {
-            Ok(path) if path.exists() => path.display().to_string(),
-            _ => source.display().to_string(),
+            Ok(path) if path.exists() => distinct(&path),
+            _ => distinct(source),
         };
         OwnInventory(self.sources.iter().map(place).collect::<Vec<_>>().join(" and "))
     }
@@ -229,7 +230,7 @@ impl Reach {
 }
 
 fn words(sources: &[PathBuf], hosts: &BTreeSet<String>) -> String {
-    let mut words = sources.iter().map(|path| quoted(&path.to_string_lossy()));
+    let mut words = sources.iter().map(|path| quoted_path(path));
     let first = words.next().unwrap_or_default();
     let more: String = words.map(|path| format!(" -i {path}")).collect();
     let hosts = hosts.iter().map(String::as_str).collect::<Vec<_>>().join(",");
@@ -246,13 +247,17 @@ fn quoted(word: &str) -> String {
     }
 }
 
+fn quoted_path(path: &Path) -> String {
+    path.to_str().map_or_else(|| format!("$'{}'", distinct(path)), quoted)
+}
+
 /// What to do about hosts that a dead run has left installed.
 fn still_installed(left: &Unfinished, sources: &[PathBuf]) -> String {
     let words = words(sources, &left.hosts);
     format!(
         "a run that was cut off has left pulpcov installed on {}: pulpcov fleet collect {words} --output {}, then pulpcov fleet uninstall {words} --restart",
         left.hosts.iter().cloned().collect::<Vec<_>>().join(", "),
-        quoted(&left.output.to_string_lossy())
+        quoted_path(&left.output)
     )
 }
 
