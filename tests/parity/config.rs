@@ -289,3 +289,28 @@ fn html_leaves_out_what_the_configuration_says() {
         fs::remove_dir_all(work.path().join("theirs")).expect("removed");
     }
 }
+
+/// What the pages of a folder say between two words, sorted.
+fn between(folder: &Path, begin: &str, end: &str) -> Vec<String> {
+    let pages = fs::read_dir(folder).expect("lists").flatten();
+    let pages = pages.filter(|page| page.file_name().to_string_lossy().contains("branches_py"));
+    let text: String = pages.map(|page| fs::read_to_string(page.path()).expect("a page")).collect();
+    let parts = text.split(begin).skip(1).filter_map(|part| Some(part.split_once(end)?.0.to_owned()));
+    let mut all: Vec<String> = parts.collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn html_tells_of_branches_in_coverage_pys_words() {
+    const BRANCHES: &str = "def f(n):\n    if n:\n        return 1\n    for i in range(n, 9):\n        if i > 20:\n            break\n\nf(0)\n[i for i in range(3) if i > 5]\n";
+    let work = recorded(&[("branches_py.py", BRANCHES)], &[&["branches_py.py"]], true);
+    coverage(work.path(), &["combine", "--keep", "-q"]);
+    coverage(work.path(), &["html", "-q", "-d", "theirs"]);
+    pulpcov(work.path(), &["report", "--python", &python(), "--html", "ours", ".coverage"]);
+    let theirs = between(&work.path().join("theirs"), "<span class=\"annotate long\">", "</span>");
+    assert_eq!(theirs.len(), 2, "{theirs:?}");
+    let ours: Vec<String> = between(&work.path().join("ours"), "<p>line", "<");
+    let ours: Vec<String> = ours.into_iter().map(|words| format!("line{words}")).collect();
+    assert_eq!(ours, theirs);
+}

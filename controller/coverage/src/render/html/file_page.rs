@@ -256,10 +256,9 @@ fn notes(lines: &Lines<'_>, line: i32, out: &mut String) {
     let short: Vec<String> = ends.iter().map(|&to| format!("{line} ↛ {}", end_name(to))).collect();
     out.push_str(&format!("<details class=branch><summary>{}</summary>", short.join(", ")));
     for &to in ends {
-        let words = lines.file.source.missing_descriptions.get(&(line, to)).map_or_else(
-            || format!("line {line} never went to {}", end_name(to)),
-            |words| format!("line {line} {words}"),
-        );
+        // coverage.py's words name the line themselves.
+        let words = lines.file.source.missing_descriptions.get(&(line, to)).cloned();
+        let words = words.unwrap_or_else(|| format!("line {line} never went to {}", end_name(to)));
         out.push_str("<p>");
         escape(&words, out);
     }
