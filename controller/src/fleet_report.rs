@@ -41,7 +41,7 @@ pub(crate) enum FleetReportError {
     NothingSelected,
     #[error("no source of the report has an analysis: the bundle that had them is missing or damaged{}", told(.0))]
     NoAnalysis(BTreeSet<String>),
-    #[error("--include and --omit leave nothing to report")]
+    #[error("no data to report: include and omit leave nothing")]
     AllLeftOut,
     #[error("no bundles in {0}")]
     Nothing(String),

@@ -20,7 +20,7 @@ pub(crate) enum LocalReportError {
     /// Like the next two, "No data to report." of coverage.py.
     #[error("no data to report: nothing was measured")]
     Nothing,
-    #[error("no data to report: --include and --omit leave nothing")]
+    #[error("no data to report: include and omit leave nothing")]
     AllLeftOut,
     #[error("no data to report: no source of the data can be analysed{0}")]
     NoSource(String),
@@ -42,7 +42,7 @@ pub(crate) fn make(
     cwd: &Path,
     wanted: &Wanted,
 ) -> Result<(Report, Vec<String>), LocalReportError> {
-    let kind = data.kind().ok_or(LocalReportError::Nothing)?;
+    let kind = data.kind().filter(|_| !data.files.is_empty()).ok_or(LocalReportError::Nothing)?;
     let measured: Vec<_> = data
         .files
         .iter()

@@ -147,7 +147,13 @@ fn what_is_no_python_is_left_out_by_its_name_and_nothing_left_is_no_full_coverag
     let said = report(work.path(), 1, &["-i", ".coverage"]);
     assert!(said.contains("no data to report") && !said.contains("100%"), "{said}");
     let said = report(work.path(), 1, &["--omit", "*", ".coverage"]);
-    assert!(said.contains("no data to report"), "{said}");
+    assert!(said.contains("no data to report: include and omit leave nothing"), "{said}");
+    // Data of branches in which nothing ran at all: nothing was left out of it.
+    fs::write(work.path().join("outside.py"), "x = 1\n").expect("written");
+    coverage(work.path(), &["run", "--branch", "--data-file=none", "--include=nowhere/*", "outside.py"]);
+    coverage(work.path(), &["run", "--branch", "--data-file=none.2", "--include=nowhere/*", "outside.py"]);
+    let said = report(work.path(), 1, &["none", "none.2"]);
+    assert!(said.contains("no data to report: nothing was measured"), "{said}");
 }
 
 /// A failure is of a file, and not of its bytes: another project's name has no place in this one's message.

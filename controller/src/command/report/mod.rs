@@ -55,6 +55,9 @@ pub(crate) struct Args {
     output: Output,
 }
 
+/// coverage.py's own data file.
+const DATA_FILE: &str = ".coverage";
+
 const NO_RUN: &str = "name a run directory, or collect here first: pulpcov fleet collect makes runs/latest";
 
 /// A report, and all that its renderings say besides its numbers.
@@ -83,7 +86,16 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     for input in &args.inputs {
         std::fs::metadata(input).map_err(|error| {
             let error = anyhow::anyhow!("{}: {error}", input.display());
-            if input == Path::new(LATEST) { usage_hint(error, NO_RUN) } else { usage(error) }
+            let is_default = input == Path::new(LATEST);
+            match is_default.then(|| Path::new(DATA_FILE).exists()) {
+                None => usage(error),
+                Some(false) => usage_hint(error, NO_RUN),
+                // Somebody who knows coverage.py's own command.
+                Some(true) => usage_hint(
+                    error,
+                    format!("{NO_RUN}; of coverage.py's data file here: pulpcov report {DATA_FILE}"),
+                ),
+            }
         })?;
     }
     let mut runs = 0;
