@@ -1,5 +1,7 @@
 //! Words, exit codes, messages: what a user meets before any host does.
 
+mod demo;
+
 use std::fs;
 use std::process::{Command, Output};
 
@@ -169,4 +171,11 @@ fn a_report_of_no_named_run_is_of_the_latest() {
     assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
     assert!(said.contains("runs/latest") && said.contains("hint: name a run directory"), "{said}");
+    assert!(!said.contains("pulpcov report .coverage"), "{said}");
+    // Whoever comes from coverage.py's own command.
+    std::fs::write(work.path().join(".coverage"), "").expect("written");
+    let output =
+        Command::new(programs::pulpcov()).arg("report").current_dir(work.path()).output().expect("runs");
+    let said = stderr(&output);
+    assert!(said.contains("pulpcov report .coverage"), "{said}");
 }

@@ -27,14 +27,20 @@ pub(crate) struct Args {
 
 /// The service and its profile, as they are in the sources.
 const SERVICE: [(&str, &str); 7] = [
-    ("kiosk-server", include_str!("../../demo/kiosk-server")),
+    (SERVER, include_str!("../../demo/kiosk-server")),
     ("kiosk/__init__.py", include_str!("../../demo/kiosk/__init__.py")),
     ("kiosk/menu.py", include_str!("../../demo/kiosk/menu.py")),
     ("kiosk/orders.py", include_str!("../../demo/kiosk/orders.py")),
     ("kiosk/server.py", include_str!("../../demo/kiosk/server.py")),
     ("kiosk/stock.py", include_str!("../../demo/kiosk/stock.py")),
-    ("profile.yml", include_str!("../../demo/profile.yml")),
+    (PROFILE, include_str!("../../demo/profile.yml")),
 ];
+
+const SERVER: &str = "kiosk-server";
+const PROFILE: &str = "profile.yml";
+
+/// The profile's interval, and time to write.
+const FIRST_FLUSH: Duration = Duration::from_secs(10);
 
 /// What each host is asked, so that no host alone runs it all.
 const REQUESTS: [(&str, &[&str]); 3] = [
@@ -60,6 +66,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     access.pulpcov("install", &["--wheelhouse", &work.path().join("wheels").to_string_lossy()]).await?;
     say("exercising a server of three processes on each host");
     let services = exercise(&hosts)?;
+    wait_for_data(&hosts);
     access.pulpcov("status", &[]).await?;
     let run = args.output.join("run");
     if run.exists() {
@@ -71,14 +78,15 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     }
     // Once more: what the processes ran while they ended is data too.
     access.pulpcov("collect", &["--output", &run.to_string_lossy()]).await?;
-    let (json, text) = (args.output.join("report.json"), args.output.join("report.txt"));
+    let [html, json, text] = ["html", "report.json", "report.txt"].map(|name| args.output.join(name));
     let report = |words: &[&str]| {
         let run = run.to_string_lossy().into_owned();
         let words: Vec<String> =
             ["pulpcov", "report", &run].iter().chain(words).map(|&word| word.to_owned()).collect();
         async move { dispatch(&words).await }
     };
-    report(&["--json", &json.to_string_lossy(), "--text", &text.to_string_lossy()]).await?;
+    let [html_word, json_word, text_word] = [&html, &json, &text].map(|path| path.to_string_lossy());
+    report(&["--html", &html_word, "--json", &json_word, "--text", &text_word]).await?;
     report(&[]).await?;
     access.pulpcov("uninstall", &["--erase-data"]).await?;
     for host in &hosts {
@@ -89,12 +97,14 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         );
     }
     say(&format!(
-        "all of it is gone again, but for {}: {}, {}, {}",
+        "all of it is gone again, but for {}: {}, {}, {}, and the report that shows which host ran which line:",
         args.output.display(),
         run.display(),
         json.display(),
         text.display()
     ));
+    let index = html.join("index.html");
+    crate::console::say(&std::path::absolute(&index).unwrap_or(index).display().to_string());
     Ok(Exit::Ok)
 }
 
@@ -132,6 +142,8 @@ async fn dispatch(words: &[String]) -> Result<()> {
 struct DemoHost {
     name: &'static str,
     folder: PathBuf,
+    /// Its script: no other host's, and no other demo's, so that none takes the other's processes for its own.
+    program: String,
     server: LoopbackServer,
     requests: &'static [&'static str],
 }
@@ -152,19 +164,24 @@ async fn make_hosts(work: &TempDir, python: &str) -> Result<Vec<DemoHost>> {
     for (name, requests) in REQUESTS {
         let folder = work.path().join(name);
         fs::create_dir_all(folder.join("kiosk"))?;
+        let place = work.path().extension().unwrap_or_default().to_string_lossy();
+        let program = format!("{SERVER}-{name}-{place}");
         for (file, text) in SERVICE {
-            fs::write(folder.join(file), text)?;
+            let file = if file == SERVER { &program } else { file };
+            fs::write(folder.join(file), text.replace(SERVER, &program))?;
         }
         let host_key = new_key()?;
         let public = loopback::public_text(&host_key).context("cannot write a host key")?;
         let server = LoopbackServer::start(host_key, &key, folder.clone()).await?;
         known_hosts.push_str(&format!("[127.0.0.1]:{} {public}\n", server.port));
-        hosts.push(DemoHost { name, folder, server, requests });
+        hosts.push(DemoHost { name, folder, program, server, requests });
     }
     fs::write(work.path().join("known_hosts"), known_hosts)?;
     tokio::task::block_in_place(|| make_venvs(&hosts, python, &work.path().join("wheels")))?;
     Ok(hosts)
 }
+
+const SITE_PACKAGES: &str = "import sysconfig; print(sysconfig.get_path('purelib'))";
 
 /// The first environment has pip, which brings the wheel for all of them.
 fn make_venvs(hosts: &[DemoHost], python: &str, wheels: &Path) -> Result<()> {
@@ -175,6 +192,9 @@ fn make_venvs(hosts: &[DemoHost], python: &str, wheels: &Path) -> Result<()> {
             venv.arg("--without-pip");
         }
         finish(&mut venv)?;
+        // As an editable install does: the environment's Python finds the package.
+        let site = finish(Command::new(host.python()).args(["-c", SITE_PACKAGES]))?;
+        fs::write(Path::new(site.trim()).join("kiosk.pth"), format!("{}\n", host.folder.display()))?;
     }
     let first = hosts.first().context("no hosts")?.python();
     let version =
@@ -212,14 +232,13 @@ fn finish(command: &mut Command) -> Result<String> {
 
 fn inventory_text(hosts: &[DemoHost], work: &Path) -> String {
     let mut text = format!(
-        "all:\n  vars:\n    ansible_host: 127.0.0.1\n    ansible_user: demo\n    ansible_ssh_private_key_file: {}\n    pulpcov_profile: {}\n  hosts:\n",
+        "all:\n  vars:\n    ansible_host: 127.0.0.1\n    ansible_user: demo\n    ansible_ssh_private_key_file: {}\n  hosts:\n",
         work.join("key").display(),
-        work.join("demo1/profile.yml").display(),
     );
     for host in hosts {
         let folder = host.folder.display();
         text.push_str(&format!(
-            "    {}:\n      ansible_port: {}\n      pulpcov_host_label: {}\n      pulpcov_lib_root: {folder}/lib\n      pulpcov_data_root: {folder}/data\n      pulpcov_interpreters: [{}]\n",
+            "    {}:\n      ansible_port: {}\n      pulpcov_profile: {folder}/{PROFILE}\n      pulpcov_host_label: {}\n      pulpcov_lib_root: {folder}/lib\n      pulpcov_data_root: {folder}/data\n      pulpcov_interpreters: [{}]\n",
             host.name,
             host.server.port,
             host.name,
@@ -255,7 +274,7 @@ fn exercise(hosts: &[DemoHost]) -> Result<Vec<Service>> {
     for host in hosts {
         let port_file = host.folder.join("port");
         let child = Command::new(host.python())
-            .arg(host.folder.join("kiosk-server"))
+            .arg(host.folder.join(&host.program))
             .arg(&port_file)
             .stdin(Stdio::null())
             .spawn()
@@ -267,6 +286,18 @@ fn exercise(hosts: &[DemoHost]) -> Result<Vec<Service>> {
         }
     }
     Ok(services)
+}
+
+/// Waits until each host has data, which comes with the first timed flush: `status` is to show what it looks like.
+fn wait_for_data(hosts: &[DemoHost]) {
+    let begin = Instant::now();
+    let has_data = |host: &DemoHost| {
+        let files = fs::read_dir(host.folder.join("data")).into_iter().flatten().flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with("data.")).count() > 1
+    };
+    while begin.elapsed() < FIRST_FLUSH && !hosts.iter().all(has_data) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn wait_for_port(file: &Path) -> Result<u16> {
