@@ -17,7 +17,7 @@ use pulpcov_coverage::selection::Selection;
 use pulpcov_coverage::source_text;
 use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::{FINGERPRINT_LETTERS, Manifest, fingerprint_text};
-use pulpcov_protocol::text::{error_chain, hex};
+use pulpcov_protocol::text::{counted, error_chain, hex};
 use sha2::{Digest, Sha256};
 
 use crate::analyser::{Analyser, AnalyserError, Source};
@@ -320,12 +320,19 @@ impl Gathered {
         }
     }
 
-    /// Gives what ran of replaced sources to the very sources that it ran of, where a bundle of the host has them.
+    /// Gives what ran of replaced sources to the very sources that it ran of, where a bundle has them: an earlier one of
+    /// the host, or one of a host that still has them. The host itself has noted what bytes they were.
     fn give_to_replaced(&mut self) {
+        let mut everywhere: BTreeMap<String, BTreeSet<SourceId>> = BTreeMap::new();
+        if !self.replaced.is_empty() {
+            for ((_, path), ids) in &self.by_path {
+                everywhere.entry(path.clone()).or_default().extend(ids.iter().cloned());
+            }
+        }
         for (origin, data, recorded) in std::mem::take(&mut self.replaced) {
             let mut sources = BTreeMap::new();
             for path in data.files.keys() {
-                let of_path = self.by_path.get(&(origin.host.clone(), path.clone()));
+                let of_path = everywhere.get(path);
                 let ran = |id: &&SourceId| recorded.contains(&fingerprint(path, &id.sha256));
                 if let Some(id) = of_path.into_iter().flatten().find(ran) {
                     sources.insert(path.clone(), id.clone());
@@ -453,8 +460,8 @@ impl Gathered {
             let some: Vec<String> =
                 paths.keys().take(3).map(|path| with_reason(path, unsourced.get(host))).collect();
             warnings.insert(format!(
-                "host {host}: {} measured files have no source, such as {}",
-                paths.len(),
+                "host {host}: {} without a source, such as {}",
+                counted(paths.len() as u64, "measured file"),
                 some.join(", ")
             ));
         }

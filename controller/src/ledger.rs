@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use pulpcov_coverage::render::html::HostRow;
+use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::{CommonFacts, Manifest, Process, ProcessState};
 use pulpcov_protocol::op::STARTUP_LABEL;
+use pulpcov_protocol::text::counted;
 use serde_json::{Value, json};
 
 use crate::run_dir::RunFile;
@@ -38,6 +40,8 @@ struct HostLedger {
     records: BTreeMap<RecordKey, Process>,
     /// Data files that were read.
     data: BTreeSet<String>,
+    /// Data files that were brought, readable or not.
+    brought: BTreeSet<String>,
     /// Data files that many processes' data was made.
     compacted_data: BTreeSet<String>,
     /// Records whose data was made one with that of others, which all ended well.
@@ -68,7 +72,14 @@ impl HostLedger {
             let is_there = process.data.as_ref().is_none_or(|data| self.data.contains(data));
             process.state != ProcessState::Live && !is_there && !self.compacted.contains_key(*key)
         };
-        self.records.iter().filter(is_lost).count() + self.compacted_data.difference(&self.data).count()
+        // Somebody's, with no record that tells of them.
+        let is_told =
+            |name: &&String| self.records.values().any(|process| process.data.as_ref() == Some(*name));
+        let untold = self.brought.difference(&self.data);
+        let untold = untold.filter(|name| !is_told(name) && !self.compacted_data.contains(*name));
+        self.records.iter().filter(is_lost).count()
+            + self.compacted_data.difference(&self.data).count()
+            + untold.count()
     }
 
     /// What each process left, whether it was made one with that of others or not.
@@ -252,6 +263,11 @@ impl Ledger {
             }
         }
         host.data.extend(data);
+        let entries = manifest.entries.iter().filter_map(|entry| match EntryPath::parse(&entry.path) {
+            Ok(EntryPath::Data(name)) => Some(name),
+            _ => None,
+        });
+        host.brought.extend(entries);
         host.compacted_data.extend(manifest.compacted.iter().filter_map(|many| many.data.clone()));
         for many in &manifest.compacted {
             for member in &many.members {
@@ -339,10 +355,11 @@ impl Ledger {
             let _ = write!(text, "; a damaged bundle of {}", names.join(", "));
         }
         if self.unanalysed > 0 {
-            let _ = write!(text, "; {} sources without an analysis", self.unanalysed);
+            let _ = write!(text, "; {} without an analysis", counted(self.unanalysed as u64, "source"));
         }
         if let (files @ 1.., lines) = self.unsourced {
-            let _ = write!(text, "; {lines} measured lines of {files} files without a source");
+            let (lines, files) = (counted(lines as u64, "measured line"), counted(files as u64, "file"));
+            let _ = write!(text, "; {lines} of {files} without a source");
         }
         match self.lost_data() {
             0 => {}
@@ -421,6 +438,29 @@ mod tests {
         });
         ledger.add(&serde_json::from_value(manifest).expect("a manifest"), BTreeSet::new());
         ledger.silent().into_iter().collect()
+    }
+
+    /// Somebody's file that is called a data file, comes with a bundle, cannot be read, and no record tells of it.
+    #[test]
+    fn a_data_file_that_nobody_tells_of_and_nobody_can_read_is_counted() {
+        let entry = |name: &str| json!({"path": format!("data/{name}"), "size": 1, "sha256": "0".repeat(64)});
+        let manifest = json!({
+            "format": 1, "host": "h1", "hostname": "h1", "boot_id": "b", "agent": "0", "collected_at": 1.0,
+            "data_root": "/d", "profile": "p", "interval": 5.0, "processes": [], "sources": [],
+            "entries": [entry("data.good"), entry("data.web9.77.abc")],
+        });
+        let manifest = serde_json::from_value(manifest).expect("a manifest");
+        let mut ledger = Ledger::default();
+        ledger.add(&manifest, BTreeSet::from(["data.good".to_owned()]));
+        assert!(
+            ledger.headline().ends_with("; 1 data file is not here, or cannot be read"),
+            "{}",
+            ledger.headline()
+        );
+        assert!(!ledger.is_complete());
+        // A later bundle has it as it should be.
+        ledger.add(&manifest, BTreeSet::from(["data.web9.77.abc".to_owned()]));
+        assert!(ledger.is_complete(), "{}", ledger.headline());
     }
 
     #[test]

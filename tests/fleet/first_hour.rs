@@ -97,6 +97,13 @@ fn a_service_without_rules_is_recorded_once_it_is_ready() {
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("port 8124 is not ready after 2 s: Connection refused"), "{said}");
     assert!(said.contains("heating up"), "the unit's last words: {said}");
+    // Once more: that nothing is left to install makes nothing ready.
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels(), "--restart"]);
+    assert!(code == Some(4) && said.contains("port 8124 is not ready after 2 s"), "{said}");
+    let night = ["--wheelhouse", &wheels(), "--output", "night", "--", "touch", "was-run"];
+    let (code, said) = lab.fleet_says("run", &night);
+    assert!(code == Some(4) && said.contains("port 8124 is not ready after 2 s"), "{said}");
+    assert!(!lab.path("was-run").exists(), "{said}");
     let (code, said) = services(&lab, "restart");
     assert!(code == Some(4) && said.contains("port 8124 is not ready after 2 s"), "{said}");
 }
@@ -266,5 +273,24 @@ fn a_second_fleet_is_refused_by_the_name_of_the_first_or_told_of_it() {
     assert!(code == Some(4) && said.contains("belongs to the fleet burglars"), "{said}");
     assert_eq!(says(&thief, "collect", &["-o", "loot"]).0, Some(0));
     assert_eq!(says(&first, "install", &install).0, Some(0));
-    assert_eq!(says(&first, "uninstall", &["--erase-data"]).0, Some(0));
+    // The services of another fleet that was taken over are not this one's to restart, and are not passed over.
+    assert_eq!(says(&first, "install", &[&install[..], &["--restart"]].concat()).0, Some(0));
+    let restarted = [&install[..], &["--take-over", "--restart"]].concat();
+    let (code, said) = says(&other, "install", &restarted);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = says(&other, "uninstall", &["--restart"]);
+    assert!(
+        code == Some(0)
+            && said.contains("keep the hook in memory until somebody restarts shop-worker.service"),
+        "{said}"
+    );
+    // Nothing is recorded any more: there is only data, and who may fetch it.
+    let (code, said) = says(&first, "install", &install);
+    assert!(
+        code == Some(4)
+            && said.contains("/srv/pulp_coverage holds data of generic that ")
+            && said.contains("still to collect"),
+        "{said}"
+    );
+    assert_eq!(says(&other, "uninstall", &["--erase-data"]).0, Some(0));
 }

@@ -126,7 +126,7 @@ fn packages_of_every_kind_are_reported() {
         // What cannot be reported is counted, and no report that lacks it is complete.
         let (code, text) = report(&place, &bundle, &["--require-complete"]);
         assert_eq!(code, Some(3), "{text}");
-        assert!(text.contains("; 3 measured lines of 1 files without a source"), "{text}");
+        assert!(text.contains("; 3 measured lines of 1 file without a source"), "{text}");
     }
 }
 

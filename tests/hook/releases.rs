@@ -126,6 +126,38 @@ fn what_ran_of_a_file_that_was_replaced_and_restarted_is_named_and_on_no_other_l
     }
 }
 
+/// An upgrade that has reached one host: the others still have the bytes that ran there.
+#[test]
+fn what_ran_of_a_file_that_was_replaced_goes_to_the_same_bytes_of_another_host() {
+    for place in places() {
+        let mut service = Service::start(&place);
+        service.call("f1");
+        service.stop();
+        let of_another = collect(&place, "another");
+        let lib = place.work.path().join("lib");
+        let gone = agent("uninstall", &json!({"lib_root": lib, "erase_data": true}));
+        assert_eq!(gone["failed"], false, "{gone}");
+        let mut words = place.install_words(true);
+        words["host_label"] = json!("upgraded");
+        assert_eq!(agent("install", &words)["failed"], false);
+        let mut service = Service::start(&place);
+        service.call("f3");
+        service.stop();
+        replace(&place, 8);
+        let mut service = Service::start(&place);
+        service.call("f2");
+        let after = collect(&place, "after");
+        let (_, said, complete) = report(&place, &[&after]);
+        assert!(!complete && said.contains("no bundle has what ran"), "{said}");
+        for from in [[&*of_another, &*after], [&*after, &*of_another]] {
+            let (ran, said, complete) = report(&place, &from);
+            assert_eq!(ran, ["thing/shop.py f1", "thing/shop.py f2", "thing/shop.py f3"], "{said}");
+            assert!(complete, "{said}");
+        }
+        service.stop();
+    }
+}
+
 #[test]
 fn what_ran_of_a_file_that_is_replaced_under_a_running_service_goes_to_the_bytes_that_ran() {
     for place in places() {

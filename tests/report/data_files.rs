@@ -54,7 +54,7 @@ fn one_damaged_data_file_is_named_and_the_others_are_taken() {
     for name in ["cut", "empty", "foreign"] {
         assert!(said.contains(&format!("warning: left out: ./.coverage.{name}")), "{said}");
     }
-    assert!(said.contains("combined 4 inputs, 1 measured files, 3 left out"), "{said}");
+    assert!(said.contains("combined 4 inputs, 1 measured file, 3 left out"), "{said}");
     let said = report(work.path(), 0, &["--json", "r.json", "--text", "-", "."]);
     assert!(said.contains("without 3 data files, which could not be read"), "{said}");
     let made = json(&work.path().join("r.json"));
@@ -85,7 +85,7 @@ fn a_folder_gives_the_data_files_of_processes_and_nothing_else() {
     // What it writes is no input of its own, however often it is asked.
     for _ in 0..2 {
         let said = ends(work.path(), 0, &["combine", "-o", ".coverage.all", "."]);
-        assert!(said.contains("combined 1 inputs, 1 measured files"), "{said}");
+        assert!(said.contains("combined 1 input, 1 measured file"), "{said}");
     }
     // Alone, it is what there is.
     let alone = recorded(0);

@@ -14,6 +14,15 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// `1 file`, `2 files`.
+pub fn counted(n: u64, noun: &str) -> String {
+    let plural = match noun.strip_suffix("ss") {
+        Some(stem) => format!("{stem}sses"),
+        None => format!("{noun}s"),
+    };
+    if n == 1 { format!("1 {noun}") } else { format!("{n} {plural}") }
+}
+
 /// Bytes as digits, as digests are written.
 pub fn hex(bytes: impl AsRef<[u8]>) -> String {
     use std::fmt::Write as _;

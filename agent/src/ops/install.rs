@@ -138,10 +138,15 @@ fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<Option<String>, 
     let (was, is) = (&old.config.profile.name, &args.profile.name);
     if doubt.is_some() && was != is {
         let owner = old.fleet.as_ref().map(Fleet::title).unwrap_or_default();
-        return Err(Failure::new(format!(
-            "this host records {was} for {owner}: an install of {is} would end that"
-        ))
-        .hint("`install --take-over` does it all the same"));
+        return Err(if old.uninstalled {
+            let root = old.config.data_root.display();
+            Failure::new(format!("{root} holds data of {was} that {owner} has still to collect")).hint(
+                "collect it from there, or erase it by uninstall --erase-data; --take-over has it mixed",
+            )
+        } else {
+            Failure::new(format!("this host records {was} for {owner}: an install of {is} would end that"))
+                .hint("--take-over does it all the same")
+        });
     }
     Ok(doubt)
 }
@@ -412,7 +417,8 @@ fn begin_measuring(
             ledger::flush(root, proof::FLUSH)?;
         }
         if args.restart && runs {
-            // Nothing had to be restarted, but that was not yet the proof.
+            // Nothing had to be restarted, but that says neither that the service is ready, nor that it is recorded.
+            await_ready(receipt, &units, session)?;
             proof::wait(receipt, &units)?;
         }
         return Ok(None);

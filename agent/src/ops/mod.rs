@@ -14,6 +14,7 @@ mod services;
 mod status;
 mod uninstall;
 
+pub(crate) use pulpcov_protocol::text::counted;
 pub(crate) use uninstall::OUTBOX;
 
 use std::io::Write;
@@ -63,13 +64,4 @@ pub(crate) fn run(op: &Op, session: &mut Session<'_>, stream: &mut dyn Write) ->
 /// Removes what an uninstall has left for a collect, once nothing is left to collect.
 pub(crate) fn finish_uninstall(lib_root: &str) -> Result<(), Failure> {
     crate::receipt::load(lib_root)?.map_or(Ok(()), |receipt| uninstall::finish(&receipt, lib_root))
-}
-
-/// `1 file`, `2 files`.
-pub(crate) fn counted(n: u64, noun: &str) -> String {
-    let plural = match noun.strip_suffix("ss") {
-        Some(stem) => format!("{stem}sses"),
-        None => format!("{noun}s"),
-    };
-    if n == 1 { format!("1 {noun}") } else { format!("{n} {plural}") }
 }

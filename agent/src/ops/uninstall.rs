@@ -1,5 +1,6 @@
 //! Puts back every byte, mode, owner and label that install touched.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use pulpcov_protocol::op::{ServiceAction, Uninstall};
@@ -66,12 +67,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
             None => failure.msg,
         }));
     }
-    if live > 0 && !args.restart {
-        warnings.push(format!(
-            "{} keep the hook in memory until they are restarted; --restart does it",
-            super::counted(live as u64, "process")
-        ));
-    }
+    warnings.extend(keeps_the_hook(root, args.restart)?);
     // What a live process has written it writes again, and what it still holds it will.
     let still_live = if args.erase_data { 0 } else { live_processes(root)? };
     if still_live == 0 {
@@ -129,6 +125,24 @@ fn left_words(begin: &str, data_left: u64, live: usize, root: &Path) -> String {
 
 fn live_processes(root: &Path) -> Result<usize, Failure> {
     Ok(ledger::read(root)?.records.iter().filter(|record| record.is_live()).count())
+}
+
+/// What keeps the hook in memory, as a warning: after a restart, processes of another service that was recorded before.
+fn keeps_the_hook(root: &Path, has_restarted: bool) -> Result<Option<String>, Failure> {
+    let ledger = ledger::read(root)?;
+    let live: Vec<_> = ledger.records.iter().filter(|record| record.is_live()).collect();
+    if live.is_empty() {
+        return Ok(None);
+    }
+    let keep = format!("{} keep the hook in memory until", super::counted(live.len() as u64, "process"));
+    if !has_restarted {
+        return Ok(Some(format!("{keep} they are restarted; --restart does it")));
+    }
+    let units: BTreeSet<&str> = live.iter().filter_map(|record| record.process.unit.as_deref()).collect();
+    let owners = units.into_iter().collect::<Vec<_>>().join(", ");
+    let pids = || live.iter().map(|record| record.process.pid.to_string()).collect::<Vec<_>>().join(", ");
+    let whose = if owners.is_empty() { format!("processes {}", pids()) } else { owners };
+    Ok(Some(format!("{keep} somebody restarts {whose}: no service of this profile")))
 }
 
 /// Restarts the service where that is asked for, so that no process keeps the hook; its units, where there was one.

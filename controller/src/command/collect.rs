@@ -10,7 +10,7 @@ use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::Source;
 use pulpcov_protocol::op::{Bundle, Collect, Op, Part, Want};
 use pulpcov_protocol::outcome::{CollectDetail, Detail};
-use pulpcov_protocol::text::error_chain;
+use pulpcov_protocol::text::{counted, error_chain};
 
 use super::reach::{OwnInventory, Reach, exit_of, troubles};
 use crate::bundle_store::{PlacedBundle, Spool};
@@ -202,8 +202,8 @@ async fn collect_one(
         outcome = agent.call(&list(None, skip), reporter).await?;
     };
     agent.close().await;
-    let msg =
-        format!("{files} data files ({}) of {processes} processes, {erased} erased there", size_text(bytes));
+    let (files_word, processes) = (counted(files, "data file"), counted(processes, "process"));
+    let msg = format!("{files_word} ({}) of {processes}, {erased} erased there", size_text(bytes));
     Ok(Done { verdict: Verdict::of(files > 0), msg, warnings, data: Brought { others } })
 }
 

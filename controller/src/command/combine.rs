@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use pulpcov_coverage::data_file;
-use pulpcov_protocol::text::error_chain;
+use pulpcov_protocol::text::{counted, error_chain};
 
 use crate::data_inputs::Contexts;
 use crate::exit::{Exit, usage};
@@ -60,9 +60,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         n => format!(", {n} left out"),
     };
     console::say(&format!(
-        "combined {} inputs, {} measured files{left_out}",
-        combined.inputs,
-        data.files.len()
+        "combined {}, {}{left_out}",
+        counted(combined.inputs as u64, "input"),
+        counted(data.files.len() as u64, "measured file")
     ));
     Ok(Exit::Ok)
 }
