@@ -179,8 +179,8 @@ pub(crate) fn erase_if_same(root: &Path, name: &str, sha256: &str) -> Result<(),
     Err(CHANGED.to_owned())
 }
 
-/// Why nothing new can be written below a folder, where that can be told by looking.
-pub(crate) fn no_room(root: &Path) -> Option<String> {
+/// Why nothing new can be written below a folder, or not by everybody, where that can be told by looking.
+pub(crate) fn obstacle(root: &Path) -> Option<String> {
     let existing = root.ancestors().find(|folder| folder.is_dir())?;
     let space = rustix::fs::statvfs(existing).ok()?;
     if space.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
@@ -192,7 +192,13 @@ pub(crate) fn no_room(root: &Path) -> Option<String> {
     if space.f_files > 0 && space.f_favail == 0 {
         return Some(format!("the disk of {} has no inodes left", root.display()));
     }
-    None
+    let mode = host_fs::Attributes::of(root).ok()??.mode;
+    (mode & 0o1777 != 0o1777).then(|| {
+        format!(
+            "{} has mode {mode:o}, so that only its owner can write; install makes it 1777",
+            root.display()
+        )
+    })
 }
 
 /// Looks at every data file: its name, and the file.

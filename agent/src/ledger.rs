@@ -384,6 +384,11 @@ pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, 
         std::thread::sleep(Duration::from_millis(50));
     }
     detail.silent = waiting.iter().map(|record| record.process.pid).collect();
+    let reasons =
+        waiting.iter().filter_map(|record| Some((record.process.pid, record.process.error.as_ref()?)));
+    detail
+        .bad
+        .extend(reasons.map(|(pid, error)| format!("process {pid} cannot write what it records: {error}")));
     Ok(detail)
 }
 

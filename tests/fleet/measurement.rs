@@ -277,6 +277,31 @@ fn a_doctor_tells_what_else_is_in_the_way() {
     assert!(text.lines().next().is_some_and(|line| line.starts_with("h1: obstacle")), "{text}");
 }
 
+/// A process that runs with the hook and cannot write is no recorded one, and everybody says why.
+#[test]
+fn a_process_that_cannot_write_is_not_counted_as_recorded() {
+    let mut lab = Lab::start(1);
+    lab.inventory("");
+    lab.wait_for_shop();
+    lab.install();
+    lab.wait_for_shop();
+    lab.shell(1, "chmod 755 /srv/pulp_coverage");
+    lab.get(1, "/price/tea?vip").expect("answers");
+    let status = |lab: &Lab| lab.fleet_says("status", &[]).1;
+    lab.wait("a process that says so", |lab| status(lab).contains(" that cannot, 0 not recorded"));
+    let said = status(&lab);
+    assert!(said.contains("/srv/pulp_coverage has mode 755, so that only its owner can write"), "{said}");
+    assert!(lab.fleet(0, "status", &[]).contains("cannot write"), "{said}");
+    let (code, said) = lab.fleet_says("collect", &["-o", "run"]);
+    assert!(code == Some(0) && said.contains("cannot write what it records: DataError"), "{said}");
+    // What the words say to do, does it.
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels()]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = lab.fleet_says("collect", &["-o", "run"]);
+    assert!(code == Some(0) && !said.contains("cannot write"), "{said}");
+    lab.pulpcov_ends(0, &["report", "run", "--require-complete"]);
+}
+
 /// Without systemd, the person's own commands stop and start the service.
 #[test]
 fn a_host_without_systemd_is_started_and_stopped_by_commands() {

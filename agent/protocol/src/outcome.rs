@@ -177,7 +177,7 @@ pub struct FlushDetail {
     pub acked: Vec<u32>,
     /// Live processes that did not answer in time.
     pub silent: Vec<u32>,
-    /// Processes that answered, but whose data file is not what they say, each with the reason.
+    /// Processes that answered and whose data file is not what they say, or that say why they cannot write: the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad: Vec<String>,
 }

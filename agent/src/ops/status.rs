@@ -17,10 +17,15 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     let ledger = ledger::read(root)?;
     let (data_files, data_bytes) = data_dir::measure(root)?;
     let unrecorded = unrecorded(&receipt, &ledger)?;
-    let live = ledger.records.iter().filter(|record| record.is_live()).count() as u64;
+    let (stuck, live): (Vec<_>, Vec<_>) = ledger
+        .records
+        .iter()
+        .filter(|record| record.is_live())
+        .partition(|record| record.process.error.is_some());
+    let stuck_words = if stuck.is_empty() { String::new() } else { format!("{} that cannot, ", stuck.len()) };
     let mut msg = format!(
-        "{} recorded now, {} not recorded, {}",
-        super::counted(live, "process"),
+        "{} recorded now, {stuck_words}{} not recorded, {}",
+        super::counted(live.len() as u64, "process"),
         unrecorded.len(),
         super::counted(data_files, "data file")
     );
@@ -28,7 +33,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         msg.push_str(&format!(", label {}", session.label));
     }
     let mut warnings = ledger.warnings.clone();
-    warnings.extend(data_dir::no_room(root).map(|why| format!("{why}: nothing new is written")));
+    let obstacle = data_dir::obstacle(root);
+    warnings.extend(obstacle.iter().map(|why| format!("{why}: what runs now is not written")));
     warnings.extend(
         receipt.changed_since()?.iter().map(|path| format!("{} was changed by somebody", path.display())),
     );

@@ -75,6 +75,7 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
         });
         for process in shown {
             let state = match process.state {
+                ProcessState::Live if process.error.is_some() => "cannot write",
                 ProcessState::Live => "recording",
                 ProcessState::Ended => "ended",
                 ProcessState::Died => "died",
@@ -82,8 +83,8 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
             let note = match (&process.error, process.last_flush) {
                 (Some(error), _) => printable(error),
                 (None, None) => {
-                    // Whoever cannot write cannot say so; the host's warning does.
-                    "has written nothing: idle since its start, or not able to".to_owned()
+                    // Whoever cannot write at all cannot say so; the host's warning does.
+                    "has written nothing yet: idle, or its label is younger than an interval".to_owned()
                 }
                 (None, Some(_)) => String::new(),
             };
