@@ -148,6 +148,16 @@ fn what_is_no_python_is_left_out_by_its_name_and_nothing_left_is_no_full_coverag
     assert!(said.contains("no data to report") && !said.contains("100%"), "{said}");
     let said = report(work.path(), 1, &["--omit", "*", ".coverage"]);
     assert!(said.contains("no data to report: include and omit leave nothing"), "{said}");
+    // What is wrong for the table alone stops no other report.
+    fs::write(work.path().join("table.rc"), "[report]\nsort = bogus\nformat = none\n").expect("written");
+    fs::write(work.path().join("good.j2"), "line1\nline2\n").expect("written");
+    report(work.path(), 0, &["-i", "--rcfile", "table.rc", "--xml", "table.xml", ".coverage"]);
+    let said = report(
+        work.path(),
+        2,
+        &["-i", "--rcfile", "table.rc", "--xml", "table.xml", "--text", "-", ".coverage"],
+    );
+    assert!(said.contains("[report] sort is \"bogus\""), "{said}");
     // Data of branches in which nothing ran at all: nothing was left out of it.
     fs::write(work.path().join("outside.py"), "x = 1\n").expect("written");
     coverage(work.path(), &["run", "--branch", "--data-file=none", "--include=nowhere/*", "outside.py"]);

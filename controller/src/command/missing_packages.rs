@@ -27,7 +27,7 @@ pub(super) fn words(packages: &BTreeSet<&str>) -> String {
     let names: Vec<&str> = packages.iter().copied().collect();
     let plural = if names.len() == 1 { "" } else { "s" };
     format!(
-        "no Python of any host finds the package{plural} {}: nothing of that would be recorded (pulpcov_packages, or the profile)",
+        "no Python of any host finds the package{plural} {}: unless the service itself puts it on its path, nothing of that is recorded (pulpcov_packages, or the profile)",
         names.join(", ")
     )
 }

@@ -164,17 +164,19 @@ pub(crate) enum SettingsError {
 impl Settings {
     pub(super) fn new(output: &Output, config: &Config) -> Result<Self, SettingsError> {
         let table = &output.table;
-        let sort = match (table.sort, &config.sort) {
+        // What the configuration says of the table counts where there is one.
+        let of_table = |value: &Option<String>| value.clone().filter(|_| output.table_place().is_some());
+        let sort = match (table.sort, of_table(&config.sort)) {
             (Some(sort), _) => sort,
             (None, Some(value)) => {
-                sort_column(value).map_err(|reason| SettingsError::Sort { value: value.clone(), reason })?
+                sort_column(&value).map_err(|reason| SettingsError::Sort { value, reason })?
             }
             (None, None) => (SortBy::Name, false),
         };
-        let form = match (table.format, &config.format) {
+        let form = match (table.format, of_table(&config.format)) {
             (Some(form), _) => form,
             (None, Some(word)) => {
-                clap::ValueEnum::from_str(word, false).map_err(|_| SettingsError::Form(word.clone()))?
+                clap::ValueEnum::from_str(&word, false).map_err(|_| SettingsError::Form(word))?
             }
             (None, None) => TableForm::Text,
         };
@@ -282,6 +284,12 @@ impl Output {
             ("--text", &self.text),
         ];
         files.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)))
+    }
+
+    /// Where the table goes: where it is asked for, or to stdout because nothing else was.
+    pub(super) fn table_place(&self) -> Option<&Path> {
+        let nothing_else = self.files().next().is_none() && self.html.is_none();
+        self.text.as_deref().or(nothing_else.then_some(Path::new("-")))
     }
 
     /// Whether anything that is to be written shows or compares sources.

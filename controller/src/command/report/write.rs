@@ -1,7 +1,7 @@
 //! Every format that was asked for, to where it was asked for.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 use pulpcov_coverage::numbers::display_percent;
@@ -127,12 +127,9 @@ fn html(written: &Written<'_>) -> Result<()> {
     html_site::write(folder, &Site::new(&reported.report, &about, &source)).map_err(wrong)
 }
 
-/// The table: asked for, or because nothing else was.
 fn table(written: &Written<'_>) -> Result<()> {
     let Written { reported, output, settings, .. } = written;
-    let stdout = PathBuf::from("-");
-    let nothing_yet = output.files().next().is_none() && output.html.is_none();
-    let Some(path) = output.text.as_ref().or(nothing_yet.then_some(&stdout)) else { return Ok(()) };
+    let Some(path) = output.table_place() else { return Ok(()) };
     let report = &reported.report;
     let table = settings.table_of(report);
     let headline = reported.headline();
@@ -149,7 +146,7 @@ fn table(written: &Written<'_>) -> Result<()> {
             writeln!(out, "{}", display_percent(report.percent_covered(), table.precision))
         }
     };
-    if path == &stdout && output.spare_stdout {
+    if path == Path::new("-") && output.spare_stdout {
         // As with all that a person reads; one who has left has what he wanted.
         let _ = render(&mut std::io::stderr().lock());
         return Ok(());
