@@ -167,7 +167,7 @@ def analyse(cov, path, traced):
     if multiline is None:
         multiline = parser._multiline
     arcs, exits, fixers, arcs_error = arcs_of(reporter, parser)
-    out = describe_file(reporter, parser.statements, parser.excluded, arcs, exits)
+    out = describe_file(reporter, reporter.source(), parser.statements, parser.excluded, arcs, exits)
     out["multiline"] = sorted([k, v] for k, v in multiline.items() if k != v)
     out["with_fixers"] = [[list(k), list(v) if v else None] for k, v in sorted(fixers.items())]
     if arcs_error:
@@ -178,13 +178,13 @@ def analyse(cov, path, traced):
 KINDS = "function", "class"         # of regions; a plugin may have others
 
 
-def describe_file(reporter, statements, excluded, arcs, exits):
+def describe_file(reporter, source, statements, excluded, arcs, exits):
     """What any reporter of coverage.py tells of its file."""
     branches = {line for line, count in exits.items() if count > 1}
     regions = reporter.code_regions() if hasattr(reporter, "code_regions") else ()
     regions = [region for region in regions if region.kind in KINDS]
     return {
-        "n_lines": len(reporter.source().splitlines()),
+        "n_lines": len(source.splitlines()),
         "statements": sorted(statements),
         "excluded": sorted(excluded),
         "no_branch": sorted(reporter.no_branch_lines()),
@@ -209,8 +209,12 @@ def reporter_of_plugin(cov, path, name):
 
 def analyse_by_plugin(reporter, traced):
     """A plugin also translates what ran, by whatever rule it has."""
+    try:
+        source = reporter.source()
+    except (OSError, IOError):
+        source = ""                     # its file need not be one: coverage.py asks for its text only in HTML
     arcs = sorted(reporter.arcs())
-    out = describe_file(reporter, reporter.lines(), reporter.excluded_lines(), arcs, reporter.exit_counts())
+    out = describe_file(reporter, source, reporter.lines(), reporter.excluded_lines(), arcs, reporter.exit_counts())
     ways = {}
     for a, b in arcs:
         ways.setdefault(a, []).append(b)
@@ -222,7 +226,7 @@ def analyse_by_plugin(reporter, traced):
             ran.add((a, ways[a][0]))
     kinds = reporter.code_region_kinds() if hasattr(reporter, "code_region_kinds") else ()
     out["translated"] = {
-        "name": reporter.relative_filename(), "source": reporter.source(),
+        "name": reporter.relative_filename(), "source": source,
         "lines": sorted(reporter.translate_lines(traced["lines"])), "arcs": sorted(reporter.translate_arcs(ran)),
         "kinds": [kind for kind, _ in kinds if kind in KINDS],
     }
