@@ -144,8 +144,6 @@ fn get(i: usize, path: &str) -> std::io::Result<Answer> {
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return Ok(Answer::None) };
     let is_good = head.split(' ').nth(1) == Some("200");
     Ok(match body.parse() {
-        // Its process was killed between the two.
-        _ if is_good && body.is_empty() => Answer::None,
         Ok(pid) if is_good => Answer::Ran(pid),
         _ => Answer::Broken(text),
     })

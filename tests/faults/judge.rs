@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use pulpcov_tests::lab::host_name;
 use pulpcov_tests::tally;
@@ -15,9 +15,6 @@ use crate::session::{Done, Session};
 /// The profile's interval, and what a busy machine adds to it.
 const INTERVAL: Duration = Duration::from_millis(3_500);
 
-/// What a machine may add that has more to do than it can: what ran since the last flush went with the process.
-const LATE: Duration = Duration::from_secs(20);
-
 /// How long the service may be away for a restart that was asked for.
 const RESTART: Duration = Duration::from_secs(15);
 
@@ -27,8 +24,6 @@ struct Reported {
     marks: BTreeSet<usize>,
     /// Processes that the ledger names as ones that could not record.
     named: BTreeSet<u64>,
-    /// When each process has last saved what it held, by the clock of all hosts.
-    saved: BTreeMap<u64, f64>,
     /// What is wrong with the ledger itself.
     twice: Vec<String>,
 }
@@ -146,9 +141,6 @@ fn take_in(report: &Value, run: &Path, hosts: &mut BTreeMap<String, Reported>) {
             if !seen.insert(key.clone()) {
                 reported.twice.push(format!("{}: process {key} of {name} is told of twice", run.display()));
             }
-            if let (Some(pid), Some(at)) = (process["pid"].as_u64(), process["last_flush"].as_f64()) {
-                reported.saved.entry(pid).and_modify(|last| *last = last.max(at)).or_insert(at);
-            }
             // One that died may have lost its last interval, which is judged by when it was killed.
             reported.named.extend(process["pid"].as_u64().filter(|_| !process["error"].is_null()));
         }
@@ -170,14 +162,11 @@ fn lines(
             .iter()
             .any(|interval| call.begun >= interval.from && interval.to.is_none_or(|to| call.ended <= to))
     };
-    let is_excused = |call: &Call, pid: u32| {
-        let saved = reported.saved.get(&u64::from(pid));
-        let unsaved = saved.is_some_and(|&saved| epoch_seconds(call.ended) > saved);
-        let grace = if unsaved { LATE } else { INTERVAL };
+    let is_excused = |call: &Call| {
         session.came.iter().any(|came| {
             came.fault.host == host
                 && came.fault.kind.kills()
-                && call.ended + grace >= came.begun
+                && call.ended + INTERVAL >= came.begun
                 && call.begun <= came.ended
         })
     };
@@ -196,11 +185,7 @@ fn lines(
         let (Some(mark), Answer::Ran(pid)) = (call.mark, &call.answer) else { continue };
         expected += 1;
         let is_named = reported.named.contains(&u64::from(*pid));
-        if !reported.marks.contains(&mark)
-            && !is_excused(call, *pid)
-            && !is_named
-            && !is_unwritable(call, mark)
-        {
+        if !reported.marks.contains(&mark) && !is_excused(call) && !is_named && !is_unwritable(call, mark) {
             lost.push((mark, *pid, call.begun));
         }
     }
@@ -224,11 +209,6 @@ fn lines(
         ));
     }
     expected
-}
-
-fn epoch_seconds(at: Instant) -> f64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(at.elapsed()).as_secs_f64()
 }
 
 /// When something ran: by the last fault of its host before it, and the first after it.
