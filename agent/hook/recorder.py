@@ -69,6 +69,7 @@ class State(object):
         self.lock, self.fork_lock, self.forks = _allocate_owned(), _allocate_owned(), set()
         self.stop = self.done = None
         self.started_at = _CLOCKS[1]()
+        self.due = _CLOCKS[0]() + self.config["interval"]   # whatever stops and starts the flusher meanwhile
         self.start_ticks, self.unit = start_ticks(), unit()
         self.error = None
         self.user, self.continues = os.geteuid(), None
@@ -292,25 +293,36 @@ def trigger_name():
 
 
 def run_flusher(stop, done, interval):
-    """The flusher thread: on time and on request, until told to stop."""
-    s = _state
+    """The flusher thread: on time and on request, until told to stop.
+
+    Each fork stops it, and it is another one that goes on. What is due is done before it ends: a process that forks
+    all the time would never flush.
+    """
     try:
-        due = _CLOCKS[0]() + interval
-        while not stop.acquire(True, min(POLL, interval)) and s.stop is stop:
-            now, current = _CLOCKS[0](), trigger_seen()
-            # What was seen is remembered over a fork, which stops and starts this thread: a request
-            # that comes meanwhile is still answered, by the parent and by the child.
-            asked, s.seen = current is not None and current != s.seen, current
-            if asked:
-                s.wanted = s.read_session()
-            if asked or now >= due:
-                trim_tracers()
-                flush(ack=trigger_name() if asked else None)
-                due = _CLOCKS[0]() + interval
+        ends = False
+        while not ends:
+            ends = stop.acquire(True, min(POLL, interval))
+            if not ends and _state.stop is not stop:
+                break               # its start was interrupted, and another one has started
+            flush_if_due(interval)
     except Exception:
         pass
     finally:
         done.release()
+
+
+def flush_if_due(interval):
+    s = _state
+    now, current = _CLOCKS[0](), trigger_seen()
+    # What was seen is remembered over a fork: a request that comes meanwhile is still answered, by the parent and by
+    # the child.
+    asked, s.seen = current is not None and current != s.seen, current
+    if asked:
+        s.wanted = s.read_session()
+    if asked or now >= s.due:
+        trim_tracers()
+        flush(ack=trigger_name() if asked else None)
+        s.due = _CLOCKS[0]() + interval
 
 
 def trim_tracers():

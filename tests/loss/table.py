@@ -126,11 +126,13 @@ def sigterm_chained(run):
         raise Broken("ends with %d, not in its own time" % process.returncode)
 
 
-def sigkill(run):
-    process = run.server("pace")
-    run.wait_for(450)
-    run.ended = time.time()
-    end(process, signal.SIGKILL)
+def killed(scenario):
+    def row(run):
+        process = run.server(scenario)
+        run.wait_for(450)
+        run.ended = time.time()
+        end(process, signal.SIGKILL)
+    return row
 
 
 def power_off(run):
@@ -206,7 +208,8 @@ ROWS = [
     ("SIGTERM, a handler that was taken back", ended_by(signal.SIGTERM, "taken_back"), False, INTERVAL),
     ("SIGINT", ended_by(signal.SIGINT, "pace"), False, INTERVAL),
     ("SIGINT, gunicorn", gunicorn_ended_by(signal.SIGINT), False, INTERVAL),
-    ("SIGKILL", sigkill, True, INTERVAL),
+    ("SIGKILL", killed("pace"), True, INTERVAL),
+    ("SIGKILL of a process that forks five times a second", killed("tasks"), True, INTERVAL),
     ("all processes of a host at once, as when it is powered off", power_off, True, INTERVAL),
     ("worker recycling (`--max-requests 5`)", recycling, False, INTERVAL),
     ("task children (`os._exit`)", to_its_end("fork"), False, INTERVAL),
