@@ -179,7 +179,7 @@ pub(crate) fn erase_if_same(root: &Path, name: &str, sha256: &str) -> Result<(),
     Err(CHANGED.to_owned())
 }
 
-/// Why nothing new can be written below a folder, or not by everybody, where that can be told by looking.
+/// Why nobody can write anything new below a folder, where that can be told by looking.
 pub(crate) fn obstacle(root: &Path) -> Option<String> {
     let existing = root.ancestors().find(|folder| folder.is_dir())?;
     let space = rustix::fs::statvfs(existing).ok()?;
@@ -192,6 +192,11 @@ pub(crate) fn obstacle(root: &Path) -> Option<String> {
     if space.f_files > 0 && space.f_favail == 0 {
         return Some(format!("the disk of {} has no inodes left", root.display()));
     }
+    None
+}
+
+/// Why not everybody can.
+pub(crate) fn obstacle_of_some(root: &Path) -> Option<String> {
     let mode = host_fs::Attributes::of(root).ok()??.mode;
     (mode & 0o1777 != 0o1777).then(|| {
         format!(

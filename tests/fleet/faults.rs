@@ -194,8 +194,33 @@ fn a_full_disk_fails_install_whole_and_does_not_stop_collect() {
     lab.get(1, "/price/jam").expect("answers");
     lab.fleet(0, "collect", &["-o", "run", "--keep"]);
     lab.fill_disk(1, 0);
+    let (_, words) = lab.fleet_says("status", &["--limit", "h1"]);
+    assert!(words.contains("0 processes recorded now, 4 that cannot, 0 not recorded"), "{words}");
+    let table = lab.fleet(0, "status", &["--limit", "h1"]);
+    assert!(table.contains("cannot write  the disk of /srv/pulp_coverage is full"), "{table}");
+    assert!(!table.contains("idle"), "{table}");
+    // What they hold would end with them.
+    lab.get(1, "/price/tea?vip").expect("answers");
+    let told = "the disk of /srv/pulp_coverage is full: 4 processes could not write what they ran";
+    let (code, words) = lab.fleet_says("uninstall", &["--limit", "h1", "--restart"]);
+    assert!(code == Some(4) && words.contains(told) && words.contains("nothing was removed"), "{words}");
+    for action in ["stop", "restart"] {
+        let [inventory, known] =
+            ["hosts.yml", "known_hosts"].map(|name| lab.path(name).to_string_lossy().into_owned());
+        let words = ["fleet", "services", action, &inventory, "--known-hosts", &known, "--limit", "h1"];
+        let output = lab.pulpcov(&words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{said}");
+        assert!(said.contains(told) && said.contains("nothing was stopped"), "{said}");
+    }
     lab.fleet(0, "collect", &["-o", "run2", "--limit", "h1", "--flush-timeout", "1"]);
     assert!(!executed(&report(&lab, "run2"), "h1", "shop/catalogue.py").is_empty());
+    // With room again, all that ran meanwhile is there.
+    lab.empty_disk(1);
+    lab.fleet(0, "uninstall", &["--limit", "h1", "--restart"]);
+    lab.fleet(0, "collect", &["-o", "run3", "--limit", "h1"]);
+    let lines = executed(&report(&lab, "run3"), "h1", "shop/catalogue.py");
+    assert!(lines.contains(&11), "{lines:?}");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Starts, stops and restarts the service.
 
+use std::path::Path;
+
 use pulpcov_protocol::op::{STARTUP_LABEL, ServiceAction, Services};
 use pulpcov_protocol::outcome::{Detail, Outcome, ServicesDetail, UnitState};
 
-use crate::data_dir::LEDGER;
+use super::uninstall::live_processes;
+use crate::data_dir::{self, LEDGER};
 use crate::failure::Failure;
 use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
@@ -37,6 +40,11 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     if args.check {
         return foretold(args, &units);
     }
+    if let Some(receipt) =
+        receipt.as_ref().filter(|_| args.units.is_empty() && args.action != ServiceAction::Start)
+    {
+        keep_what_they_hold(&receipt.config.data_root)?;
+    }
     if let (Some(stopped), ServiceAction::Stop, true) = (&stopped, args.action, args.commands.is_empty()) {
         stopped.add(&units)?;
     }
@@ -68,6 +76,15 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     };
     let detail = Detail::Services(ServicesDetail { units: states });
     Ok(Outcome::ok(changed, msg, detail).with_warnings(warnings))
+}
+
+/// Whoever is stopped writes what it holds, where it can; else it is not stopped.
+fn keep_what_they_hold(root: &Path) -> Result<(), Failure> {
+    let Some(why) = data_dir::obstacle(root) else { return Ok(()) };
+    match live_processes(root)? {
+        0 => Ok(()),
+        live => Err(services::would_lose(&why, live).hint("nothing was stopped; make room and try again")),
+    }
 }
 
 /// What would become of the units, of which nothing was done.

@@ -1,5 +1,6 @@
 //! Who records, who does not, and why.
 
+use pulpcov_protocol::manifest::{Process, ProcessState};
 use pulpcov_protocol::op::Status;
 use pulpcov_protocol::outcome::{Detail, Outcome, StatusDetail, Unrecorded};
 
@@ -17,11 +18,16 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     let ledger = ledger::read(root)?;
     let (data_files, data_bytes) = data_dir::measure(root)?;
     let unrecorded = unrecorded(&receipt, &ledger)?;
-    let (stuck, live): (Vec<_>, Vec<_>) = ledger
-        .records
+    let obstacle = data_dir::obstacle(root);
+    let mut processes: Vec<Process> = ledger.processes().cloned().collect();
+    for process in processes.iter_mut().filter(|process| process.state == ProcessState::Live) {
+        // Whoever cannot write cannot say so.
+        process.error = process.error.take().or_else(|| obstacle.clone());
+    }
+    let (stuck, live): (Vec<_>, Vec<_>) = processes
         .iter()
-        .filter(|record| record.is_live())
-        .partition(|record| record.process.error.is_some());
+        .filter(|process| process.state == ProcessState::Live)
+        .partition(|process| process.error.is_some());
     let stuck_words = if stuck.is_empty() { String::new() } else { format!("{} that cannot, ", stuck.len()) };
     let mut msg = format!(
         "{} recorded now, {stuck_words}{} not recorded, {}",
@@ -33,8 +39,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         msg.push_str(&format!(", label {}", session.label));
     }
     let mut warnings = ledger.warnings.clone();
-    let obstacle = data_dir::obstacle(root);
-    warnings.extend(obstacle.iter().map(|why| format!("{why}: what runs now is not written")));
+    let trouble = obstacle.or_else(|| data_dir::obstacle_of_some(root));
+    warnings.extend(trouble.map(|why| format!("{why}: what runs now is not written")));
     warnings.extend(
         receipt.changed_since()?.iter().map(|path| format!("{} was changed by somebody", path.display())),
     );
@@ -52,7 +58,7 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         data_root: root.to_string_lossy().into_owned(),
         data_files,
         data_bytes,
-        processes: ledger.processes().cloned().collect(),
+        processes,
         unrecorded,
     };
     Ok(Outcome::ok(false, msg, Detail::Status(detail)).with_warnings(warnings))

@@ -15,7 +15,7 @@ use crate::hook::PTH;
 use crate::host::HostLock;
 use crate::host_fs::{self, Attributes};
 use crate::receipt::Receipt;
-use crate::{collected, data_dir, ledger, proof, ready, receipt, services, systemd};
+use crate::{caller, collected, data_dir, ledger, proof, ready, receipt, services, systemd};
 
 /// Largest file whose difference is shown: the agent's own program.
 const MAX_SHOWN: u64 = 8 * 1024 * 1024;
@@ -43,14 +43,12 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     if args.check {
         return foretold(args, &receipt, diff);
     }
-    (session.progress)("removing the hook");
     let lib_root = Path::new(&args.lib_root);
     let root = &receipt.config.data_root;
-    let live = live_processes(root)?;
-    if live > 0 && !args.erase_data {
-        // Whoever is not restarted may hold what it has not written yet. On a full disk nobody can be asked.
-        let _ = ledger::flush(root, proof::FLUSH);
+    if !args.erase_data {
+        have_it_written(root, args.restart)?;
     }
+    (session.progress)("removing the hook");
     stop_timer(receipt.files.keys());
     let mut removed = remove_files(&receipt, lib_root, |path| !path.starts_with(lib_root))?;
     sweep(&args.lib_root, Some(&receipt));
@@ -123,7 +121,24 @@ fn left_words(begin: &str, data_left: u64, live: usize, root: &Path) -> String {
     }
 }
 
-fn live_processes(root: &Path) -> Result<usize, Failure> {
+/// Has live processes write what they hold. Where they cannot, a restart would end it with them: that is refused while
+/// everything is as it was.
+fn have_it_written(root: &Path, restart: bool) -> Result<(), Failure> {
+    let live = live_processes(root)?;
+    if live == 0 {
+        return Ok(());
+    }
+    let flushed = ledger::flush(root, proof::FLUSH);
+    caller::still_listens()?;
+    match data_dir::obstacle(root).or_else(|| flushed.err().map(|failure| failure.msg)) {
+        Some(why) if restart => Err(services::would_lose(&why, live).hint(
+            "nothing was removed; make room and try again, or collect what there is and give up the rest by --erase-data",
+        )),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn live_processes(root: &Path) -> Result<usize, Failure> {
     Ok(ledger::read(root)?.records.iter().filter(|record| record.is_live()).count())
 }
 

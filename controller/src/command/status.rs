@@ -83,7 +83,6 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
             let note = match (&process.error, process.last_flush) {
                 (Some(error), _) => printable(error),
                 (None, None) => {
-                    // Whoever cannot write at all cannot say so; the host's warning does.
                     "has written nothing yet: idle, or its label is younger than an interval".to_owned()
                 }
                 (None, Some(_)) => String::new(),
