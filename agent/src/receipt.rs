@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pulpcov_protocol::fleet::{Fleet, Relation};
+use pulpcov_protocol::fleet::{Fleet, Relation, Service};
 use pulpcov_protocol::outcome::Interpreter;
 use pulpcov_protocol::profile::Profile;
 use pulpcov_protocol::version::RECEIPT_FORMAT;
@@ -174,22 +174,44 @@ impl Receipt {
         self.complete && !self.uninstalled
     }
 
-    /// Refuses whoever is of another fleet; a warning where that is not sure.
+    /// Refuses whoever is of another fleet, or of one that may be another and has another service; a warning where
+    /// two may share the host.
     pub(crate) fn check_fleet(&self, asking: Option<&Fleet>) -> Result<Option<String>, Failure> {
         let Some(own) = &self.fleet else { return Ok(None) };
         let relation = match asking {
-            Some(asking) => own.relation(asking),
+            Some(asking) => own.relation(&Service::of(&self.config.profile), asking),
             // Whoever does not say who asks has no name.
             None if own.name.is_some() => Relation::Other,
             None => Relation::Same,
         };
+        let owner = own.title();
         match relation {
             Relation::Same => Ok(None),
-            Relation::Doubtful => Ok(Some(format!("it was installed by {}, and shares its data", own.title()))),
-            Relation::Other => Err(Failure::new(format!("this host belongs to {}", own.title())).hint(
+            Relation::Doubtful => Ok(Some(format!("it was installed by {owner}, and shares its data"))),
+            Relation::OtherService => Err(self.other_service(&owner)),
+            Relation::Other => Err(Failure::new(format!("this host belongs to {owner}")).hint(
                 "pulpcov_fleet in the inventory says which fleet this is; `install --take-over` makes the host this one's",
             )),
         }
+    }
+
+    /// The refusal of an inventory that has another service here, by the first's name.
+    fn other_service(&self, owner: &str) -> Failure {
+        let recorded = &self.config.profile.name;
+        if self.uninstalled {
+            let root = self.config.data_root.display();
+            return Failure::new(format!(
+                "{root} holds data of {recorded} that {owner} has still to collect"
+            ))
+            .hint(
+                "collect it from there, or erase it: uninstall --erase-data --force; \
+                     install --take-over has it mixed",
+            );
+        }
+        Failure::new(format!(
+            "this host records {recorded} for {owner}, and not the service of this inventory"
+        ))
+        .hint("`install --take-over` ends that and makes the host this one's; `uninstall --force` frees it")
     }
 
     /// Paths of ours that are gone.

@@ -235,9 +235,17 @@ fn a_second_fleet_is_refused_by_the_name_of_the_first_or_told_of_it() {
     assert!(
         code == Some(4)
             && said.contains("this host records shop for the fleet of /")
-            && said.contains("first.yml: an install of generic would end that"),
+            && said.contains("first.yml, and not the service of this inventory"),
         "{said}"
     );
+    // Nor may it end that, or take its data.
+    for verb in ["collect", "reset", "uninstall"] {
+        let (code, said) = says(&other, verb, &[]);
+        assert!(
+            code == Some(4) && said.contains("this host records shop for the fleet of /"),
+            "{verb}: {said}"
+        );
+    }
     let second = fleet("second.yml", "", "shop");
     let (code, said) = says(&second, "collect", &["-o", "run"]);
     assert!(

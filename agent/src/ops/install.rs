@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pulpcov_protocol::fleet::Fleet;
+use pulpcov_protocol::fleet::{Fleet, Service};
 use pulpcov_protocol::op::{DEFAULT_LABEL, Install, STARTUP_LABEL, ServiceAction};
 use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome, WheelsDetail};
 use pulpcov_protocol::profile::{Profile, is_glob};
@@ -122,8 +122,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     Ok(Outcome { diff, ..outcome })
 }
 
-/// Refuses a host of another fleet, and one that has another service of a fleet that may be another; a warning where
-/// two may share it.
+/// Refuses a host of another fleet, unless it is to be taken over; a warning where two may share it.
 fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<Option<String>, Failure> {
     // What an uninstall has left belongs to its fleet until it is collected.
     let is_there =
@@ -134,21 +133,9 @@ fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<Option<String>, 
         ));
     }
     let Some(old) = old.filter(|_| !args.take_over).filter(is_there) else { return Ok(None) };
-    let doubt = old.check_fleet(args.fleet.as_ref())?;
-    let (was, is) = (&old.config.profile.name, &args.profile.name);
-    if doubt.is_some() && was != is {
-        let owner = old.fleet.as_ref().map(Fleet::title).unwrap_or_default();
-        return Err(if old.uninstalled {
-            let root = old.config.data_root.display();
-            Failure::new(format!("{root} holds data of {was} that {owner} has still to collect")).hint(
-                "collect it from there, or erase it by uninstall --erase-data; --take-over has it mixed",
-            )
-        } else {
-            Failure::new(format!("this host records {was} for {owner}: an install of {is} would end that"))
-                .hint("--take-over does it all the same")
-        });
-    }
-    Ok(doubt)
+    // What is to be installed says it better than the inventory's words.
+    let asking = args.fleet.clone().map(|fleet| Fleet { service: Some(Service::of(&args.profile)), ..fleet });
+    old.check_fleet(asking.as_ref())
 }
 
 /// Data that an uninstall has left is known by its receipt alone: another place for data would have it forgotten.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use pulpcov_protocol::fleet::Fleet;
+use pulpcov_protocol::fleet::{Fleet, Service};
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::FileDiff;
 use pulpcov_protocol::profile::Profile;
@@ -54,11 +54,20 @@ pub(super) struct Reach {
 
 /// What a host is told of who asks.
 #[derive(Debug, Clone)]
-pub(super) struct OwnInventory(String);
+pub(super) struct OwnInventory {
+    title: String,
+    folder: PathBuf,
+}
 
 impl OwnInventory {
     pub(super) fn fleet_of(&self, host: &Host) -> Fleet {
-        Fleet { name: host.pulpcov.fleet.clone(), inventory: self.0.clone() }
+        // A profile that cannot be read says nothing; install tells of it.
+        let profile = host.pulpcov.profile.as_deref().and_then(|name| profiles::name_of(name, &self.folder));
+        Fleet {
+            name: host.pulpcov.fleet.clone(),
+            inventory: self.title.clone(),
+            service: Service::told(profile, host.pulpcov.units.clone()),
+        }
     }
 }
 
@@ -130,7 +139,8 @@ impl Reach {
             Ok(path) if path.exists() => distinct(&path),
             _ => distinct(source),
         };
-        OwnInventory(self.sources.iter().map(place).collect::<Vec<_>>().join(" and "))
+        let title = self.sources.iter().map(place).collect::<Vec<_>>().join(" and ");
+        OwnInventory { title, folder: self.folder.clone() }
     }
 
     /// The same hosts, or those of them that `wanted` takes, for the next command of a series.
@@ -347,4 +357,30 @@ pub(super) fn read_any_inventory(args: &InventoryArgs) -> Result<(Arc<Inventory>
     let selection = inventory::select(&inventory, &args.limit)
         .map_err(|error| usage(anyhow::anyhow!("--limit: {}", error_chain(&error))))?;
     Ok((inventory, selection))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_the_words_of_a_hint_as_the_paths_that_they_name() {
+        for raw in [
+            &b"hosts.yml"[..],
+            b"/srv/two words/it's",
+            b"$HOME `id` \\ \"x\" !a",
+            b"",
+            "/srv/h\u{f6}sts".as_bytes(),
+            b"/srv/\xffabc 'q' \\x41 \"w\"\n",
+        ] {
+            let path = PathBuf::from(OsString::from_vec(raw.to_vec()));
+            let script = format!("printf %s {}", quoted_path(&path));
+            let read = Command::new("bash").arg("-c").arg(&script).output().expect("bash runs");
+            assert_eq!(read.stdout.as_slice(), path.as_os_str().as_bytes(), "{script}");
+        }
+    }
 }

@@ -46,6 +46,12 @@ pub(super) struct Changes {
     pub(super) preview: Preview,
 }
 
+/// Whose host this will be. What it records is told by the profile beside it.
+fn owner(args: &Install, old: Option<&Receipt>) -> Option<Fleet> {
+    let asking = args.fleet.clone().map(|fleet| Fleet { service: None, ..fleet });
+    asking.or_else(|| old.and_then(|old| old.fleet.clone()))
+}
+
 impl Changes {
     pub(super) fn new(args: &Install, config: Config, old: Option<Receipt>) -> Self {
         let lib_root = args.lib_root.as_str();
@@ -59,7 +65,7 @@ impl Changes {
         Self {
             lib_root: lib_root.to_owned(),
             config,
-            fleet: args.fleet.clone().or_else(|| old.as_ref().and_then(|old| old.fleet.clone())),
+            fleet: owner(args, old.as_ref()),
             old,
             folders,
             files: BTreeMap::new(),

@@ -11,6 +11,7 @@ import shlex
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_native
 from ansible.plugins.action import ActionBase
+from ansible_collections.pulpcov.fleet.plugins.plugin_utils.profile import COLLECTION, name_of
 
 # What `uname -m` says, and whose agent runs there.
 MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -20,8 +21,6 @@ ABSENT = 97
 
 # Ops that a host of another fleet refuses.
 OWNED = ("install", "collect", "reset", "uninstall")
-
-COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 COMMON = {
     "lib_root": {"type": "str"},
@@ -57,11 +56,16 @@ class AgentAction(ActionBase):
         return result
 
     def fleet_of(self, task_vars):
-        """Who asks: the inventory's own word, and its place."""
-        name = self._templar.template(task_vars.get("pulpcov_fleet"))
+        """Who asks: the inventory's own word, its place, and what it says that it records."""
+        name, profile, units = (
+            self._templar.template(task_vars.get(f"pulpcov_{word}")) for word in ("fleet", "profile", "units")
+        )
+        profile = name_of(str(profile), lambda word: self._find_needle("files", word)) if profile else None
+        units = [str(unit) for unit in units] if isinstance(units, list) else []
         sources = [str(source) for source in task_vars.get("ansible_inventory_sources") or []]
         places = [os.path.abspath(source) if os.path.exists(source) else source for source in sources]
-        return {"name": str(name) if name else None, "inventory": " and ".join(places)}
+        fleet = {"name": str(name) if name else None, "inventory": " and ".join(places)}
+        return dict(fleet, service={"profile": profile, "units": units}) if profile or units else fleet
 
     def act(self, args):
         """What the action does; most ask once."""
