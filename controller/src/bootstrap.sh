@@ -22,7 +22,7 @@ s() { { sha256sum || shasum -a 256 || openssl dgst -sha256 -r || busybox sha256s
 k() { [ -f "$1" ] && c=$(s <"$1") && [ "${c%% *}" = "$h" ]; };
 # The same for what has just arrived: where nothing can tell a digest, the size must do.
 v() { k "$1" || { [ -z "$(s </dev/null)" ] && [ "$(wc -c <"$1")" -eq "$n" ]; }; };
-# Our folder in a place, the agent in it, and a temporary file.
+# Our folder in a place, the agent in it, and a temporary file. Places are not made: they would stay behind.
 p() { d=$1/.pulpcov-$u; a=$d/$h; t=$d/t$$; };
 # Whether that folder is ours alone.
 o() { [ -O "$d" ] && [ ! -L "$d" ]; };
@@ -32,14 +32,14 @@ x() {
     r=$?; rm -f "$t"; return $r;
 };
 
-set -- "${TMPDIR:-/tmp}" "${XDG_RUNTIME_DIR:-/tmp}" "${HOME:-/tmp}/.cache" /var/tmp /run /dev/shm;
+set -- "${TMPDIR:-/tmp}" "${XDG_RUNTIME_DIR:-/tmp}" "${HOME:-/tmp}/.cache" /var/tmp "${HOME:-/tmp}" /run /dev/shm;
 f=;
 for b; do
     p "$b"; if o && k "$a"; then f=1; break; fi;
 done;
 if [ -z "$f" ]; then
     for b; do
-        p "$b"; if mkdir -p "$d" 2>/dev/null && o && x; then f=1; break; fi;
+        p "$b"; if { [ -d "$d" ] || mkdir "$d" 2>/dev/null; } && o && x; then f=1; break; fi;
         rmdir "$d" 2>/dev/null;
     done;
     if [ -z "$f" ]; then

@@ -43,13 +43,18 @@ fn places_that_take_no_program_are_passed_over() {
     let agents =
         |place: &str| lab.shell(1, &format!("find {place} -path '*/.pulpcov-*' -type f 2>/dev/null || true"));
     lab.shell(1, "mount -t tmpfs -o noexec,mode=1777 none /tmp");
+    // Nor is a place made: it would stay when all else is put back.
+    status(&lab, &inventory, &[]).ends(0, &["h1  ok"]);
+    lab.shell(1, "test ! -e /home/deploy/.cache");
+    assert_eq!((agents("/tmp").lines().count(), agents("/var/tmp").lines().count()), (0, 1));
+    lab.shell(1, "rm -rf /var/tmp/.pulpcov-*; install -d -o deploy -m 700 /home/deploy/.cache");
     status(&lab, &inventory, &[]).ends(0, &["h1  ok"]);
     assert_eq!((agents("/tmp").lines().count(), agents("/home/deploy/.cache").lines().count()), (0, 1));
     // A folder that somebody else has put there is not ours.
     lab.shell(1, "umount /tmp; rm -rf /home/deploy/.cache/.pulpcov-*; u=$(id -u deploy); install -d -o plain -m 777 /tmp/.pulpcov-$u; ln -s /tmp/.pulpcov-$u /home/deploy/.cache/.pulpcov-$u");
     status(&lab, &inventory, &[]).ends(0, &["h1  ok"]);
     assert_eq!((agents("/tmp").lines().count(), agents("/var/tmp").lines().count()), (0, 1));
-    lab.shell(1, "rm -rf /var/tmp/.pulpcov-*; for f in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o noexec,mode=1777 none $f; done; chmod 500 /home/deploy/.cache; chown root /home/deploy/.cache; rm -f /home/deploy/.cache/.pulpcov-*");
+    lab.shell(1, "rm -rf /var/tmp/.pulpcov-*; for f in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o noexec,mode=1777 none $f; done; chmod 500 /home/deploy/.cache; chown root /home/deploy/.cache; rm -f /home/deploy/.cache/.pulpcov-*; chown root /home/deploy; chmod 555 /home/deploy");
     status(&lab, &inventory, &[])
         .ends(4, &["h1  failed", "none of these folders takes a program and runs it: /tmp"]);
     for place in ["/tmp", "/var/tmp", "/dev/shm"] {
