@@ -486,7 +486,9 @@ impl Gathered {
                     )
                 })
                 .collect();
-            warnings.insert(format!("{path} differs between hosts: {}", parts.join("; ")));
+            let hosts: BTreeSet<&String> = variants.values().flat_map(|hosts| hosts.iter()).collect();
+            let differs = if hosts.len() > 1 { "differs between hosts" } else { "was replaced" };
+            warnings.insert(format!("{path} {differs}: {}", parts.join("; ")));
         }
         let mut places: BTreeMap<SourceId, BTreeSet<String>> = BTreeMap::new();
         for ((_, path), ids) in by_path {

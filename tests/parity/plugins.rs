@@ -51,3 +51,46 @@ fn plugins_report_their_files_and_configure() {
         }
     }
 }
+
+/// A plugin whose file is nowhere on disk: coverage.py asks for its text in HTML alone.
+const TEXTLESS: &str = r#"
+import os
+from coverage.plugin import CoveragePlugin, FileReporter, FileTracer
+
+class Tracer(FileTracer):
+    def source_filename(self):
+        return os.path.abspath("rendered.page")
+
+class Reporter(FileReporter):
+    def lines(self):
+        return {1, 2, 3, 4}
+
+class Plugin(CoveragePlugin):
+    def file_tracer(self, filename):
+        if filename.endswith("_page.py"):
+            return Tracer()
+
+    def file_reporter(self, filename):
+        return Reporter(filename)
+
+def coverage_init(reg, options):
+    reg.add_file_tracer(Plugin())
+"#;
+
+#[test]
+fn a_plugins_file_without_text_is_reported() {
+    let files = [
+        ("textless.py", TEXTLESS),
+        (".coveragerc", "[run]\nplugins = textless\n[report]\nomit = */textless.py\n"),
+        ("main.py", "import hello_page\n"),
+        ("hello_page.py", "x = 1\nif x:\n    y = 2\n"),
+    ];
+    let python = python::reference().to_string_lossy().into_owned();
+    for branch in [false, true] {
+        let work = recorded(&files, &[&["main.py"], &["main.py"]], branch);
+        assert_equal(work.path());
+        let ours = pulpcov(work.path(), &["report", "--python", &python, "-m", "."]);
+        assert!(ours.contains("rendered.page"), "{ours}");
+        assert_eq!(table_fields(&ours), table_fields(&coverage(work.path(), &["report", "-m"])));
+    }
+}

@@ -10,6 +10,16 @@ pub struct Threshold {
     /// `pulpcore`, or `pulpcore.app`; nothing for the whole.
     pub package: Option<String>,
     pub percent: f64,
+    pub asked_by: AskedBy,
+}
+
+/// Where a gate was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedBy {
+    /// `--fail-under` of the command line.
+    Option,
+    /// `fail_under` of coverage.py's configuration.
+    Configuration,
 }
 
 impl Threshold {
@@ -27,7 +37,7 @@ impl Threshold {
         if package.as_ref().is_some_and(String::is_empty) {
             return Err("wanted PACKAGE=PERCENT".to_owned());
         }
-        Ok(Self { package, percent })
+        Ok(Self { package, percent, asked_by: AskedBy::Option })
     }
 }
 
@@ -54,9 +64,10 @@ pub fn judge(report: &Report, threshold: &Threshold, precision: usize) -> Gate {
     let numbers: Vec<Numbers> = of_package.map(|file| file.analysed.numbers).collect();
     let total: Numbers = numbers.iter().copied().sum();
     let what = package.map(|name| format!("of {name} ")).unwrap_or_default();
-    let option = match package {
-        Some(name) => format!("--fail-under {name}={}", threshold.percent),
-        None => format!("--fail-under {}", threshold.percent),
+    let option = match (package, threshold.asked_by) {
+        (Some(name), _) => format!("--fail-under {name}={}", threshold.percent),
+        (None, AskedBy::Option) => format!("--fail-under {}", threshold.percent),
+        (None, AskedBy::Configuration) => format!("fail_under = {}", threshold.percent),
     };
     let failure = if numbers.is_empty() && package.is_some() {
         Some(format!("nothing in the report belongs to package {}", package.unwrap_or_default()))
@@ -122,6 +133,9 @@ mod tests {
             failure("sho=1")
                 .is_some_and(|words| words.contains("nothing in the report belongs to package sho"))
         );
+        let asked = Threshold { package: None, percent: 80.0, asked_by: AskedBy::Configuration };
+        let words = judge(&report(), &asked, 0).failure.expect("too little");
+        assert!(words.ends_with("is covered, fail_under = 80 wants 80%"), "{words}");
         for bad in ["x=", "=5", "a lot", "101", "-1", "x=101", "NaN"] {
             assert!(Threshold::parse(bad).is_err(), "{bad}");
         }

@@ -87,6 +87,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         };
         html_site::write(folder, &Site::new(&made.report, &about, &source))
             .map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
+        console::say(&format!(
+            "wrote {}",
+            crate::fleet::printable(&folder.join("index.html").to_string_lossy())
+        ));
     }
     if args.json.is_none() && args.html.is_none() {
         write_to(Path::new("-"), |out| {

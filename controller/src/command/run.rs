@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use anyhow::{Context, Result};
 use pulpcov_protocol::op::{DEFAULT_LABEL, Op, Part, Status};
 use pulpcov_protocol::outcome::Detail;
-use pulpcov_protocol::text::{error_chain, hex};
+use pulpcov_protocol::text::{counted, error_chain, hex};
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
@@ -106,7 +106,8 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let reported = stage.ended.is_some() && measured.is_ok();
     let reported = reported.then(|| report::of_runs(std::slice::from_ref(&plan.run.path), &output, None));
     // Whatever came before: an error, a signal, a command that could not be started.
-    let still = plan.put_back(&stage.collected).await;
+    let told = measured.as_ref().err().map(|error| error_chain(error.as_ref()));
+    let still = plan.put_back(&stage.collected, told.as_deref()).await;
     if let Some(noted) = noted {
         let _ = noted.note(still.clone());
     }
@@ -328,7 +329,9 @@ impl RunPlan {
         let files: u64 = others.values().sum();
         let on = hosts.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         say(&format!(
-            "{files} data files on {on} are not of this run: collected apart, into {}",
+            "{} on {on} {} not of this run: collected apart, into {}",
+            counted(files, "data file"),
+            if files == 1 { "is" } else { "are" },
             apart.display()
         ));
         let (recap, _) = self.collect(&hosts, Part::NotRun(self.id.clone()), &apart).await?;
@@ -336,14 +339,20 @@ impl RunPlan {
     }
 
     /// Makes of this run's hosts what they were; nothing is erased there that is not here. Returns those that are
-    /// still as they are.
-    async fn put_back(&self, collected: &BTreeSet<String>) -> BTreeSet<String> {
+    /// still as they are. An error that is `told` anyway is not said twice.
+    async fn put_back(&self, collected: &BTreeSet<String>, told: Option<&str>) -> BTreeSet<String> {
+        let say_error = |error: anyhow::Error| {
+            let words = error_chain(error.as_ref());
+            if told != Some(words.as_str()) {
+                say(&format!("error: {words}"));
+            }
+        };
         let mut ready: BTreeSet<String> = self.ours.intersection(collected).cloned().collect();
         let open: BTreeSet<String> = self.ours.difference(collected).cloned().collect();
         if !open.is_empty() {
             match self.save(&open).await {
                 Ok(saved) => ready.extend(saved),
-                Err(error) => say(&format!("error: {}", error_chain(error.as_ref()))),
+                Err(error) => say_error(error),
             }
         }
         let mut still = self.ours.clone();
@@ -360,7 +369,7 @@ impl RunPlan {
         let reach = self.base.next("uninstall", |host| ready.contains(host));
         match uninstall::uninstall_all(reach, how).await {
             Ok(recap) => still.retain(|host| recap.0.get(host).is_none_or(|status| status.verdict.is_bad())),
-            Err(error) => say(&format!("error: {}", error_chain(error.as_ref()))),
+            Err(error) => say_error(error),
         }
         still
     }

@@ -86,6 +86,9 @@ fn a_run_whose_folder_goes_away_names_the_hosts_that_are_left() {
     assert!(!output.status.success(), "{text}");
     let last = text.lines().last().unwrap_or_default();
     assert!(last.starts_with("run: still installed on h1: pulpcov fleet collect "), "{text}");
+    let errors: BTreeSet<&str> = text.lines().filter(|line| line.starts_with("run: error: ")).collect();
+    let said = text.lines().filter(|line| line.starts_with("run: error: ")).count();
+    assert!(said > 0 && said == errors.len(), "an error is said once: {text}");
     // Its words are true: what it says mends it.
     lab.fleet(0, "collect", &["--limit", "h1", "--output", "saved"]);
     lab.fleet(0, "uninstall", &["--limit", "h1", "--restart"]);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pulpcov_coverage::config::Config;
-use pulpcov_coverage::gates::Threshold;
+use pulpcov_coverage::gates::{AskedBy, Threshold};
 use pulpcov_coverage::numbers::Skip;
 use pulpcov_coverage::origin::Dimension;
 use pulpcov_coverage::render::text::{SortBy, TextOptions};
@@ -197,7 +197,7 @@ impl Settings {
                 return Err(SettingsError::FailUnder(percent));
             }
             if thresholds.iter().all(|threshold| threshold.package.is_some()) {
-                thresholds.push(Threshold { package: None, percent });
+                thresholds.push(Threshold { package: None, percent, asked_by: AskedBy::Configuration });
             }
         }
         let list = |word: &Option<Vec<String>>, set: &Option<Vec<String>>| {

@@ -19,6 +19,7 @@ use pulpcov_coverage::source_text;
 use super::output::{Settings, TableForm};
 use super::{Written, wrong};
 use crate::exit::usage;
+use crate::fleet::printable;
 use crate::ledger::Ledger;
 use crate::{console, html_site, rcfile, run_dir, trend};
 
@@ -124,7 +125,10 @@ fn html(written: &Written<'_>) -> Result<()> {
         skip: settings.html_skip,
     };
     let source = |file: &FileReport| Some(source_text::decode(&(reported.source)(file)?));
-    html_site::write(folder, &Site::new(&reported.report, &about, &source)).map_err(wrong)
+    html_site::write(folder, &Site::new(&reported.report, &about, &source)).map_err(wrong)?;
+    // The page to open is not what was named.
+    console::say(&format!("wrote {}", printable(&folder.join("index.html").to_string_lossy())));
+    Ok(())
 }
 
 fn table(written: &Written<'_>) -> Result<()> {
