@@ -33,6 +33,7 @@ RECORDER = 2                # version of the process record
 LEDGER = ".pulpcov"         # folder of records, of the trigger and of the session, in the data directory
 POLL = 0.5                  # seconds between two looks at the trigger: 0.6 ms CPU a second when idle
 PATIENCE = 5.0              # longest wait for a flush that is under way, at exit and before a fork
+EASE = 0.1                  # the same where all that is left of it is the disk's to do
 MAX_ARGV = 64
 MAX_FOLDERS = 16            # of one package
 ALONE = 2                   # references to what only a list and the call that asks hold
@@ -67,7 +68,8 @@ class State(object):
         # These know their thread, which may take them twice: a signal handler may raise, fork or end the
         # process while they are held.
         self.lock, self.fork_lock, self.forks = _allocate_owned(), _allocate_owned(), set()
-        self.stop = self.done = None
+        self.stop = self.gate = self.done = None
+        self.at_ease = False        # what is left of a flush under way is nothing that a fork could spoil
         self.started_at = _CLOCKS[1]()
         self.due = _CLOCKS[0]() + self.config["interval"]   # whatever stops and starts the flusher meanwhile
         self.start_ticks, self.unit = start_ticks(), unit()
@@ -156,7 +158,7 @@ def note_sources(live):
         write_record()
 
 
-def write_data(live, taken):
+def write_data(live, taken, ease):
     """Writes the data file, whole or not at all: what ran until it was `taken`."""
     s = _state
     tmp = temporary(s.root)
@@ -168,6 +170,7 @@ def write_data(live, taken):
         finally:
             s.shim.data, s.shim.covdata = {}, None
             close_data(out)
+        ease()                      # SQLite's locks are free; a slow disk is no reason for a fork to wait
         fd = os.open(tmp, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             os.fchmod(fd, 0o644)
@@ -193,8 +196,11 @@ def close_data(data):
         data.close()
 
 
-def flush(ack=None, ended=None, lives_on=False):
-    """Writes what there is to write. Never raises; what went wrong stands in the record."""
+def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: None):
+    """Writes what there is to write. Never raises; what went wrong stands in the record.
+
+    `ease` is called once a fork may come. Returns False where another flush is under way after `patience` seconds.
+    """
     s = _state
     if s.lock._is_owned() and not ended:    # a signal handler came in the middle of this thread's own flush
         return
@@ -204,8 +210,8 @@ def flush(ack=None, ended=None, lives_on=False):
         if s.pid != _getpid():      # a fork that Python knew nothing of: the old name is the parent's
             s.role = s.children.get(s.role, s.role)
             s.became(s.pid)
-        if not s.lock.acquire(True, PATIENCE):
-            return
+        if not s.lock.acquire(True, patience):
+            return False
         if not is_recording(ended):
             return
         if s.user != os.geteuid():
@@ -219,9 +225,10 @@ def flush(ack=None, ended=None, lives_on=False):
                 wrote = any(live.values())
                 if wrote:
                     note_sources(live)
-                    write_data(live, taken)
+                    write_data(live, taken, ease)
         except Exception as e:
             failed, begins = "%s: %s" % (type(e).__name__, e), False
+        ease()
         changed = wrote or ack or ended or lives_on or failed != s.error
         s.error = failed
         if begins:
@@ -292,37 +299,54 @@ def trigger_name():
         return None
 
 
-def run_flusher(stop, done, interval):
+def run_flusher(stop, gate, done, interval):
     """The flusher thread: on time and on request, until told to stop.
 
-    Each fork stops it, and it is another one that goes on. What is due is done before it ends: a process that forks
-    all the time would never flush.
+    Each fork stops it, and it is another one that goes on. What is due it does at once: a process that forks all the
+    time would never flush.
     """
+    s = _state
     try:
-        ends = False
-        while not ends:
-            ends = stop.acquire(True, min(POLL, interval))
-            if not ends and _state.stop is not stop:
-                break               # its start was interrupted, and another one has started
-            flush_if_due(interval)
+        while s.stop is stop:       # else it was told to stop, or its start was interrupted and another one has started
+            flush_if_due(gate, interval)
+            if stop.acquire(True, min(POLL, interval)):
+                break
     except Exception:
         pass
     finally:
         done.release()
 
 
-def flush_if_due(interval):
+def flush_if_due(gate, interval):
     s = _state
-    now, current = _CLOCKS[0](), trigger_seen()
-    # What was seen is remembered over a fork: a request that comes meanwhile is still answered, by the parent and by
-    # the child.
-    asked, s.seen = current is not None and current != s.seen, current
-    if asked:
-        s.wanted = s.read_session()
-    if asked or now >= s.due:
+    seen, current = s.seen, trigger_seen()
+    asked = current is not None and current != seen
+    if not asked and _CLOCKS[0]() < s.due:
+        s.seen = current
+        return
+    if not gate.acquire(False):     # a fork has come first: the next flusher does it
+        return
+    held = [gate]
+
+    def ease():
+        if held:
+            s.at_ease = True
+            held.pop().release()
+
+    try:
+        # What was seen is remembered over a fork: a request that comes meanwhile is still answered, by the parent
+        # and by the child.
+        s.seen = current
+        if asked:
+            s.wanted = s.read_session()
         trim_tracers()
-        flush(ack=trigger_name() if asked else None)
-        s.due = _CLOCKS[0]() + interval
+        if flush(trigger_name() if asked else None, patience=0, ease=ease) is False:
+            s.seen = seen           # another thread is at it, and may have begun before that request
+        else:
+            s.due = _CLOCKS[0]() + interval
+    finally:
+        ease()
+        s.at_ease = False
 
 
 def trim_tracers():
@@ -340,12 +364,12 @@ def trim_tracers():
 
 def start_flusher():
     s = _state
-    stop, done = _allocate(), _allocate()
+    stop, gate, done = _allocate(), _allocate(), _allocate()
     stop.acquire()
     done.acquire()
-    s.stop, s.done = stop, done
+    s.stop, s.gate, s.done = stop, gate, done
     try:
-        _start_thread(run_flusher, (stop, done, s.config["interval"]))
+        _start_thread(run_flusher, (stop, gate, done, s.config["interval"]))
     except Exception:               # no more threads here: the next fork tries again
         s.stop = None
     except BaseException:           # a signal handler raised: a thread that did start sees that it is not the one
@@ -354,7 +378,7 @@ def start_flusher():
 
 
 def before_fork(token):
-    """No flusher thread, and no flush under way, at the moment of the fork.
+    """No flusher thread at the moment of the fork, but for one that waits for the disk.
 
     Threads may fork at the same time: the first stops the flusher, the last starts a new one.
     """
@@ -365,7 +389,8 @@ def before_fork(token):
         if s.stop is not None:
             stop, s.stop = s.stop, None
             stop.release()
-            s.done.acquire(True, PATIENCE)
+            s.gate.acquire(True, PATIENCE)
+            s.done.acquire(True, EASE if s.at_ease else PATIENCE)
     except Exception:
         pass
     finally:

@@ -69,6 +69,11 @@ fn unreadable(root: &Path, error: std::io::Error) -> Failure {
     if error.kind() != std::io::ErrorKind::NotFound {
         return error.into();
     }
+    gone(root)
+}
+
+/// What an op fails with that needs the data directory.
+pub(crate) fn gone(root: &Path) -> Failure {
     Failure::new(missing(root)).hint("run pulpcov fleet install again, or pulpcov fleet uninstall")
 }
 

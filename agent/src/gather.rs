@@ -64,6 +64,10 @@ impl Gathered {
 pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     let lib_root = &args.lib_root;
     let receipt = receipt::of_data(lib_root)?;
+    if !receipt.complete && !source_list::script(lib_root).exists() {
+        // It was cut off before anything could be recorded. What an earlier install left can wait.
+        return Err(Failure::new("an install was not finished here").hint("install again, or uninstall"));
+    }
     let lock = CollectLock::share(&receipt::path_in(lib_root));
     let root = &receipt.config.data_root;
     let mut warnings = Vec::new();

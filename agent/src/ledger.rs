@@ -343,6 +343,9 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
 /// Root is about to write into a folder in a world-writable one: only if it is the one that install
 /// made.
 pub(crate) fn check_folder(data_root: &Path) -> Result<(), Failure> {
+    if !data_root.is_dir() {
+        return Err(data_dir::gone(data_root));
+    }
     let folder = data_root.join(LEDGER);
     let me = rustix::process::geteuid().as_raw();
     let is_ours = host_fs::Attributes::of(&folder)?.is_some_and(|found| found.uid == me || found.uid == 0);

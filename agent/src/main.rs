@@ -31,6 +31,7 @@ mod session;
 mod source_list;
 mod spool;
 mod systemd;
+mod unwritten;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use pulpcov_protocol::op::{Commands, ServiceAction};
 use pulpcov_protocol::outcome::UnitState;
-use pulpcov_protocol::text::counted;
 
 use crate::failure::{During, Failure};
 use crate::{host, systemd};
@@ -45,15 +44,6 @@ pub(crate) fn act(
         run(command, lib_root)?;
     }
     Ok(Vec::new())
-}
-
-/// What is not done where `live` processes cannot write what they hold.
-pub(crate) fn would_lose(why: &str, live: usize) -> Failure {
-    let processes = counted(live as u64, "process");
-    Failure::new(format!(
-        "{why}: {processes} could not write what {} ran, which a restart would lose",
-        if live == 1 { "it" } else { "they" }
-    ))
 }
 
 /// The end of a log, however long it is.

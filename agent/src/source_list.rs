@@ -30,10 +30,14 @@ struct Listed {
     package: Option<String>,
 }
 
+/// The program that a Python answers with.
+pub(crate) fn script(lib_root: &str) -> PathBuf {
+    Path::new(lib_root).join("hook").join("analysis.py")
+}
+
 fn ask(lib_root: &str, python: &Interpreter, request: &Value) -> Result<Vec<u8>, Failure> {
-    let script = Path::new(lib_root).join("hook").join("analysis.py");
     interpreter::run(
-        Command::new(&python.path).args(["-I", "-B"]).arg(script),
+        Command::new(&python.path).args(["-I", "-B"]).arg(script(lib_root)),
         request.to_string().as_bytes(),
     )
 }

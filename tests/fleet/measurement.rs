@@ -294,6 +294,11 @@ fn a_process_that_cannot_write_is_not_counted_as_recorded() {
     assert!(lab.fleet(0, "status", &[]).contains("cannot write"), "{said}");
     let (code, said) = lab.fleet_says("collect", &["-o", "run"]);
     assert!(code == Some(0) && said.contains("cannot write what it records: DataError"), "{said}");
+    // Nor is it ended with what it holds.
+    for words in [&["--restart"][..], &["--restart", "--check"]] {
+        let (code, said) = lab.fleet_says("uninstall", words);
+        assert!(code == Some(4) && said.contains(" could not write what "), "{said}");
+    }
     // What the words say to do, does it.
     let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels()]);
     assert_eq!(code, Some(0), "{said}");

@@ -122,6 +122,30 @@ fn a_data_directory_that_is_gone_is_named_and_made_again() {
     assert!(outcome["hint"].to_string().contains("pulpcov fleet install"), "{outcome}");
     let status = agent("status", &lib);
     assert!(status["warnings"].to_string().contains(why), "{status}");
+    for verb in ["reset", "flush"] {
+        let outcome = agent(verb, &lib);
+        assert!(outcome["failed"] == true && outcome["msg"].to_string().contains(why), "{verb}: {outcome}");
+    }
+    assert_eq!(place.install(false)["failed"], false);
+    assert!(place.run("plain").status.success());
+    assert_eq!(place.lines().len(), 2);
+}
+
+/// As an agent leaves it that is killed between its receipt and the hook's files.
+#[test]
+fn a_collect_names_an_install_that_was_cut_off() {
+    let place = place();
+    let lib = place.work.path().join("lib");
+    assert_eq!(place.install(false)["failed"], false);
+    let receipt = fs::read_to_string(lib.join("receipt.json")).expect("a receipt");
+    let cut_off = receipt.replace("\"complete\": true", "\"complete\": false");
+    assert_ne!(receipt, cut_off);
+    fs::write(lib.join("receipt.json"), cut_off).expect("written");
+    fs::remove_dir_all(lib.join("hook")).expect("removed");
+    let outcome = agent("collect", &json!({"lib_root": lib}));
+    let said = outcome.to_string();
+    assert!(outcome["failed"] == true && said.contains("an install was not finished here"), "{said}");
+    assert!(said.contains("install again, or uninstall"), "{said}");
     assert_eq!(place.install(false)["failed"], false);
     assert!(place.run("plain").status.success());
     assert_eq!(place.lines().len(), 2);

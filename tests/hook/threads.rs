@@ -56,6 +56,55 @@ fn what_a_dead_thread_leaves_behind_ends_no_recording() {
     assert!([11, 12, 15, 18, 19].iter().all(|line| lines.contains(line)), "{lines:?}");
 }
 
+/// A disk that takes its time over what the flusher writes, until the service has forked.
+const SLOW_DISK: &str = "\
+import os, threading, time
+
+GO, MAIN, WAITED = threading.Event(), threading.get_ident(), []
+real, began = os.fsync, []
+
+def fsync(fd):
+    if threading.get_ident() != MAIN:
+        began.append(fd)
+        WAITED.append(GO.wait(4))
+    return real(fd)
+
+def run(how):
+    os.fsync = fsync
+    print('here', flush=True)
+    while not began:
+        time.sleep(0.01)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    GO.set()
+    os.waitpid(pid, 0)
+    while not WAITED:
+        time.sleep(0.01)
+    print('forked meanwhile' if WAITED[0] else 'the fork waited', flush=True)
+";
+
+#[test]
+fn a_fork_does_not_wait_for_the_disk() {
+    let python = python::of_version("3.11").expect("Python 3.11");
+    let place = Place::new(&python);
+    fs::write(place.work.path().join("app/thing/main.py"), SLOW_DISK).expect("written");
+    assert_eq!(place.install(false)["failed"], false);
+    let mut server = Command::new(&place.python)
+        .arg(place.work.path().join("app/thing-server"))
+        .arg("plain")
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python runs");
+    let mut said = BufReader::new(server.stdout.take().expect("piped")).lines();
+    assert_eq!(said.next().expect("a line").expect("reads"), "here");
+    agent("flush", &json!({"lib_root": place.work.path().join("lib"), "timeout": 30}));
+    assert_eq!(said.next().expect("a line").expect("reads"), "forked meanwhile");
+    assert!(server.wait().expect("ends").success());
+    let lines: Vec<_> = place.lines().into_iter().flat_map(|(_, lines)| lines).collect();
+    assert!([13, 19, 20, 24].iter().all(|line| lines.contains(line)), "{lines:?}");
+}
+
 #[test]
 fn the_record_of_a_failed_exec_says_that_the_process_lives() {
     let python = python::of_version("3.11").expect("Python 3.11");

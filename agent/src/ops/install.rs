@@ -17,7 +17,7 @@ use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
 use crate::{
     caller, coverage_dir, data_dir, hook, interpreter, ledger, package_search, proof, ready, receipt,
-    services, session as phase, source_list, systemd,
+    services, session as phase, source_list, systemd, unwritten,
 };
 
 mod changes;
@@ -410,6 +410,8 @@ fn begin_measuring(
         }
         return Ok(None);
     }
+    unwritten::check(root, None, false)
+        .map_err(|failure| failure.hint("nothing was restarted; mend that and install again"))?;
     phase::begin(root, STARTUP_LABEL, run)?;
     (session.progress)("restarting services");
     let proven = services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)

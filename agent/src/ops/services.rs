@@ -1,16 +1,13 @@
 //! Starts, stops and restarts the service.
 
-use std::path::Path;
-
 use pulpcov_protocol::op::{STARTUP_LABEL, ServiceAction, Services};
 use pulpcov_protocol::outcome::{Detail, Outcome, ServicesDetail, UnitState};
 
-use super::uninstall::live_processes;
-use crate::data_dir::{self, LEDGER};
+use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
-use crate::{host_fs, ledger, proof, ready, receipt, services, session, systemd};
+use crate::{host_fs, ledger, proof, ready, receipt, services, session, systemd, unwritten};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
@@ -37,13 +34,15 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     if units.is_empty() && args.commands.is_empty() {
         return Err(Failure::new("no units to act on").hint("name them in the profile"));
     }
+    if let (Some(receipt), ServiceAction::Stop | ServiceAction::Restart) = (&receipt, args.action) {
+        // Units that were named, or all that the service has.
+        let concerned = (!args.units.is_empty()).then_some(&units[..]);
+        unwritten::check(&receipt.config.data_root, concerned, args.check).map_err(|failure| {
+            failure.hint("nothing was stopped; mend that and try again: systemctl does it all the same")
+        })?;
+    }
     if args.check {
         return foretold(args, &units);
-    }
-    if let Some(receipt) =
-        receipt.as_ref().filter(|_| args.units.is_empty() && args.action != ServiceAction::Start)
-    {
-        keep_what_they_hold(&receipt.config.data_root)?;
     }
     if let (Some(stopped), ServiceAction::Stop, true) = (&stopped, args.action, args.commands.is_empty()) {
         stopped.add(&units)?;
@@ -76,15 +75,6 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     };
     let detail = Detail::Services(ServicesDetail { units: states });
     Ok(Outcome::ok(changed, msg, detail).with_warnings(warnings))
-}
-
-/// Whoever is stopped writes what it holds, where it can; else it is not stopped.
-fn keep_what_they_hold(root: &Path) -> Result<(), Failure> {
-    let Some(why) = data_dir::obstacle(root) else { return Ok(()) };
-    match live_processes(root)? {
-        0 => Ok(()),
-        live => Err(services::would_lose(&why, live).hint("nothing was stopped; make room and try again")),
-    }
 }
 
 /// What would become of the units, of which nothing was done.

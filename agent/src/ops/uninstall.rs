@@ -15,7 +15,7 @@ use crate::hook::PTH;
 use crate::host::HostLock;
 use crate::host_fs::{self, Attributes};
 use crate::receipt::Receipt;
-use crate::{caller, collected, data_dir, ledger, proof, ready, receipt, services, systemd};
+use crate::{caller, collected, data_dir, ledger, proof, ready, receipt, services, systemd, unwritten};
 
 /// Largest file whose difference is shown: the agent's own program.
 const MAX_SHOWN: u64 = 8 * 1024 * 1024;
@@ -40,13 +40,13 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
             .hint("nothing was removed; look at it, then use --force"));
     }
     let diff = differences(args, &receipt)?;
-    if args.check {
-        return foretold(args, &receipt, diff);
-    }
     let lib_root = Path::new(&args.lib_root);
     let root = &receipt.config.data_root;
     if !args.erase_data {
-        have_it_written(root, args.restart)?;
+        have_it_written(args, root)?;
+    }
+    if args.check {
+        return foretold(args, &receipt, diff);
     }
     (session.progress)("removing the hook");
     stop_timer(receipt.files.keys());
@@ -123,22 +123,21 @@ fn left_words(begin: &str, data_left: u64, live: usize, root: &Path) -> String {
 
 /// Has live processes write what they hold. Where they cannot, a restart would end it with them: that is refused while
 /// everything is as it was.
-fn have_it_written(root: &Path, restart: bool) -> Result<(), Failure> {
-    let live = live_processes(root)?;
-    if live == 0 {
-        return Ok(());
+fn have_it_written(args: &Uninstall, root: &Path) -> Result<(), Failure> {
+    if args.restart && !args.force {
+        return unwritten::check(root, None, args.check).map_err(|failure| {
+            failure.hint("nothing was removed; mend that and try again: --force gives it up")
+        });
     }
-    let flushed = ledger::flush(root, proof::FLUSH);
-    caller::still_listens()?;
-    match data_dir::obstacle(root).or_else(|| flushed.err().map(|failure| failure.msg)) {
-        Some(why) if restart => Err(services::would_lose(&why, live).hint(
-            "nothing was removed; make room and try again, or collect what there is and give up the rest by --erase-data",
-        )),
-        _ => Ok(()),
+    if !args.check && live_processes(root)? > 0 {
+        // Whoever is not restarted writes it later.
+        let _ = ledger::flush(root, proof::FLUSH);
+        caller::still_listens()?;
     }
+    Ok(())
 }
 
-pub(super) fn live_processes(root: &Path) -> Result<usize, Failure> {
+fn live_processes(root: &Path) -> Result<usize, Failure> {
     Ok(ledger::read(root)?.records.iter().filter(|record| record.is_live()).count())
 }
 

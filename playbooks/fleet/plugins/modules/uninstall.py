@@ -12,7 +12,7 @@ description:
   - Puts back every byte, mode and owner that M(pulpcov.fleet.install) touched, and removes the agent.
 options:
   force:
-    description: Remove our files even where somebody changed them.
+    description: Remove our files even where somebody changed them, and restart processes that cannot write what they hold.
     type: bool
     default: false
   erase_data:
