@@ -20,6 +20,10 @@ pub(crate) enum SiteError {
 
 /// Refuses a place where a report would replace what is no report: asked before the work is done.
 pub(crate) fn check(folder: &Path) -> Result<(), SiteError> {
+    // To other options that is stdout.
+    if folder == Path::new("-") {
+        return Err(SiteError::NoFolder(folder.to_owned()));
+    }
     match std::fs::metadata(folder) {
         Err(_) if folder.is_symlink() => return Err(SiteError::NoFolder(folder.to_owned())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

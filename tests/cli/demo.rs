@@ -27,4 +27,10 @@ fn two_demos_at_once_know_nothing_of_each_other() {
         let last = said.lines().rfind(|line| line.ends_with("index.html")).expect("a path");
         assert!(Path::new(last).is_file() && last.contains(name), "{said}");
     }
+    // Another one into the same folder ends before it begins.
+    let mut again = Command::new(programs::pulpcov());
+    let output = again.args(["demo", "--output", "one"]).current_dir(work.path()).output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("one/run is there already"), "{said}");
+    assert!(!said.contains("three hosts"), "{said}");
 }

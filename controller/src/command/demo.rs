@@ -12,7 +12,7 @@ use clap::Parser;
 use tempfile::TempDir;
 
 use crate::cli::Cli;
-use crate::exit::Exit;
+use crate::exit::{Exit, usage_hint};
 use crate::ssh::loopback::{self, LoopbackServer, new_key};
 
 #[derive(Debug, clap::Args)]
@@ -52,6 +52,13 @@ const REQUESTS: [(&str, &[&str]); 3] = [
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
+    let run = args.output.join("run");
+    if run.exists() {
+        return Err(usage_hint(
+            anyhow::anyhow!("{} is there already", run.display()),
+            "remove it, or name another folder with --output",
+        ));
+    }
     let work = tempfile::Builder::new()
         .prefix("pulpcov-demo.")
         .tempdir()
@@ -68,10 +75,6 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let services = exercise(&hosts)?;
     wait_for_data(&hosts);
     access.pulpcov("status", &[]).await?;
-    let run = args.output.join("run");
-    if run.exists() {
-        bail!("{} is there already; remove it, or name another folder with --output", run.display());
-    }
     access.pulpcov("collect", &["--output", &run.to_string_lossy()]).await?;
     for mut service in services {
         service.stop()?;
