@@ -52,7 +52,7 @@ fn plugins_report_their_files_and_configure() {
     }
 }
 
-/// A plugin whose file is nowhere on disk: coverage.py asks for its text in HTML alone.
+/// A plugin whose file is nowhere on disk: coverage.py asks for its text in HTML and JSON alone.
 const TEXTLESS: &str = r#"
 import os
 from coverage.plugin import CoveragePlugin, FileReporter, FileTracer
@@ -88,9 +88,13 @@ fn a_plugins_file_without_text_is_reported() {
     let python = python::reference().to_string_lossy().into_owned();
     for branch in [false, true] {
         let work = recorded(&files, &[&["main.py"], &["main.py"]], branch);
-        assert_equal(work.path());
-        let ours = pulpcov(work.path(), &["report", "--python", &python, "-m", "."]);
-        assert!(ours.contains("rendered.page"), "{ours}");
-        assert_eq!(table_fields(&ours), table_fields(&coverage(work.path(), &["report", "-m"])));
+        pulpcov(work.path(), &["report", "--python", &python, "--lcov", "ours.lcov", "."]);
+        coverage(work.path(), &["combine", "--keep", "-q"]);
+        coverage(work.path(), &["lcov", "-q", "-o", "reference.lcov"]);
+        let text = |name: &str| fs::read_to_string(work.path().join(name)).expect("a report");
+        assert!(text("ours.lcov").contains("SF:rendered.page"), "{}", text("ours.lcov"));
+        assert_eq!(text("ours.lcov"), text("reference.lcov"));
+        let table = pulpcov(work.path(), &["report", "--python", &python, "-m", "."]);
+        assert_eq!(table_fields(&table), table_fields(&coverage(work.path(), &["report", "-m"])));
     }
 }
