@@ -212,7 +212,7 @@ def analyse_by_plugin(reporter, traced):
     try:
         source = reporter.source()
     except (OSError, IOError):
-        source = ""                     # its file need not be one: coverage.py asks for its text only in HTML
+        source = ""                     # its file need not be one: only HTML and JSON of coverage.py ask for its text
     arcs = sorted(reporter.arcs())
     out = describe_file(reporter, source, reporter.lines(), reporter.excluded_lines(), arcs, reporter.exit_counts())
     ways = {}
