@@ -211,6 +211,13 @@ pub(crate) fn obstacle_of_some(root: &Path) -> Option<String> {
     })
 }
 
+/// Why a user cannot, where only the folder's owner can.
+pub(crate) fn obstacle_of(root: &Path, uid: u32) -> Option<String> {
+    let found = host_fs::Attributes::of(root).ok()??;
+    let is_shared = found.mode & 0o022 != 0;
+    if is_shared || uid == 0 || uid == found.uid { None } else { obstacle_of_some(root) }
+}
+
 /// Looks at every data file: its name, and the file.
 pub(crate) fn each(root: &Path, look: &mut dyn FnMut(&std::ffi::OsStr, &Regular)) -> Result<(), Failure> {
     if !root.is_dir() {

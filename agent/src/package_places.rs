@@ -52,10 +52,10 @@ impl Places {
     /// The path of a measured file below the folder that its package is imported from; nothing where it is of none
     /// of the packages.
     pub(crate) fn module_path(&self, path: &str, packages: &[String]) -> Option<String> {
-        let path = Path::new(path);
-        if !path.is_absolute() || !path.extension().is_some_and(|end| end == "py" || end == "pyw") {
+        if !is_python(path) {
             return None;
         }
+        let path = Path::new(path);
         packages
             .iter()
             .find_map(|package| self.below_folder(package, path).or_else(|| by_name(package, path)))
@@ -72,6 +72,12 @@ impl Places {
             Some(format!("{}/{}", package.replace('.', "/"), rest.to_str()?))
         })
     }
+}
+
+/// Whether a measured path is a Python file by its name: templates and the like have compiled code too.
+pub(crate) fn is_python(path: &str) -> bool {
+    let path = Path::new(path);
+    path.is_absolute() && path.extension().is_some_and(|end| end == "py" || end == "pyw")
 }
 
 /// By the names of its folders: `shop/orders.py` of `/opt/shop/shop/orders.py`; or as the one file of a module.

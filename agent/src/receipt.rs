@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pulpcov_protocol::fleet::{Fleet, Relation, Service};
+use pulpcov_protocol::fleet::{Fleet, Relation};
 use pulpcov_protocol::outcome::Interpreter;
 use pulpcov_protocol::profile::Profile;
 use pulpcov_protocol::version::RECEIPT_FORMAT;
@@ -174,29 +174,27 @@ impl Receipt {
         self.complete && !self.uninstalled
     }
 
-    /// Refuses whoever is of another fleet, or of one that may be another and has another service; a warning where
-    /// two may share the host.
-    pub(crate) fn check_fleet(&self, asking: Option<&Fleet>) -> Result<Option<String>, Failure> {
-        let Some(own) = &self.fleet else { return Ok(None) };
+    /// Refuses whoever is of another fleet, by the name of this one.
+    pub(crate) fn check_fleet(&self, asking: Option<&Fleet>) -> Result<(), Failure> {
+        let Some(own) = &self.fleet else { return Ok(()) };
         let relation = match asking {
-            Some(asking) => own.relation(&Service::of(&self.config.profile), asking),
+            Some(asking) => own.relation(asking),
             // Whoever does not say who asks has no name.
-            None if own.name.is_some() => Relation::Other,
+            None if own.name.is_some() => Relation::OtherName,
             None => Relation::Same,
         };
         let owner = own.title();
         match relation {
-            Relation::Same => Ok(None),
-            Relation::Doubtful => Ok(Some(format!("it was installed by {owner}, and shares its data"))),
-            Relation::OtherService => Err(self.other_service(&owner)),
-            Relation::Other => Err(Failure::new(format!("this host belongs to {owner}")).hint(
+            Relation::Same => Ok(()),
+            Relation::OtherInventory => Err(self.other_inventory(&owner)),
+            Relation::OtherName => Err(Failure::new(format!("this host belongs to {owner}")).hint(
                 "pulpcov_fleet in the inventory says which fleet this is; `install --take-over` makes the host this one's",
             )),
         }
     }
 
-    /// The refusal of an inventory that has another service here, by the first's name.
-    fn other_service(&self, owner: &str) -> Failure {
+    /// The refusal of another inventory, by the first's name.
+    fn other_inventory(&self, owner: &str) -> Failure {
         let recorded = &self.config.profile.name;
         if self.uninstalled {
             let root = self.config.data_root.display();
@@ -209,9 +207,12 @@ impl Receipt {
             );
         }
         Failure::new(format!(
-            "this host records {recorded} for {owner}, and not the service of this inventory"
+            "this host records {recorded} for {owner}, and this is another inventory"
         ))
-        .hint("`install --take-over` ends that and makes the host this one's; `uninstall --force` frees it")
+        .hint(
+            "use that one, or `install --take-over` once: it makes the host this one's, and with one pulpcov_fleet \
+                 in both they are one fleet from then on; `uninstall --force` frees it",
+        )
     }
 
     /// Paths of ours that are gone.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::ledger::Ledger;
-use crate::package_places::{Places, is_of, is_omitted};
+use crate::package_places::{self, Places, is_of, is_omitted};
 use crate::receipt::Config;
 use crate::{host_fs, interpreter};
 
@@ -22,6 +22,9 @@ pub(crate) const MAX_SOURCE: u64 = 16 * 1024 * 1024;
 
 /// How sources were analysed; part of every analysis's key. coverage.py's own defaults, so far.
 const OPTIONS: &str = "defaults";
+
+/// Why there is no source of what the hook measured under other `packages`, or where no name leads to it.
+const OF_NO_PACKAGE: &str = "of no package that is measured now";
 
 #[derive(Deserialize)]
 struct Listed {
@@ -76,7 +79,8 @@ pub(crate) struct Sources {
 }
 
 /// Every Python file of the measured packages, run or not, of all interpreters; and the source of each path that
-/// data tells of (`measured`, with the `sys.prefix` of who ran it), wherever it was imported from.
+/// data tells of (`measured`, with the `sys.prefix` of who ran it), wherever it was imported from. A Python that is
+/// gone since the install is named; where all are, that is an error.
 pub(crate) fn list(
     lib_root: &str,
     config: &Config,
@@ -93,7 +97,8 @@ pub(crate) fn list(
     // Package to how many interpreters do not find it.
     let mut missing: BTreeMap<String, usize> = BTreeMap::new();
     let mut places = Places::default();
-    for python in &config.interpreters {
+    let able = able(config, &mut sources.warnings)?;
+    for python in &able {
         let own = Places::of(config, ledger, python);
         let request = json!({"mode": "list", "coverage_dir": config.coverage.get(&python.cache_tag),
             "roots": own.files, "folders": own.folders, "packages": config.packages, "omit": config.profile.omit,
@@ -115,18 +120,25 @@ pub(crate) fn list(
         if found.has(path) {
             continue;
         }
-        let Some(module_path) = places.module_path(path, &config.packages) else { continue };
+        let Some(module_path) = places.module_path(path, &config.packages) else {
+            if prefix.is_some() && package_places::is_python(path) {
+                // Measured by the hook, as what an earlier install named. It is not read: a record that somebody
+                // forged would have root read any file.
+                sources.unsourced.push(Unsourced { path: path.clone(), reason: OF_NO_PACKAGE.into() });
+            }
+            continue;
+        };
         if is_omitted(&module_path, &config.profile.omit) {
             continue;
         }
-        let of_prefix = config.interpreters.iter().find(|python| Some(&python.prefix) == prefix.as_ref());
-        let Some(python) = of_prefix.or(config.interpreters.first()) else { continue };
+        let of_prefix = able.iter().copied().find(|python| Some(&python.prefix) == prefix.as_ref());
+        let Some(python) = of_prefix.or(able.first().copied()) else { continue };
         match host_fs::read_source(Path::new(path), MAX_SOURCE) {
             Ok(bytes) => found.add(path.clone(), module_path, python, &bytes),
             Err(failure) => archived.push((path.clone(), module_path, python, failure.msg)),
         }
     }
-    take_out_of_archives(lib_root, archived, &mut found, &mut sources)?;
+    take_out_of_archives(lib_root, &able, archived, &mut found, &mut sources)?;
     sources.listed = found.by_path.into_values().collect();
     let nowhere = |package: &String| !sources.listed.iter().any(|source| is_of(&source.module_path, package));
     let nowhere: Vec<String> = missing.into_keys().filter(nowhere).collect();
@@ -134,6 +146,23 @@ pub(crate) fn list(
         sources.warnings.push(format!("no Python of the service finds {}", nowhere.join(", ")));
     }
     Ok(sources)
+}
+
+/// The Pythons that can still be asked; those that are gone are warned of.
+fn able<'c>(config: &'c Config, warnings: &mut Vec<String>) -> Result<Vec<&'c Interpreter>, Failure> {
+    let (able, gone): (Vec<_>, Vec<_>) =
+        config.interpreters.iter().partition(|python| Path::new(&python.path).exists());
+    let names = gone.iter().map(|python| python.path.as_str()).collect::<Vec<_>>().join(", ");
+    if able.is_empty() && !gone.is_empty() {
+        return Err(Failure::new(format!(
+            "{names}: gone since the install, and nobody else can tell of sources"
+        ))
+        .hint("install again; what was measured stays here until then"));
+    }
+    if !gone.is_empty() {
+        warnings.push(format!("{names}: gone since the install; what only it imports is not listed"));
+    }
+    Ok(able)
 }
 
 /// Sources as they are found.
@@ -178,6 +207,7 @@ impl Found<'_> {
 /// What is no file of its own may lie in a zip or an egg; else it has no source, and says so.
 fn take_out_of_archives(
     lib_root: &str,
+    able: &[&Interpreter],
     wanted: Vec<(String, String, &Interpreter, String)>,
     found: &mut Found<'_>,
     sources: &mut Sources,
@@ -187,7 +217,7 @@ fn take_out_of_archives(
         path: String,
         text: Option<String>,
     }
-    for python in &found.config.interpreters.clone() {
+    for &python in able {
         let mine = wanted.iter().filter(|(_, _, of, _)| of.path == python.path);
         let paths: Vec<&String> = mine.clone().map(|(path, ..)| path).collect();
         if paths.is_empty() {

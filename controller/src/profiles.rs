@@ -49,11 +49,6 @@ pub(crate) fn of_host(host: &Host, default: &str, folder: &Path) -> Result<Profi
     Ok(profile)
 }
 
-/// How the profile that an inventory names calls itself; nothing where it cannot be read.
-pub(crate) fn name_of(name: &str, folder: &Path) -> Option<String> {
-    by_name(name, folder).ok().map(|profile| profile.name)
-}
-
 fn by_name(name: &str, folder: &Path) -> Result<Profile, ProfileLoadError> {
     let text = match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
         Some((_, text)) => (*text).to_owned(),

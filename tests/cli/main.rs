@@ -49,6 +49,8 @@ fn every_refusal_is_one_error_line_with_code_2() {
     let local = path("local.yml", "all:\n  hosts:\n    h1: {ansible_connection: local}\n");
     let template = path("template.yml", "all:\n  hosts:\n    h1: {ansible_host: \"{{ x }}\"}\n");
     let junk = path("data.h1.1.abc", "junk");
+    let pipe = work.path().join("data.h1.2.abc").to_string_lossy().into_owned();
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
     let nosuch = work.path().join("nosuch").to_string_lossy().into_owned();
     for (words, wanted) in [
         (vec!["fleet", "status", &nosuch], "nosuch"),
@@ -62,11 +64,16 @@ fn every_refusal_is_one_error_line_with_code_2() {
         (vec!["fleet", "status", &good, "--agent-dir", &nosuch], "pulpcov-agent"),
         (vec!["fleet", "install", &good, "--profile", "nosuch"], "no built-in profile"),
         (vec!["fleet", "install", &good, "--wheelhouse", &nosuch], "nosuch"),
+        (vec!["fleet", "collect", &good, "-o", "/proc/nowhere"], "/proc/nowhere"),
+        (vec!["fleet", "run", &good, "-o", "/proc/nowhere", "--", "true"], "/proc/nowhere"),
         (vec!["report", &nosuch], "nosuch"),
         (vec!["report", &junk], "no bundles"),
         (vec!["report", &junk, "--python", "python3"], "no SQLite file"),
         (vec!["report", &work.path().to_string_lossy()], "no bundles"),
         (vec!["combine", "-o", "x", &junk], "data.h1.1.abc"),
+        // A pipe that nobody writes into, and a device that never ends.
+        (vec!["combine", "-o", "x", &pipe], "no regular file"),
+        (vec!["report", "--python", "python3", "/dev/zero"], "no regular file"),
         (vec!["combine", &junk], "--output"),
     ]
     .iter()

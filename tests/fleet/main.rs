@@ -9,4 +9,5 @@ mod lab_end;
 mod main_job;
 mod measurement;
 mod night;
+mod second_fleet;
 mod sessions;

@@ -285,9 +285,13 @@ fn a_process_that_cannot_write_is_not_counted_as_recorded() {
     lab.wait_for_shop();
     lab.install();
     lab.wait_for_shop();
-    lab.shell(1, "chmod 755 /srv/pulp_coverage");
-    lab.get(1, "/price/tea?vip").expect("answers");
     let status = |lab: &Lab| lab.fleet_says("status", &[]).1;
+    assert!(!status(&lab).contains(" that cannot"));
+    lab.shell(1, "chmod 755 /srv/pulp_coverage");
+    // Also of those that have nothing to write.
+    let said = status(&lab);
+    assert!(said.contains(" 0 processes recorded now, 4 that cannot, 0 not recorded"), "{said}");
+    lab.get(1, "/price/tea?vip").expect("answers");
     lab.wait("a process that says so", |lab| status(lab).contains(" that cannot, 0 not recorded"));
     let said = status(&lab);
     assert!(said.contains("/srv/pulp_coverage has mode 755, so that only its owner can write"), "{said}");

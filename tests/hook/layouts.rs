@@ -61,7 +61,8 @@ put("reg/regular/page.html", "<p>{{ n }}</p>\n")
 put("solo/solo.py", BODY + "view(0)\n")
 "#;
 
-fn report(place: &Place, bundle: &Path, words: &[&str]) -> (Option<i32>, String) {
+/// Exit code, standard output, standard error.
+fn report(place: &Place, bundle: &Path, words: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(programs::pulpcov())
         .arg("report")
         .arg(bundle)
@@ -69,7 +70,8 @@ fn report(place: &Place, bundle: &Path, words: &[&str]) -> (Option<i32>, String)
         .current_dir(place.work.path())
         .output()
         .expect("pulpcov runs");
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
@@ -97,7 +99,7 @@ fn packages_of_every_kind_are_reported() {
         let said: Vec<&str> =
             outcome["warnings"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
         assert_eq!(said, ["no Python of the service finds nowhere"]);
-        let (code, text) = report(&place, &bundle, &["--json", "-"]);
+        let (code, text, _) = report(&place, &bundle, &["--json", "-"]);
         assert_eq!(code, Some(0), "{text}");
         let report_json: Value = serde_json::from_str(&text).expect("JSON");
         let covered = |name: &str| report_json["files"][name]["summary"]["covered_lines"].as_u64();
@@ -124,7 +126,7 @@ fn packages_of_every_kind_are_reported() {
             );
         }
         // What cannot be reported is counted, and no report that lacks it is complete.
-        let (code, text) = report(&place, &bundle, &["--require-complete"]);
+        let (code, text, _) = report(&place, &bundle, &["--require-complete"]);
         assert_eq!(code, Some(3), "{text}");
         assert!(text.contains("; 3 measured lines of 1 file without a source"), "{text}");
     }
@@ -142,7 +144,7 @@ fn a_report_of_nothing_says_so_everywhere() {
     let bundle = Path::new(outcome["pulpcov"]["bundle"].as_str().expect("a bundle")).to_owned();
     let files =
         ["--json", "r.json", "--markdown", "r.md", "--badge", "r.svg", "--html", "html", "--text", "-"];
-    let (code, text) = report(&place, &bundle, &files);
+    let (code, text, _) = report(&place, &bundle, &files);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Nothing was measured.") && !text.contains("100%"), "{text}");
     for name in ["r.md", "r.svg", "html/index.html"] {
@@ -158,4 +160,60 @@ fn a_report_of_nothing_says_so_everywhere() {
     for gate in [&["--fail-under", "1"][..], &["--require-complete"]] {
         assert_eq!(report(&place, &bundle, gate).0, Some(3), "{gate:?}");
     }
+}
+
+/// `packages` changed between two installs: what ran before is in no report, and the report says so.
+#[test]
+fn what_an_earlier_install_measured_is_named() {
+    let place = crate::state::place();
+    assert_eq!(place.install(true)["failed"], false);
+    assert!(place.run("plain").status.success());
+    let other = place.work.path().join("app/other");
+    fs::create_dir(&other).expect("a folder");
+    fs::write(other.join("__init__.py"), "x = 1\n").expect("written");
+    let mut words = place.install_words(true);
+    words["profile"]["packages"] = json!(["other"]);
+    let outcome = agent("install", &words);
+    assert_eq!(outcome["failed"], false, "{outcome}");
+    let outcome = agent("collect", &json!({"lib_root": place.work.path().join("lib")}));
+    let bundle = Path::new(outcome["pulpcov"]["bundle"].as_str().expect("a bundle")).to_owned();
+    let (code, text, said) = report(&place, &bundle, &["--require-complete"]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("measured lines of 2 files without a source"), "{text}");
+    assert!(said.contains("thing/main.py (of no package that is measured now)"), "{said}");
+}
+
+/// A virtual environment was made anew, or removed: what others can tell of is fetched, and nothing is given up.
+#[test]
+fn a_python_that_is_gone_is_named_and_the_others_answer() {
+    let place = crate::state::place();
+    let second = place.work.path().join("second");
+    let made = Command::new(&place.python).args(["-m", "venv"]).arg(&second).output().expect("venv runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut words = place.install_words(true);
+    words["interpreters"] = json!([second.join("bin/python"), place.python]);
+    let outcome = agent("install", &words);
+    assert_eq!(outcome["failed"], false, "{outcome}");
+    let server = place.work.path().join("app/thing-server");
+    for python in [&second.join("bin/python"), &place.python] {
+        let run = Command::new(python).arg(&server).arg("plain").output().expect("python runs");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    }
+    fs::remove_dir_all(&second).expect("removed");
+    let collect = json!({"lib_root": place.work.path().join("lib")});
+    let outcome = agent("collect", &collect);
+    assert_eq!(outcome["failed"], false, "{outcome}");
+    let warning = outcome["warnings"][0].as_str().expect("a warning");
+    assert!(warning.contains("second/bin/python: gone since the install"), "{outcome}");
+    let bundle = Path::new(outcome["pulpcov"]["bundle"].as_str().expect("a bundle")).to_owned();
+    let (code, text, _) = report(&place, &bundle, &["--json", "-"]);
+    assert_eq!(code, Some(0), "{text}");
+    let report_json: Value = serde_json::from_str(&text).expect("JSON");
+    let covered = report_json["files"]["thing/main.py"]["summary"]["covered_lines"].as_u64();
+    assert!(covered.is_some_and(|lines| lines > 10), "{text}");
+
+    fs::remove_dir_all(place.work.path().join("venv")).expect("removed");
+    let outcome = agent("collect", &collect);
+    assert_eq!(outcome["failed"], true, "{outcome}");
+    assert!(outcome["msg"].as_str().expect("a message").contains("gone since the install"), "{outcome}");
 }

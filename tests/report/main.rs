@@ -344,6 +344,8 @@ fn outputs_go_where_they_are_named_and_never_over_each_other() {
         assert!(ends(work.path(), 2, &["report", "run", "--html", place]).contains("is no folder"));
     }
     assert!(ends(work.path(), 2, &["report", "run", "--json", "/dev/full"]).contains("No space left"));
+    let said = ends(work.path(), 2, &["report", "run", "--json", "/proc/nowhere"]);
+    assert!(said.contains("/proc/nowhere") && !said.contains("/.pulpcov-"), "{said}");
     let said = ends(work.path(), 2, &["report", "run", "--json", "same", "--xml", "./same"]);
     assert!(said.contains("cannot both go to") && !path("same").exists(), "{said}");
     assert!(

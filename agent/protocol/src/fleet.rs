@@ -1,10 +1,6 @@
 //! Whose host it is: two fleets that share one would take each other's hook, labels and data.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
-
-use crate::profile::{Profile, full_unit_name};
 
 /// The fleet that asks, or that has installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,52 +11,19 @@ pub struct Fleet {
     pub name: Option<String>,
     /// The inventory itself, as a person knows it.
     pub inventory: String,
-    /// What it records on this host; nothing where its inventory does not say.
+    /// SHA-256 of its bytes, in hexadecimal digits: a second checkout has them, too. Nothing where it is no file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub service: Option<Service>,
-}
-
-/// What is recorded on a host, as far as who tells of it knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Service {
-    /// The profile's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub profile: Option<String>,
-    /// Its units; empty where they are not known.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub units: Vec<String>,
-}
-
-impl Service {
-    /// What a profile records.
-    pub fn of(profile: &Profile) -> Self {
-        Self { profile: Some(profile.name.clone()), units: profile.units.clone() }
-    }
-
-    /// What an inventory's own words tell; nothing where they tell nothing.
-    pub fn told(profile: Option<String>, units: Vec<String>) -> Option<Self> {
-        (profile.is_some() || !units.is_empty()).then_some(Self { profile, units })
-    }
-
-    /// Whether both cannot be one: profiles of two names, or no unit in common.
-    pub fn is_other(&self, than: &Self) -> bool {
-        let named = self.profile.is_some() && than.profile.is_some() && self.profile != than.profile;
-        let full = |units: &[String]| units.iter().map(|unit| full_unit_name(unit)).collect::<BTreeSet<_>>();
-        let known = !self.units.is_empty() && !than.units.is_empty();
-        named || (known && full(&self.units).is_disjoint(&full(&than.units)))
-    }
+    pub digest: Option<String>,
 }
 
 /// What one fleet is to a host of another.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Relation {
     Same,
-    /// Nothing proves that it is another, but that it has another inventory: a second checkout has that, too.
-    Doubtful,
-    /// Another inventory, and another service.
-    OtherService,
-    Other,
+    /// Neither has a name, and their inventories differ in place and bytes.
+    OtherInventory,
+    /// Another name, or none where the host's fleet has one.
+    OtherName,
 }
 
 impl Fleet {
@@ -72,17 +35,25 @@ impl Fleet {
         !text.is_empty() && text.len() <= Self::LONGEST && !text.chars().any(char::is_control)
     }
 
-    /// What a fleet that asks is to this one's host, which records `recorded`. A name protects: who has none, or
-    /// another, is another.
-    pub fn relation(&self, recorded: &Service, asking: &Self) -> Relation {
-        let is_other = |service: &Service| service.is_other(recorded);
-        match (&self.name, &asking.name) {
-            (Some(name), asking) if asking.as_ref() == Some(name) => Relation::Same,
-            (Some(_), _) => Relation::Other,
-            (None, _) if self.inventory == asking.inventory => Relation::Same,
-            (None, _) if asking.service.as_ref().is_some_and(is_other) => Relation::OtherService,
-            (None, _) => Relation::Doubtful,
+    /// What a fleet that asks is to this one's host. A name protects: who has none, or another, is another.
+    pub fn relation(&self, asking: &Self) -> Relation {
+        match &self.name {
+            Some(name) if asking.name.as_ref() == Some(name) => Relation::Same,
+            Some(_) => Relation::OtherName,
+            None if self.inventory == asking.inventory || self.has_bytes_of(asking) => Relation::Same,
+            None => Relation::OtherInventory,
         }
+    }
+
+    /// Who has the host after an install of `asking`, which is the same: a copy of its inventory at another place
+    /// leaves the place that is known.
+    #[must_use]
+    pub fn renewed(self, asking: Self) -> Self {
+        if self.name.is_none() && asking.name.is_none() && self.has_bytes_of(&asking) { self } else { asking }
+    }
+
+    fn has_bytes_of(&self, other: &Self) -> bool {
+        self.digest.is_some() && self.digest == other.digest
     }
 
     /// What a person calls it.
@@ -98,46 +69,44 @@ impl Fleet {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_name_protects_and_an_inventory_only_tells() {
-        let fleet = |name: Option<&str>, inventory: &str| Fleet {
+    fn fleet(name: Option<&str>, inventory: &str, digest: Option<&str>) -> Fleet {
+        Fleet {
             name: name.map(str::to_owned),
             inventory: inventory.to_owned(),
-            service: None,
-        };
-        let recorded = Service { profile: Some("shop".to_owned()), units: vec!["shop.service".to_owned()] };
-        let relation = |own: &Fleet, asking: &Fleet| own.relation(&recorded, asking);
-        let named = fleet(Some("a"), "/x");
-        assert_eq!(relation(&named, &fleet(Some("a"), "/elsewhere")), Relation::Same);
-        assert_eq!(relation(&named, &fleet(Some("b"), "/x")), Relation::Other);
-        assert_eq!(relation(&named, &fleet(None, "/x")), Relation::Other);
-        let unnamed = fleet(None, "/x");
-        assert_eq!(relation(&unnamed, &fleet(None, "/x")), Relation::Same);
-        assert_eq!(relation(&unnamed, &fleet(Some("a"), "/x")), Relation::Same);
-        assert_eq!(relation(&unnamed, &fleet(None, "/y")), Relation::Doubtful);
+            digest: digest.map(str::to_owned),
+        }
     }
+
     #[test]
-    fn another_service_of_an_unnamed_fleet_is_told_by_profile_or_units() {
-        let service = |profile: Option<&str>, units: &[&str]| {
-            Service::told(profile.map(str::to_owned), units.iter().map(|&unit| unit.to_owned()).collect())
-        };
-        let recorded = service(Some("generic"), &["devpi"]).expect("it says something");
-        assert_eq!(service(None, &[]), None);
-        let own = Fleet { name: None, inventory: "/x".to_owned(), service: None };
-        let relation = |inventory: &str, service| {
-            let asking = Fleet { name: None, inventory: inventory.to_owned(), service };
-            own.relation(&recorded, &asking)
-        };
+    fn a_name_protects_and_without_one_it_is_the_inventory() {
+        let named = fleet(Some("a"), "/x", Some("1"));
         for (asking, wanted) in [
-            (service(None, &[]), Relation::Doubtful),
-            (service(Some("generic"), &[]), Relation::Doubtful),
-            (service(Some("generic"), &["devpi.service", "more"]), Relation::Doubtful),
-            (service(Some("generic"), &["ara"]), Relation::OtherService),
-            (service(None, &["ara"]), Relation::OtherService),
-            (service(Some("pulp3"), &[]), Relation::OtherService),
+            (fleet(Some("a"), "/elsewhere", None), Relation::Same),
+            (fleet(Some("b"), "/x", Some("1")), Relation::OtherName),
+            (fleet(None, "/x", Some("1")), Relation::OtherName),
         ] {
-            assert_eq!(relation("/y", asking.clone()), wanted, "{asking:?}");
-            assert_eq!(relation("/x", asking), Relation::Same);
+            assert_eq!(named.relation(&asking), wanted, "{asking:?}");
+        }
+        let unnamed = fleet(None, "/x", Some("1"));
+        for (asking, wanted) in [
+            (fleet(None, "/x", Some("2")), Relation::Same),
+            (fleet(Some("a"), "/x", None), Relation::Same),
+            (fleet(None, "/y", Some("1")), Relation::Same),
+            (fleet(None, "/y", Some("2")), Relation::OtherInventory),
+            (fleet(None, "/y", None), Relation::OtherInventory),
+            (fleet(Some("a"), "/y", Some("2")), Relation::OtherInventory),
+        ] {
+            assert_eq!(unnamed.relation(&asking), wanted, "{asking:?}");
+        }
+        assert_eq!(fleet(None, "/x", None).relation(&fleet(None, "/y", None)), Relation::OtherInventory);
+    }
+
+    #[test]
+    fn a_copy_of_an_inventory_does_not_become_the_owner() {
+        let own = fleet(None, "/x", Some("1"));
+        assert_eq!(own.clone().renewed(fleet(None, "/y", Some("1"))), own);
+        for asking in [fleet(None, "/x", Some("2")), fleet(Some("a"), "/y", Some("1"))] {
+            assert_eq!(own.clone().renewed(asking.clone()), asking);
         }
     }
 }

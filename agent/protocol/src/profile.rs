@@ -156,16 +156,13 @@ impl Profile {
         self.processes.iter().find(fits)
     }
 
-    /// The units as systemd understands them.
+    /// The units as systemd understands them: a name without a kind is a service's, a glob is what it is.
     pub fn full_unit_names(&self) -> impl Iterator<Item = String> {
-        self.units.iter().map(|unit| full_unit_name(unit))
+        let has_kind = |unit: &str| [".service", ".scope", ".slice"].iter().any(|kind| unit.ends_with(kind));
+        self.units.iter().map(move |unit| {
+            if has_kind(unit) || is_glob(unit) { unit.clone() } else { format!("{unit}.service") }
+        })
     }
-}
-
-/// A name without a kind is a service's, a glob is what it is.
-pub(crate) fn full_unit_name(unit: &str) -> String {
-    let has_kind = [".service", ".scope", ".slice"].iter().any(|kind| unit.ends_with(kind));
-    if has_kind || is_glob(unit) { unit.to_owned() } else { format!("{unit}.service") }
 }
 
 /// Whether a unit's name stands for several.

@@ -16,7 +16,7 @@ const COMPACT_AT_LEAST: u32 = 64;
 pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let receipt = receipt::of_data(&args.lib_root)?;
-    let shared = receipt.check_fleet(args.fleet.as_ref())?;
+    receipt.check_fleet(args.fleet.as_ref())?;
     if args.check {
         let (files, _) = data_dir::measure(&receipt.config.data_root)?;
         let msg = format!("would flush, and fetch {}", super::counted(files, "data file"));
@@ -30,7 +30,6 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     session.gathered = None;
     let gathered = gather::gather(args)?;
     let mut warnings = gathered.warnings.clone();
-    warnings.extend(shared);
     warnings.extend(trouble.map(|failure| format!("nothing was compacted: {}", failure.msg)));
     if let Some(flush) = &gathered.flush {
         warnings

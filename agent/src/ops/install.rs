@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pulpcov_protocol::fleet::{Fleet, Service};
+use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::{DEFAULT_LABEL, Install, STARTUP_LABEL, ServiceAction};
 use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome, WheelsDetail};
 use pulpcov_protocol::profile::{Profile, is_glob};
@@ -49,7 +49,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     (session.progress)("looking at the interpreters");
     let old = receipt::load(&args.lib_root)?;
-    let shared = check_fleet(args, old.as_ref())?;
+    check_fleet(args, old.as_ref())?;
     let mut named = args.interpreters.clone();
     let same_service = old.as_ref().filter(|old| old.config.profile.name == args.profile.name);
     named.extend(probe::installed_for(same_service));
@@ -100,7 +100,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
             format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
         }
     };
-    let mut warnings: Vec<String> = shared.into_iter().collect();
+    let mut warnings = Vec::new();
     let missing_packages = missing_packages(&new, &mut warnings)?;
     if changed && started.is_none() && !args.profile.units.is_empty() {
         warnings.push(if args.restart {
@@ -122,8 +122,8 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     Ok(Outcome { diff, ..outcome })
 }
 
-/// Refuses a host of another fleet, unless it is to be taken over; a warning where two may share it.
-fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<Option<String>, Failure> {
+/// Refuses a host of another fleet, unless it is to be taken over.
+fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<(), Failure> {
     // What an uninstall has left belongs to its fleet until it is collected.
     let is_there =
         |old: &&Receipt| !old.uninstalled || !matches!(data_dir::measure(&old.config.data_root), Ok((0, _)));
@@ -132,10 +132,8 @@ fn check_fleet(args: &Install, old: Option<&Receipt>) -> Result<Option<String>, 
             "the fleet's name is none: at most 64 letters, and none that controls a terminal",
         ));
     }
-    let Some(old) = old.filter(|_| !args.take_over).filter(is_there) else { return Ok(None) };
-    // What is to be installed says it better than the inventory's words.
-    let asking = args.fleet.clone().map(|fleet| Fleet { service: Some(Service::of(&args.profile)), ..fleet });
-    old.check_fleet(asking.as_ref())
+    let Some(old) = old.filter(|_| !args.take_over).filter(is_there) else { return Ok(()) };
+    old.check_fleet(args.fleet.as_ref())
 }
 
 /// Data that an uninstall has left is known by its receipt alone: another place for data would have it forgotten.

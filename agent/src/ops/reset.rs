@@ -11,7 +11,7 @@ use crate::{host::HostLock, ledger, receipt, session};
 pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let receipt = receipt::required(&args.lib_root)?;
-    let shared = receipt.check_fleet(args.fleet.as_ref())?;
+    receipt.check_fleet(args.fleet.as_ref())?;
     let root = receipt.config.data_root;
     let label = match &args.label {
         Some(label) => session::check_own_label(label).map(|()| label.clone())?,
@@ -31,7 +31,6 @@ pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
         })
         .collect();
     warnings.extend(flush.bad.iter().cloned());
-    warnings.extend(shared);
     let msg = format!(
         "generation {}, label {}: {} counted from zero",
         session.generation,

@@ -1,11 +1,13 @@
 //! Who records, who does not, and why.
 
+use std::path::Path;
+
 use pulpcov_protocol::manifest::{Process, ProcessState};
 use pulpcov_protocol::op::Status;
 use pulpcov_protocol::outcome::{Detail, Outcome, StatusDetail, Unrecorded};
 
 use crate::failure::Failure;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Record};
 use crate::receipt::Receipt;
 use crate::{data_dir, ledger, processes, receipt, session};
 
@@ -19,11 +21,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     let (data_files, data_bytes) = data_dir::measure(root)?;
     let unrecorded = unrecorded(&receipt, &ledger)?;
     let obstacle = data_dir::obstacle(root);
-    let mut processes: Vec<Process> = ledger.processes().cloned().collect();
-    for process in processes.iter_mut().filter(|process| process.state == ProcessState::Live) {
-        // Whoever cannot write cannot say so.
-        process.error = process.error.take().or_else(|| obstacle.clone());
-    }
+    let processes: Vec<Process> =
+        ledger.records.iter().map(|record| with_obstacle(record, root, obstacle.as_deref())).collect();
     let (stuck, live): (Vec<_>, Vec<_>) = processes
         .iter()
         .filter(|process| process.state == ProcessState::Live)
@@ -62,6 +61,15 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         unrecorded,
     };
     Ok(Outcome::ok(false, msg, Detail::Status(detail)).with_warnings(warnings))
+}
+
+/// A process, with the reason why it cannot write: whoever cannot does not always say so.
+fn with_obstacle(record: &Record, root: &Path, of_all: Option<&str>) -> Process {
+    let mut process = record.process.clone();
+    if record.is_live() && process.error.is_none() {
+        process.error = of_all.map(str::to_owned).or_else(|| data_dir::obstacle_of(root, record.uid));
+    }
+    process
 }
 
 /// What is there where nothing is installed: an uninstall may have left data.

@@ -32,7 +32,9 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
         Err(failure) if !receipt::is_unreadable(&args.lib_root) => return Err(failure),
         Err(failure) => return salvage::run(args, &failure),
     };
-    let shared = if args.force { None } else { receipt.check_fleet(args.fleet.as_ref())? };
+    if !args.force {
+        receipt.check_fleet(args.fleet.as_ref())?;
+    }
     let changed = receipt.changed_since()?;
     if !changed.is_empty() && !args.force {
         let names: Vec<String> = changed.iter().map(|path| path.display().to_string()).collect();
@@ -57,7 +59,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     }
     let restarted = restart(args, &receipt, session)?;
     let has_restarted = restarted.is_some();
-    let mut warnings: Vec<String> = shared.into_iter().collect();
+    let mut warnings = Vec::new();
     if let Some(units) = restarted {
         let failure = ready::wait(&receipt.config.profile.ready, &units).err();
         warnings.extend(failure.map(|failure| match failure.hint {

@@ -27,6 +27,8 @@ pub const MAX_DATA_FILE: u64 = 1024 * 1024 * 1024;
 pub enum ReadError {
     #[error("cannot read a data file")]
     Io(#[source] std::io::Error),
+    #[error("it is no regular file")]
+    NoFile,
     #[error("{size} bytes, the limit is {MAX_DATA_FILE}")]
     TooLarge { size: u64 },
     #[error(transparent)]
@@ -58,7 +60,12 @@ pub fn read_path(path: &Path) -> Result<CoverageData, ReadError> {
 
 /// The bytes of a data file, if they are not too many.
 pub fn bytes_of(path: &Path) -> Result<Vec<u8>, ReadError> {
-    let size = fs_err::metadata(path).map_err(ReadError::Io)?.len();
+    let found = fs_err::metadata(path).map_err(ReadError::Io)?;
+    if !found.is_file() {
+        // A pipe or a device may never end.
+        return Err(ReadError::NoFile);
+    }
+    let size = found.len();
     if size > MAX_DATA_FILE {
         return Err(ReadError::TooLarge { size });
     }

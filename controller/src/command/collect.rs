@@ -16,7 +16,7 @@ use super::reach::{OwnInventory, Reach, exit_of, troubles};
 use crate::bundle_store::{PlacedBundle, Spool};
 use crate::claims::Claims;
 use crate::cli::{FleetArgs, seconds};
-use crate::exit::Exit;
+use crate::exit::{Exit, usage};
 use crate::fleet::{Access, Done, Reporter};
 use crate::inventory::Host;
 use crate::recap::{Recap, Verdict};
@@ -123,12 +123,13 @@ pub(super) async fn collect_all(
     Ok((recap, run))
 }
 
-/// The run directory at `output`, or a new one.
+/// The run directory at `output`, or a new one. Where there can be none, nothing was done.
 pub(super) fn place(output: Option<&Path>) -> Result<RunDir> {
-    Ok(match output {
+    match output {
         Some(path) => RunDir::at(path),
         None => RunDir::new_in(Path::new("runs")),
-    }?)
+    }
+    .map_err(usage)
 }
 
 /// Sources and analyses that earlier bundles of the run hold are not fetched again. What a damaged one held is

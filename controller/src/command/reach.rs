@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use pulpcov_protocol::fleet::{Fleet, Service};
+use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::FileDiff;
 use pulpcov_protocol::profile::Profile;
@@ -17,7 +17,7 @@ use crate::event::{Event, Events};
 use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::{self, Access, Done, FanOut, Reporter};
 use crate::inventory::load::{Request, VaultId};
-use crate::inventory::{self, Host, Inventory, Selection};
+use crate::inventory::{self, Host, Inventory, Selection, source_digest};
 use crate::last_run::{LastRun, Place};
 use crate::profiles::{self, ProfileLoadError};
 use crate::progress::{self, LogDir, Mode};
@@ -56,18 +56,12 @@ pub(super) struct Reach {
 #[derive(Debug, Clone)]
 pub(super) struct OwnInventory {
     title: String,
-    folder: PathBuf,
+    digest: Option<String>,
 }
 
 impl OwnInventory {
     pub(super) fn fleet_of(&self, host: &Host) -> Fleet {
-        // A profile that cannot be read says nothing; install tells of it.
-        let profile = host.pulpcov.profile.as_deref().and_then(|name| profiles::name_of(name, &self.folder));
-        Fleet {
-            name: host.pulpcov.fleet.clone(),
-            inventory: self.title.clone(),
-            service: Service::told(profile, host.pulpcov.units.clone()),
-        }
+        Fleet { name: host.pulpcov.fleet.clone(), inventory: self.title.clone(), digest: self.digest.clone() }
     }
 }
 
@@ -140,7 +134,7 @@ impl Reach {
             _ => distinct(source),
         };
         let title = self.sources.iter().map(place).collect::<Vec<_>>().join(" and ");
-        OwnInventory { title, folder: self.folder.clone() }
+        OwnInventory { title, digest: source_digest::of(&self.sources) }
     }
 
     /// The same hosts, or those of them that `wanted` takes, for the next command of a series.

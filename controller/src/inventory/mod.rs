@@ -14,6 +14,7 @@ mod pattern;
 mod range;
 mod scalar;
 mod source;
+pub(crate) mod source_digest;
 mod template;
 pub(crate) mod vault;
 mod via_ansible;

@@ -46,10 +46,13 @@ pub(super) struct Changes {
     pub(super) preview: Preview,
 }
 
-/// Whose host this will be. What it records is told by the profile beside it.
+/// Whose host this will be.
 fn owner(args: &Install, old: Option<&Receipt>) -> Option<Fleet> {
-    let asking = args.fleet.clone().map(|fleet| Fleet { service: None, ..fleet });
-    asking.or_else(|| old.and_then(|old| old.fleet.clone()))
+    let own = old.and_then(|old| old.fleet.clone());
+    match (own, args.fleet.clone()) {
+        (Some(own), Some(asking)) if !args.take_over => Some(own.renewed(asking)),
+        (own, asking) => asking.or(own),
+    }
 }
 
 impl Changes {

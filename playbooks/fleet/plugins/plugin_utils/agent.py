@@ -11,7 +11,8 @@ import shlex
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_native
 from ansible.plugins.action import ActionBase
-from ansible_collections.pulpcov.fleet.plugins.plugin_utils.profile import COLLECTION, name_of
+from ansible_collections.pulpcov.fleet.plugins.plugin_utils.profile import COLLECTION
+from ansible_collections.pulpcov.fleet.plugins.plugin_utils.source_digest import digest_of_sources
 
 # What `uname -m` says, and whose agent runs there.
 MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -56,16 +57,15 @@ class AgentAction(ActionBase):
         return result
 
     def fleet_of(self, task_vars):
-        """Who asks: the inventory's own word, its place, and what it says that it records."""
-        name, profile, units = (
-            self._templar.template(task_vars.get(f"pulpcov_{word}")) for word in ("fleet", "profile", "units")
-        )
-        profile = name_of(str(profile), lambda word: self._find_needle("files", word)) if profile else None
-        units = [str(unit) for unit in units] if isinstance(units, list) else []
+        """Who asks: the inventory's own word, its place, and its bytes."""
+        name = self._templar.template(task_vars.get("pulpcov_fleet"))
         sources = [str(source) for source in task_vars.get("ansible_inventory_sources") or []]
         places = [os.path.abspath(source) if os.path.exists(source) else source for source in sources]
-        fleet = {"name": str(name) if name else None, "inventory": " and ".join(places)}
-        return dict(fleet, service={"profile": profile, "units": units}) if profile or units else fleet
+        return {
+            "name": str(name) if name else None,
+            "inventory": " and ".join(places),
+            "digest": digest_of_sources(sources),
+        }
 
     def act(self, args):
         """What the action does; most ask once."""

@@ -7,7 +7,7 @@ import os
 
 import yaml
 
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_native
 
 COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -44,15 +44,6 @@ def load(name, find):
     if not isinstance(profile, dict):
         raise AnsibleActionFail(f"profile {name} is no mapping")
     return profile
-
-
-def name_of(name, find):
-    """How the profile of that name calls itself; nothing where it cannot be read."""
-    try:
-        own = load(name, find).get("name")
-    except AnsibleError:
-        return None
-    return own if isinstance(own, str) else None
 
 
 def with_profile(words, find):

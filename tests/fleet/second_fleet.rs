@@ -1,0 +1,134 @@
+//! Two fleets with one host in common: the second is refused by the name of the first.
+
+use std::io::Write;
+
+use pulpcov_tests::lab::Lab;
+use pulpcov_tests::python;
+
+/// One host, and inventories of it.
+struct Shared {
+    lab: Lab,
+    wheels: String,
+}
+
+impl Shared {
+    fn start() -> Self {
+        Self { lab: Lab::start(1), wheels: python::wheelhouse().to_string_lossy().into_owned() }
+    }
+
+    /// An inventory of the shop, or of one of its units by the profile `generic`.
+    fn fleet(&self, file: &str, name: &str, profile: &str) -> String {
+        let vars = if name.is_empty() { String::new() } else { format!("    pulpcov_fleet: {name}\n") };
+        let packages = if profile == "generic" {
+            "    pulpcov_packages: [shop]\n    pulpcov_units: [shop-web.service]\n"
+        } else {
+            ""
+        };
+        let path = match profile {
+            "generic" => std::path::Path::new("generic").to_owned(),
+            _ => pulpcov_tests::shop::profile(),
+        };
+        let written = self.lab.inventory_of(&path, &format!("{vars}{packages}"));
+        let own = self.lab.path(file);
+        std::fs::rename(written, &own).expect("moved");
+        own.to_string_lossy().into_owned()
+    }
+
+    fn says(&self, inventory: &str, verb: &str, words: &[&str]) -> (Option<i32>, String) {
+        let known = self.lab.path("known_hosts").to_string_lossy().into_owned();
+        let wheels: &[&str] = if verb == "install" { &["--wheelhouse", &self.wheels] } else { &[] };
+        let all = [&["fleet", verb, inventory, "--known-hosts", &known], wheels, words].concat();
+        let output = self.lab.pulpcov(&all);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Each op that a host of another fleet refuses, with the words of the refusal.
+    fn refuses(&self, inventory: &str, words: &str) {
+        for verb in ["install", "collect", "reset", "uninstall"] {
+            let (code, said) = self.says(inventory, verb, &[]);
+            assert!(code == Some(4) && said.contains(words), "{verb}: {said}");
+        }
+    }
+}
+
+#[test]
+fn without_a_name_it_is_the_inventory_that_counts() {
+    let shared = Shared::start();
+    let first = shared.fleet("first.yml", "", "shop");
+    assert_eq!(shared.says(&first, "install", &[]).0, Some(0));
+    let other = shared.fleet("other.yml", "", "generic");
+    shared.refuses(&other, "this host records shop for the fleet of /");
+    // A copy is the same, and the host stays the first's.
+    let second = shared.fleet("second.yml", "", "shop");
+    let (code, said) = shared.says(&second, "install", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = shared.says(&second, "collect", &["-o", "run"]);
+    assert!(code == Some(0) && !said.contains("first.yml"), "{said}");
+    let edit = |path: &str| {
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("there");
+        file.write_all(b"# of today\n").expect("written");
+    };
+    edit(&second);
+    shared.refuses(&second, "first.yml, and this is another inventory");
+    // What is edited where it is, is the same.
+    edit(&first);
+    edit(&first);
+    assert_eq!(shared.says(&first, "reset", &[]).0, Some(0));
+    // A name is no right to the host of those who have none.
+    let named = shared.fleet("named.yml", "bakery", "shop");
+    shared.refuses(&named, "first.yml, and this is another inventory");
+    assert_eq!(shared.says(&named, "install", &["--take-over"]).0, Some(0));
+    shared.refuses(&first, "this host belongs to the fleet bakery (/");
+}
+
+#[test]
+fn a_name_protects() {
+    let shared = Shared::start();
+    let named = shared.fleet("named.yml", "bakery", "shop");
+    assert_eq!(shared.says(&named, "install", &[]).0, Some(0));
+    assert!(!shared.says(&named, "reset", &[]).1.contains("warning"));
+    let first = shared.fleet("first.yml", "", "shop");
+    let thief = shared.fleet("thief.yml", "burglars", "shop");
+    for inventory in [&first, &thief] {
+        shared.refuses(inventory, "this host belongs to the fleet bakery (/");
+    }
+    let (code, said) = shared.says(&thief, "install", &["--take-over"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = shared.says(&named, "uninstall", &[]);
+    assert!(code == Some(4) && said.contains("belongs to the fleet burglars"), "{said}");
+    // What an uninstall leaves is still its fleet's, until it is collected.
+    let (code, said) = shared.says(&thief, "install", &["--restart"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = shared.says(&thief, "uninstall", &["--restart"]);
+    assert!(code == Some(0) && said.contains("still to be collected"), "{said}");
+    let (code, said) = shared.says(&first, "install", &[]);
+    assert!(code == Some(4) && said.contains("belongs to the fleet burglars"), "{said}");
+    assert_eq!(shared.says(&thief, "collect", &["-o", "loot"]).0, Some(0));
+    assert_eq!(shared.says(&first, "install", &[]).0, Some(0));
+}
+
+#[test]
+fn what_was_taken_over_is_not_passed_over() {
+    let shared = Shared::start();
+    let first = shared.fleet("first.yml", "", "shop");
+    let other = shared.fleet("other.yml", "", "generic");
+    assert_eq!(shared.says(&first, "install", &["--restart"]).0, Some(0));
+    // The first's services are not this one's to restart.
+    let (code, said) = shared.says(&other, "install", &["--take-over", "--restart"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = shared.says(&other, "uninstall", &["--restart"]);
+    assert!(
+        code == Some(0)
+            && said.contains("keep the hook in memory until somebody restarts shop-worker.service"),
+        "{said}"
+    );
+    // Nothing is recorded any more: there is only data, and who may fetch it.
+    let (code, said) = shared.says(&first, "install", &[]);
+    assert!(
+        code == Some(4)
+            && said.contains("/srv/pulp_coverage holds data of generic that ")
+            && said.contains("still to collect"),
+        "{said}"
+    );
+    assert_eq!(shared.says(&other, "uninstall", &["--erase-data"]).0, Some(0));
+}
