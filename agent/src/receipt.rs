@@ -210,8 +210,8 @@ impl Receipt {
             "this host records {recorded} for {owner}, and this is another inventory"
         ))
         .hint(
-            "use that one, or `install --take-over` once: it makes the host this one's, and with one pulpcov_fleet \
-                 in both they are one fleet from then on; `uninstall --force` frees it",
+            "use that one, or name it in pulpcov_part_of where this one is made of it; `install --take-over` makes \
+                 the host this one's, and one pulpcov_fleet in both makes them one fleet; `uninstall --force` frees it",
         )
     }
 

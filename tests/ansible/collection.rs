@@ -215,3 +215,49 @@ fn modules_say_what_is_wrong() {
     lab.shell(1, "rm -rf /usr/local/lib/pulpcov-agent");
     wrong("status", &["-e", "ansible_become=false"], &["cannot write pulpcov-agent into", "become: true"]);
 }
+
+/// Ansible and pulpcov know a second checkout of an inventory by the same rule, be it a file or a folder.
+#[test]
+fn a_second_checkout_of_the_inventory_is_the_same_fleet() {
+    let mut lab = Lab::start(1);
+    variables(&lab);
+    lab.wait_for_shop();
+    let vars = fs::read_to_string(lab.path("group_vars/all.yml")).expect("written");
+    let put = |checkout: &str, more: &str| {
+        fs::write(lab.path(checkout).join("group_vars/all.yml"), format!("{vars}{more}\n")).expect("written");
+    };
+    for checkout in ["first", "second"] {
+        let folder = lab.path(checkout);
+        fs::create_dir_all(folder.join("group_vars")).expect("made");
+        fs::create_dir_all(folder.join(".git")).expect("made");
+        fs::copy(lab.path("hosts.yml"), folder.join("hosts.yml")).expect("copied");
+        put(checkout, "of_the_day: 1");
+        fs::write(folder.join(".git/index"), checkout).expect("written");
+    }
+    let install = |inventory: &str| {
+        ansible(&lab, "ansible-playbook")
+            .args(["-i", inventory, "pulpcov.fleet.install"])
+            .output()
+            .expect("ansible-playbook runs")
+    };
+    let output = install("first");
+    assert!(output.status.success(), "{}", said(&output));
+    let known = lab.path("known_hosts").to_string_lossy().into_owned();
+    let reset = |inventory: &str| {
+        let output = lab.pulpcov(&["fleet", "reset", inventory, "--known-hosts", &known]);
+        (output.status.code(), said(&output))
+    };
+    assert_eq!(reset("second").0, Some(0), "{}", reset("second").1);
+    assert_eq!(changed(&install("second")), [0]);
+    put("second", "of_the_day: 2");
+    let (code, text) = reset("second");
+    assert!(code == Some(4) && text.contains("/first, and this is another inventory"), "{text}");
+    let text = said(&install("second"));
+    assert!(text.contains("/first, and this is another inventory"), "{text}");
+    // One that is made of it says so.
+    put("second", &format!("pulpcov_part_of: {}", lab.path("first").display()));
+    assert_eq!(reset("second").0, Some(0), "{}", reset("second").1);
+    assert_eq!(changed(&install("second")), [0]);
+    assert_eq!(reset("first/hosts.yml").0, Some(4));
+    assert_eq!(reset("first").0, Some(0));
+}

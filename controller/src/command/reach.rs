@@ -61,8 +61,21 @@ pub(super) struct OwnInventory {
 
 impl OwnInventory {
     pub(super) fn fleet_of(&self, host: &Host) -> Fleet {
-        Fleet { name: host.pulpcov.fleet.clone(), inventory: self.title.clone(), digest: self.digest.clone() }
+        let name = host.pulpcov.fleet.clone();
+        match host.pulpcov.part_of.as_slice() {
+            [] => Fleet { name, inventory: self.title.clone(), digest: self.digest.clone() },
+            whole => Fleet { name, inventory: title(whole), digest: None },
+        }
     }
+}
+
+/// By which places a person knows an inventory. One of another machine is known as it is said.
+fn title(sources: &[impl AsRef<Path>]) -> String {
+    let place = |source: &Path| match std::path::absolute(source) {
+        Ok(path) if path.exists() || source.is_absolute() => distinct(&path),
+        _ => distinct(source),
+    };
+    sources.iter().map(|source| place(source.as_ref())).collect::<Vec<_>>().join(" and ")
 }
 
 impl Reach {
@@ -129,12 +142,7 @@ impl Reach {
 
     /// The inventory, by which hosts know who asks.
     pub(super) fn own_inventory(&self) -> OwnInventory {
-        let place = |source: &PathBuf| match std::path::absolute(source) {
-            Ok(path) if path.exists() => distinct(&path),
-            _ => distinct(source),
-        };
-        let title = self.sources.iter().map(place).collect::<Vec<_>>().join(" and ");
-        OwnInventory { title, digest: source_digest::of(&self.sources) }
+        OwnInventory { title: title(&self.sources), digest: source_digest::of(&self.sources) }
     }
 
     /// The same hosts, or those of them that `wanted` takes, for the next command of a series.

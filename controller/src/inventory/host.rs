@@ -53,6 +53,8 @@ pub(crate) struct Become {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct PulpcovVars {
     pub(crate) fleet: Option<String>,
+    /// The inventories that this one is made of; none where it is one of its own.
+    pub(crate) part_of: Vec<String>,
     pub(crate) profile: Option<String>,
     pub(crate) data_root: Option<String>,
     pub(crate) lib_root: Option<String>,
@@ -107,6 +109,7 @@ impl Inventory {
             r#become: get.r#become()?,
             pulpcov: PulpcovVars {
                 fleet: get.fleet()?,
+                part_of: get.list("pulpcov_part_of")?,
                 profile: get.text(&["pulpcov_profile"])?,
                 data_root: get.text(&["pulpcov_data_root"])?,
                 lib_root: get.text(&["pulpcov_lib_root"])?,

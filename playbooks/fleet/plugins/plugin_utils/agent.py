@@ -57,14 +57,15 @@ class AgentAction(ActionBase):
         return result
 
     def fleet_of(self, task_vars):
-        """Who asks: the inventory's own word, its place, and its bytes."""
-        name = self._templar.template(task_vars.get("pulpcov_fleet"))
-        sources = [str(source) for source in task_vars.get("ansible_inventory_sources") or []]
+        """Who asks: the inventory's own word, its place, and its bytes; or the place of what it is a part of."""
+        name, whole = (self._templar.template(task_vars.get(f"pulpcov_{word}")) for word in ("fleet", "part_of"))
+        whole = [str(source) for source in ([whole] if isinstance(whole, str) else whole or [])]
+        sources = whole or [str(source) for source in task_vars.get("ansible_inventory_sources") or []]
         places = [os.path.abspath(source) if os.path.exists(source) else source for source in sources]
         return {
             "name": str(name) if name else None,
             "inventory": " and ".join(places),
-            "digest": digest_of_sources(sources),
+            "digest": None if whole else digest_of_sources(sources),
         }
 
     def act(self, args):
