@@ -10,6 +10,7 @@ use pulpcov_protocol::op::DEFAULT_DATA_ROOT;
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::failure::Failure;
+use crate::host;
 use crate::host_fs::{self, Regular};
 
 /// Folder of process records and of the flush trigger.
@@ -200,22 +201,30 @@ pub(crate) fn obstacle(root: &Path) -> Option<String> {
     None
 }
 
-/// Why not everybody can.
-pub(crate) fn obstacle_of_some(root: &Path) -> Option<String> {
+/// What is wrong with the mode of the data directory, where not everybody can write and keep what he wrote.
+pub(crate) fn wrong_mode(root: &Path) -> Option<String> {
     let mode = host_fs::Attributes::of(root).ok()??.mode;
-    (mode & 0o1777 != 0o1777).then(|| {
-        format!(
-            "{} has mode {mode:o}, so that only its owner can write; install makes it 1777",
-            root.display()
-        )
-    })
+    let what = match mode & 0o1777 {
+        0o1777 => return None,
+        _ if mode & 0o002 != 0 => "everybody can remove what others wrote",
+        _ if mode & 0o020 != 0 => "only its owner and its group can write: what others run is not written",
+        _ => "only its owner can write: what others run is not written",
+    };
+    Some(format!("{} has mode {mode:o}, so that {what}; install makes it 1777", root.display()))
 }
 
-/// Why a user cannot, where only the folder's owner can.
-pub(crate) fn obstacle_of(root: &Path, uid: u32) -> Option<String> {
+/// Why a process cannot write there, by the mode of the data directory.
+pub(crate) fn obstacle_of(root: &Path, pid: u32) -> Option<String> {
     let found = host_fs::Attributes::of(root).ok()??;
-    let is_shared = found.mode & 0o022 != 0;
-    if is_shared || uid == 0 || uid == found.uid { None } else { obstacle_of_some(root) }
+    let user = host::User::of(pid)?;
+    let bit = if user.uid == found.uid {
+        0o200
+    } else if user.groups.contains(&found.gid) {
+        0o020
+    } else {
+        0o002
+    };
+    if user.uid == 0 || found.mode & bit != 0 { None } else { wrong_mode(root) }
 }
 
 /// Looks at every data file: its name, and the file.

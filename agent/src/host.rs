@@ -106,6 +106,27 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
+/// Who a living process is, as far as writing into a folder goes.
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+impl User {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let status = fs_err::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let numbers = |name: &str| -> Option<Vec<u32>> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
+        };
+        // Real, effective, saved, and the one that files are opened by.
+        let of_files = |name: &str| numbers(name)?.get(3).copied();
+        let mut groups = numbers("Groups")?;
+        groups.push(of_files("Gid")?);
+        Some(Self { uid: of_files("Uid")?, groups })
+    }
+}
+
 /// Seconds since the epoch.
 pub(crate) fn now() -> f64 {
     std::time::SystemTime::now()

@@ -97,7 +97,7 @@ pub(crate) struct Record {
     /// Fingerprints of the files that ran; nothing of recorders that made none.
     pub(crate) sources: Option<Fingerprints>,
     /// Owner of the record.
-    pub(crate) uid: u32,
+    uid: u32,
     continues: Option<String>,
 }
 

@@ -202,16 +202,16 @@ impl Receipt {
                 "{root} holds data of {recorded} that {owner} has still to collect"
             ))
             .hint(
-                "collect it from there, or erase it: uninstall --erase-data --force; \
-                     install --take-over has it mixed",
+                "collect it from there, or with pulpcov_fleet_of naming it; or erase it: uninstall --erase-data \
+                     --force; install --take-over has it mixed",
             );
         }
         Failure::new(format!(
             "this host records {recorded} for {owner}, and this is another inventory"
         ))
         .hint(
-            "use that one, or name it in pulpcov_part_of where this one is made of it; `install --take-over` makes \
-                 the host this one's, and one pulpcov_fleet in both makes them one fleet; `uninstall --force` frees it",
+            "use that one; pulpcov_fleet_of names it in one that is a part or a copy of it. `install --take-over` makes \
+                 the host this one's; `uninstall --force` frees it",
         )
     }
 

@@ -79,8 +79,8 @@ pub(crate) struct Sources {
 }
 
 /// Every Python file of the measured packages, run or not, of all interpreters; and the source of each path that
-/// data tells of (`measured`, with the `sys.prefix` of who ran it), wherever it was imported from. A Python that is
-/// gone since the install is named; where all are, that is an error.
+/// data tells of (`measured`, with the `sys.prefix` of who ran it), wherever it was imported from. A Python that no
+/// longer runs is named; where none does, that is an error.
 pub(crate) fn list(
     lib_root: &str,
     config: &Config,
@@ -148,19 +148,23 @@ pub(crate) fn list(
     Ok(sources)
 }
 
-/// The Pythons that can still be asked; those that are gone are warned of.
+/// The Pythons that can still be asked; those that no longer run are warned of.
 fn able<'c>(config: &'c Config, warnings: &mut Vec<String>) -> Result<Vec<&'c Interpreter>, Failure> {
-    let (able, gone): (Vec<_>, Vec<_>) =
-        config.interpreters.iter().partition(|python| Path::new(&python.path).exists());
-    let names = gone.iter().map(|python| python.path.as_str()).collect::<Vec<_>>().join(", ");
-    if able.is_empty() && !gone.is_empty() {
-        return Err(Failure::new(format!(
-            "{names}: gone since the install, and nobody else can tell of sources"
-        ))
-        .hint("install again; what was measured stays here until then"));
+    let mut able = Vec::new();
+    let mut broken = Vec::new();
+    for python in &config.interpreters {
+        match interpreter::run(Command::new(&python.path).args(["-I", "-S", "-B", "-c", ""]), b"") {
+            Ok(_) => able.push(python),
+            Err(failure) => broken.push(failure.msg),
+        }
     }
-    if !gone.is_empty() {
-        warnings.push(format!("{names}: gone since the install; what only it imports is not listed"));
+    let words = broken.join("; ");
+    if able.is_empty() && !broken.is_empty() {
+        return Err(Failure::new(format!("no Python is left to tell of sources: {words}"))
+            .hint("install again; what was measured stays here until then"));
+    }
+    if !broken.is_empty() {
+        warnings.push(format!("what only it imports is not listed: {words}"));
     }
     Ok(able)
 }

@@ -16,7 +16,7 @@ fuzz_target!(|text: &[u8]| {
         return;
     }
     let source = Arc::new(source);
-    let lines: LineSet = (1..40).chain([1_000_000, u32::MAX >> 1]).collect();
+    let lines: LineSet = (1..40).chain([5_000, 1_000_000]).collect();
     let arcs: ArcSet = (-3..40).flat_map(|line| [(line, line + 1), (line, line), (line, -1)]).collect();
     for measured in [Measured::Lines(lines), Measured::Arcs(arcs)] {
         let report = report_file("a.py".to_owned(), &source, &measured, [(0, &measured)]);

@@ -216,9 +216,9 @@ fn modules_say_what_is_wrong() {
     wrong("status", &["-e", "ansible_become=false"], &["cannot write pulpcov-agent into", "become: true"]);
 }
 
-/// Ansible and pulpcov know a second checkout of an inventory by the same rule, be it a file or a folder.
+/// Ansible and pulpcov know an inventory by the same place, whatever leads to it.
 #[test]
-fn a_second_checkout_of_the_inventory_is_the_same_fleet() {
+fn an_inventory_has_one_place_for_ansible_and_pulpcov() {
     let mut lab = Lab::start(1);
     variables(&lab);
     lab.wait_for_shop();
@@ -227,37 +227,54 @@ fn a_second_checkout_of_the_inventory_is_the_same_fleet() {
         fs::write(lab.path(checkout).join("group_vars/all.yml"), format!("{vars}{more}\n")).expect("written");
     };
     for checkout in ["first", "second"] {
-        let folder = lab.path(checkout);
-        fs::create_dir_all(folder.join("group_vars")).expect("made");
-        fs::create_dir_all(folder.join(".git")).expect("made");
-        fs::copy(lab.path("hosts.yml"), folder.join("hosts.yml")).expect("copied");
-        put(checkout, "of_the_day: 1");
-        fs::write(folder.join(".git/index"), checkout).expect("written");
+        fs::create_dir_all(lab.path(checkout).join("group_vars")).expect("made");
+        fs::copy(lab.path("hosts.yml"), lab.path(checkout).join("hosts.yml")).expect("copied");
+        put(checkout, "");
     }
-    let install = |inventory: &str| {
+    std::os::unix::fs::symlink("first", lab.path("link")).expect("a link");
+    let play = |inventory: &str, name: &str| {
         ansible(&lab, "ansible-playbook")
-            .args(["-i", inventory, "pulpcov.fleet.install"])
+            .args(["-i", inventory, name])
             .output()
             .expect("ansible-playbook runs")
     };
-    let output = install("first");
-    assert!(output.status.success(), "{}", said(&output));
+    let install = |inventory: &str| play(inventory, "pulpcov.fleet.install");
+    let by_command = |inventory: &str| {
+        let path = pulpcov_tests::programs::workspace().join("playbooks/command/collect.yml");
+        ansible(&lab, "ansible-playbook")
+            .args(["-i", inventory, &path.to_string_lossy(), "-e", "pulpcov_run=run"])
+            .args([
+                "-e",
+                &format!(
+                    "pulpcov_agent_root={}",
+                    lab.shell(1, "dirname /usr/local/lib/pulpcov-agent/*/pulpcov-agent").trim()
+                ),
+            ])
+            .output()
+            .expect("ansible-playbook runs")
+    };
     let known = lab.path("known_hosts").to_string_lossy().into_owned();
     let reset = |inventory: &str| {
         let output = lab.pulpcov(&["fleet", "reset", inventory, "--known-hosts", &known]);
         (output.status.code(), said(&output))
     };
-    assert_eq!(reset("second").0, Some(0), "{}", reset("second").1);
-    assert_eq!(changed(&install("second")), [0]);
-    put("second", "of_the_day: 2");
+    let is_refused = |text: &str| text.contains("/first, and this is another inventory");
+    let output = install("link");
+    assert!(output.status.success(), "{}", said(&output));
+    for same in ["first", "first/", "link/", "second/../first"] {
+        assert_eq!(reset(same).0, Some(0), "{same}: {}", reset(same).1);
+    }
+    assert_eq!(changed(&install("second/../first/")), [0]);
+    changed(&by_command("link/"));
+    // A copy is another, and one that says whose it is, is not.
     let (code, text) = reset("second");
-    assert!(code == Some(4) && text.contains("/first, and this is another inventory"), "{text}");
-    let text = said(&install("second"));
-    assert!(text.contains("/first, and this is another inventory"), "{text}");
-    // One that is made of it says so.
-    put("second", &format!("pulpcov_part_of: {}", lab.path("first").display()));
+    assert!(code == Some(4) && is_refused(&text), "{text}");
+    assert!(is_refused(&said(&install("second"))) && is_refused(&said(&by_command("second"))));
+    put("second", &format!("pulpcov_fleet_of: {}", lab.path("link").display()));
     assert_eq!(reset("second").0, Some(0), "{}", reset("second").1);
     assert_eq!(changed(&install("second")), [0]);
-    assert_eq!(reset("first/hosts.yml").0, Some(4));
-    assert_eq!(reset("first").0, Some(0));
+    changed(&by_command("second"));
+    // By hand, as another place of the first's own.
+    let output = play("second", "pulpcov.fleet.collect");
+    assert!(!is_refused(&said(&output)), "{}", said(&output));
 }

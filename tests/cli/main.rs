@@ -51,6 +51,8 @@ fn every_refusal_is_one_error_line_with_code_2() {
     let junk = path("data.h1.1.abc", "junk");
     let pipe = work.path().join("data.h1.2.abc").to_string_lossy().into_owned();
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    let pipe_bundle = work.path().join("bundle.tar.gz").to_string_lossy().into_owned();
+    assert!(Command::new("mkfifo").arg(&pipe_bundle).status().expect("mkfifo runs").success());
     let nosuch = work.path().join("nosuch").to_string_lossy().into_owned();
     for (words, wanted) in [
         (vec!["fleet", "status", &nosuch], "nosuch"),
@@ -73,7 +75,9 @@ fn every_refusal_is_one_error_line_with_code_2() {
         (vec!["combine", "-o", "x", &junk], "data.h1.1.abc"),
         // A pipe that nobody writes into, and a device that never ends.
         (vec!["combine", "-o", "x", &pipe], "no regular file"),
-        (vec!["report", "--python", "python3", "/dev/zero"], "no regular file"),
+        (vec!["report", "--python", "python3", "/dev/zero"], "Not a directory"),
+        (vec!["report", &pipe_bundle], "Not a directory"),
+        (vec!["fleet", "reset", "/dev/stdin"], "/dev/stdin"),
         (vec!["combine", &junk], "--output"),
     ]
     .iter()

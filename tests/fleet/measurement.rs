@@ -287,10 +287,17 @@ fn a_process_that_cannot_write_is_not_counted_as_recorded() {
     lab.wait_for_shop();
     let status = |lab: &Lab| lab.fleet_says("status", &[]).1;
     assert!(!status(&lab).contains(" that cannot"));
-    lab.shell(1, "chmod 755 /srv/pulp_coverage");
     // Also of those that have nothing to write.
-    let said = status(&lab);
-    assert!(said.contains(" 0 processes recorded now, 4 that cannot, 0 not recorded"), "{said}");
+    for (mode, words, counts) in [
+        ("777", "everybody can remove what others wrote", " 4 processes recorded now, 0 not recorded"),
+        ("775", "only its owner and its group can write", " 0 processes recorded now, 4 that cannot, 0 not"),
+        ("755", "only its owner can write", " 0 processes recorded now, 4 that cannot, 0 not recorded"),
+    ] {
+        lab.shell(1, &format!("chmod {mode} /srv/pulp_coverage"));
+        let said = status(&lab);
+        let warning = format!("/srv/pulp_coverage has mode {mode}, so that {words}");
+        assert!(said.contains(&warning) && said.contains(counts), "{said}");
+    }
     lab.get(1, "/price/tea?vip").expect("answers");
     lab.wait("a process that says so", |lab| status(lab).contains(" that cannot, 0 not recorded"));
     let said = status(&lab);

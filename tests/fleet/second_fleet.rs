@@ -42,11 +42,22 @@ impl Shared {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    fn services(&self, action: &str, inventory: &str) -> (Option<i32>, String) {
+        let known = self.lab.path("known_hosts").to_string_lossy().into_owned();
+        let output =
+            self.lab.pulpcov(&["fleet", "services", action, inventory, "--known-hosts", &known, "--check"]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
     /// Each op that a host of another fleet refuses, with the words of the refusal.
     fn refuses(&self, inventory: &str, words: &str) {
         for verb in ["install", "collect", "reset", "uninstall"] {
             let (code, said) = self.says(inventory, verb, &[]);
             assert!(code == Some(4) && said.contains(words), "{verb}: {said}");
+        }
+        for action in ["start", "stop", "restart"] {
+            let (code, said) = self.services(action, inventory);
+            assert!(code == Some(4) && said.contains(words), "{action}: {said}");
         }
     }
 }
@@ -58,26 +69,23 @@ fn without_a_name_it_is_the_inventory_that_counts() {
     assert_eq!(shared.says(&first, "install", &[]).0, Some(0));
     let other = shared.fleet("other.yml", "", "generic");
     shared.refuses(&other, "this host records shop for the fleet of /");
-    // A copy is the same, and the host stays the first's.
+    // Also with the same service.
     let second = shared.fleet("second.yml", "", "shop");
-    let (code, said) = shared.says(&second, "install", &[]);
-    assert_eq!(code, Some(0), "{said}");
-    let (code, said) = shared.says(&second, "collect", &["-o", "run"]);
-    assert!(code == Some(0) && !said.contains("first.yml"), "{said}");
     let edit = |path: &str| {
         let mut file = std::fs::OpenOptions::new().append(true).open(path).expect("there");
         file.write_all(b"# of today\n").expect("written");
     };
-    edit(&second);
     shared.refuses(&second, "first.yml, and this is another inventory");
     // What is edited where it is, is the same.
-    edit(&first);
     edit(&first);
     assert_eq!(shared.says(&first, "reset", &[]).0, Some(0));
     // A name is no right to the host of those who have none.
     let named = shared.fleet("named.yml", "bakery", "shop");
     shared.refuses(&named, "first.yml, and this is another inventory");
-    assert_eq!(shared.says(&named, "install", &["--take-over"]).0, Some(0));
+    let (code, said) = shared.says(&named, "install", &["--take-over"]);
+    assert!(code == Some(0) && said.contains("already installed, and this fleet's from now on"), "{said}");
+    let (code, said) = shared.says(&named, "install", &["--take-over"]);
+    assert!(code == Some(0) && said.contains("ok in ") && !said.contains("from now on"), "{said}");
     shared.refuses(&first, "this host belongs to the fleet bakery (/");
 }
 

@@ -199,12 +199,17 @@ fn a_python_that_is_gone_is_named_and_the_others_answer() {
         let run = Command::new(python).arg(&server).arg("plain").output().expect("python runs");
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     }
-    fs::remove_dir_all(&second).expect("removed");
+    // As where one of its libraries is gone.
+    fs::remove_file(second.join("bin/python")).expect("removed");
+    fs::write(second.join("bin/python"), "#!/bin/sh\nexit 127\n").expect("written");
+    fs::set_permissions(second.join("bin/python"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("set");
     let collect = json!({"lib_root": place.work.path().join("lib")});
     let outcome = agent("collect", &collect);
     assert_eq!(outcome["failed"], false, "{outcome}");
     let warning = outcome["warnings"][0].as_str().expect("a warning");
-    assert!(warning.contains("second/bin/python: gone since the install"), "{outcome}");
+    assert!(warning.contains("what only it imports is not listed: /"), "{outcome}");
+    assert!(warning.contains("second/bin/python failed"), "{outcome}");
     let bundle = Path::new(outcome["pulpcov"]["bundle"].as_str().expect("a bundle")).to_owned();
     let (code, text, _) = report(&place, &bundle, &["--json", "-"]);
     assert_eq!(code, Some(0), "{text}");
@@ -215,5 +220,6 @@ fn a_python_that_is_gone_is_named_and_the_others_answer() {
     fs::remove_dir_all(place.work.path().join("venv")).expect("removed");
     let outcome = agent("collect", &collect);
     assert_eq!(outcome["failed"], true, "{outcome}");
-    assert!(outcome["msg"].as_str().expect("a message").contains("gone since the install"), "{outcome}");
+    let msg = outcome["msg"].as_str().expect("a message");
+    assert!(msg.starts_with("no Python is left to tell of sources: "), "{outcome}");
 }

@@ -297,6 +297,9 @@ pub struct Services {
     /// Only tell what would be done.
     #[serde(default)]
     pub check: bool,
+    /// Who asks.
+    #[serde(default)]
+    pub fleet: Option<Fleet>,
 }
 
 /// Shell commands that stop and start the services of a host without systemd.

@@ -93,7 +93,9 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         msg: format!("the hook is installed, but {}", failure.msg),
         ..failure
     })?;
+    let is_taken_over = changes.is_taken_over();
     let msg = match (changed, &started) {
+        (false, None) if is_taken_over => TAKEN_OVER.to_owned(),
         (false, None) => "already installed".to_owned(),
         (true, None) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
         (_, Some(started)) => {
@@ -117,8 +119,8 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
         missing_packages,
     };
-    let outcome =
-        Outcome::ok(changed || started.is_some(), msg, Detail::Install(detail)).with_warnings(warnings);
+    let outcome = Outcome::ok(changed || is_taken_over || started.is_some(), msg, Detail::Install(detail))
+        .with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
 }
 
@@ -193,6 +195,9 @@ fn missing_packages(receipt: &Receipt, warnings: &mut Vec<String>) -> Result<Opt
     Ok(found.is_sure.then_some(found.missing))
 }
 
+/// What an install says that changed nothing but whose host it is.
+const TAKEN_OVER: &str = "already installed, and this fleet's from now on";
+
 /// What an install would do, of which nothing was done.
 fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outcome, Failure> {
     let diff = changes.preview.take();
@@ -213,7 +218,10 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
             format!("restart {}", units.join(", "))
         });
     }
-    let msg = if would.is_empty() {
+    let is_taken_over = changes.is_taken_over();
+    let msg = if would.is_empty() && is_taken_over {
+        format!("would be {TAKEN_OVER}")
+    } else if would.is_empty() {
         "already installed".to_owned()
     } else {
         format!("would {}", would.join(", and "))

@@ -12,6 +12,10 @@ use crate::{host_fs, ledger, proof, ready, receipt, services, session, systemd, 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let receipt = receipt::load(&args.lib_root)?.filter(|receipt| !receipt.uninstalled);
+    if let Some(receipt) = &receipt {
+        // Starting them begins generations of the session.
+        receipt.check_fleet(args.fleet.as_ref())?;
+    }
     let patterns = match &receipt {
         Some(receipt) if args.units.is_empty() => receipt.config.profile.units.clone(),
         None if args.units.is_empty() && args.commands.is_empty() => {

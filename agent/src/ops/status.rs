@@ -19,7 +19,7 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     let root = &receipt.config.data_root;
     let ledger = ledger::read(root)?;
     let (data_files, data_bytes) = data_dir::measure(root)?;
-    let unrecorded = unrecorded(&receipt, &ledger)?;
+    let mut unrecorded = unrecorded(&receipt, &ledger)?;
     let obstacle = data_dir::obstacle(root);
     let processes: Vec<Process> =
         ledger.records.iter().map(|record| with_obstacle(record, root, obstacle.as_deref())).collect();
@@ -27,6 +27,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         .iter()
         .filter(|process| process.state == ProcessState::Live)
         .partition(|process| process.error.is_some());
+    // Whoever has a record is counted there, with what is wrong.
+    unrecorded.retain(|one| stuck.iter().all(|process| process.pid != one.pid));
     let stuck_words = if stuck.is_empty() { String::new() } else { format!("{} that cannot, ", stuck.len()) };
     let mut msg = format!(
         "{} recorded now, {stuck_words}{} not recorded, {}",
@@ -38,8 +40,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         msg.push_str(&format!(", label {}", session.label));
     }
     let mut warnings = ledger.warnings.clone();
-    let trouble = obstacle.or_else(|| data_dir::obstacle_of_some(root));
-    warnings.extend(trouble.map(|why| format!("{why}: what runs now is not written")));
+    let trouble = obstacle.map(|why| format!("{why}: what runs now is not written"));
+    warnings.extend(trouble.or_else(|| data_dir::wrong_mode(root)));
     warnings.extend(
         receipt.changed_since()?.iter().map(|path| format!("{} was changed by somebody", path.display())),
     );
@@ -67,7 +69,7 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
 fn with_obstacle(record: &Record, root: &Path, of_all: Option<&str>) -> Process {
     let mut process = record.process.clone();
     if record.is_live() && process.error.is_none() {
-        process.error = of_all.map(str::to_owned).or_else(|| data_dir::obstacle_of(root, record.uid));
+        process.error = of_all.map(str::to_owned).or_else(|| data_dir::obstacle_of(root, process.pid));
     }
     process
 }

@@ -67,12 +67,13 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
             None => failure.msg,
         }));
     }
-    warnings.extend(keeps_the_hook(root, args.restart)?);
+    warnings.extend(keeps_the_hook(args, root)?);
     // What a live process has written it writes again, and what it still holds it will.
     let still_live = if args.erase_data { 0 } else { live_processes(root)? };
     if still_live == 0 {
         collected::erase(lib_root, root);
     }
+    let erased = if args.erase_data { data_dir::measure(root)?.0 } else { 0 };
     let data_left = if still_live == 0 {
         clear_data(root, args.erase_data)?
     } else {
@@ -95,7 +96,10 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     }
     let msg = if is_over {
         removed.extend(remove_the_rest(&receipt, &args.lib_root)?);
-        "uninstalled".to_owned()
+        match erased {
+            0 => "uninstalled".to_owned(),
+            files => format!("uninstalled; {} erased", super::counted(files, "data file")),
+        }
     } else {
         leave_for_collect(&receipt, &args.lib_root)?;
         left_words(if changed { "uninstalled" } else { "not installed" }, data_left, still_live, root)
@@ -144,15 +148,17 @@ fn live_processes(root: &Path) -> Result<usize, Failure> {
 }
 
 /// What keeps the hook in memory, as a warning: after a restart, processes of another service that was recorded before.
-fn keeps_the_hook(root: &Path, has_restarted: bool) -> Result<Option<String>, Failure> {
+fn keeps_the_hook(args: &Uninstall, root: &Path) -> Result<Option<String>, Failure> {
     let ledger = ledger::read(root)?;
     let live: Vec<_> = ledger.records.iter().filter(|record| record.is_live()).collect();
     if live.is_empty() {
         return Ok(None);
     }
     let keep = format!("{} keep the hook in memory until", super::counted(live.len() as u64, "process"));
-    if !has_restarted {
-        return Ok(Some(format!("{keep} they are restarted; --restart does it")));
+    if !args.restart {
+        // Where nothing is left to do, no later uninstall knows of them.
+        let how = if args.erase_data { "" } else { "; --restart does it" };
+        return Ok(Some(format!("{keep} they are restarted{how}")));
     }
     let units: BTreeSet<&str> = live.iter().filter_map(|record| record.process.unit.as_deref()).collect();
     let owners = units.into_iter().collect::<Vec<_>>().join(", ");

@@ -98,6 +98,7 @@ pub(super) async fn collect_all(
     output: Option<&Path>,
     options: CollectOptions,
 ) -> Result<(Recap<Brought>, RunDir)> {
+    let inventory = reach.own_inventory()?;
     // What was missing then belongs to what was there.
     let earlier = reach.rerun.as_ref().and_then(|last| Some(last.run.clone()?.0));
     let run = place(output.or(earlier.as_deref()))?;
@@ -105,7 +106,7 @@ pub(super) async fn collect_all(
     let groups = reach.groups.clone();
     let (claims, damaged) = already_here(&run)?;
     let reach = reach.warn(damaged);
-    let plan = Arc::new(Plan { run: run.clone(), claims, options, inventory: reach.own_inventory() });
+    let plan = Arc::new(Plan { run: run.clone(), claims, options, inventory });
     let recap = reach
         .run_into(Some(&run.path), move |access, host, reporter| {
             let plan = Arc::clone(&plan);

@@ -109,7 +109,7 @@ pub(super) async fn install_all(reach: Reach, what: What, how: How) -> Result<Re
         take_over: what.take_over,
         how,
     });
-    let inventory = reach.own_inventory();
+    let inventory = reach.own_inventory()?;
     reach
         .run(move |access, host, reporter| {
             let plan = Arc::clone(&plan);

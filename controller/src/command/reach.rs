@@ -17,7 +17,7 @@ use crate::event::{Event, Events};
 use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::{self, Access, Done, FanOut, Reporter};
 use crate::inventory::load::{Request, VaultId};
-use crate::inventory::{self, Host, Inventory, Selection, source_digest};
+use crate::inventory::{self, Host, Inventory, Selection, place};
 use crate::last_run::{LastRun, Place};
 use crate::profiles::{self, ProfileLoadError};
 use crate::progress::{self, LogDir, Mode};
@@ -55,27 +55,17 @@ pub(super) struct Reach {
 /// What a host is told of who asks.
 #[derive(Debug, Clone)]
 pub(super) struct OwnInventory {
-    title: String,
-    digest: Option<String>,
+    place: String,
 }
 
 impl OwnInventory {
     pub(super) fn fleet_of(&self, host: &Host) -> Fleet {
-        let name = host.pulpcov.fleet.clone();
-        match host.pulpcov.part_of.as_slice() {
-            [] => Fleet { name, inventory: self.title.clone(), digest: self.digest.clone() },
-            whole => Fleet { name, inventory: title(whole), digest: None },
-        }
+        let inventory = match host.pulpcov.fleet_of.as_slice() {
+            [] => self.place.clone(),
+            known => place::told(known),
+        };
+        Fleet { name: host.pulpcov.fleet.clone(), inventory }
     }
-}
-
-/// By which places a person knows an inventory. One of another machine is known as it is said.
-fn title(sources: &[impl AsRef<Path>]) -> String {
-    let place = |source: &Path| match std::path::absolute(source) {
-        Ok(path) if path.exists() || source.is_absolute() => distinct(&path),
-        _ => distinct(source),
-    };
-    sources.iter().map(|source| place(source.as_ref())).collect::<Vec<_>>().join(" and ")
 }
 
 impl Reach {
@@ -141,8 +131,13 @@ impl Reach {
     }
 
     /// The inventory, by which hosts know who asks.
-    pub(super) fn own_inventory(&self) -> OwnInventory {
-        OwnInventory { title: title(&self.sources), digest: source_digest::of(&self.sources) }
+    pub(super) fn own_inventory(&self) -> Result<OwnInventory> {
+        let needs_none = |host: &Host| host.pulpcov.fleet.is_some() || !host.pulpcov.fleet_of.is_empty();
+        let place = match place::of(&self.sources) {
+            Err(_) if self.hosts.iter().all(needs_none) => place::told(&self.sources),
+            found => found.map_err(|error| usage_hint(error, "name the fleet in it: pulpcov_fleet: NAME"))?,
+        };
+        Ok(OwnInventory { place })
     }
 
     /// The same hosts, or those of them that `wanted` takes, for the next command of a series.

@@ -25,7 +25,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<Exit> {
     let reach = Reach::new(&args.fleet, "reset").await?;
     let (label, timeout, check) = (args.label, args.flush_timeout, args.check);
-    let inventory = reach.own_inventory();
+    let inventory = reach.own_inventory()?;
     let recap = reach
         .run(move |access, host, reporter| {
             let lib_root = host.lib_root();

@@ -39,11 +39,14 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     };
     let reach = Reach::new(&args.fleet, "services").await?;
     let (units, commands, check) = (args.units, args.commands, args.check);
+    let inventory = reach.own_inventory()?;
     let recap = reach
         .run(move |access, host, reporter| {
             let lib_root = host.lib_root();
             let commands = commands.of(&host);
-            let op = Op::Services(Services { lib_root, action, units: units.clone(), commands, check });
+            let fleet = Some(inventory.fleet_of(&host));
+            let op =
+                Op::Services(Services { lib_root, action, units: units.clone(), commands, check, fleet });
             async move { ask_once(&access, &host, &reporter, &op).await }
         })
         .await?;

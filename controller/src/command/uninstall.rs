@@ -67,7 +67,7 @@ pub(super) async fn uninstall_all(reach: Reach, how: How) -> Result<Recap<Vec<Fi
     let How { force, erase, restart, check: CheckArgs { check, diff }, commands } = how;
     let erase_data = erase.is_some();
     let unfinished = reach.unfinished();
-    let inventory = reach.own_inventory();
+    let inventory = reach.own_inventory()?;
     let recap = reach
         .run(move |access, host, reporter| {
             let lib_root = host.lib_root();

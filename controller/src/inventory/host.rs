@@ -53,8 +53,8 @@ pub(crate) struct Become {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct PulpcovVars {
     pub(crate) fleet: Option<String>,
-    /// The inventories that this one is made of; none where it is one of its own.
-    pub(crate) part_of: Vec<String>,
+    /// The inventory's place, where hosts know the fleet by another one; none where they do not.
+    pub(crate) fleet_of: Vec<String>,
     pub(crate) profile: Option<String>,
     pub(crate) data_root: Option<String>,
     pub(crate) lib_root: Option<String>,
@@ -109,7 +109,7 @@ impl Inventory {
             r#become: get.r#become()?,
             pulpcov: PulpcovVars {
                 fleet: get.fleet()?,
-                part_of: get.list("pulpcov_part_of")?,
+                fleet_of: get.fleet_of()?,
                 profile: get.text(&["pulpcov_profile"])?,
                 data_root: get.text(&["pulpcov_data_root"])?,
                 lib_root: get.text(&["pulpcov_lib_root"])?,
@@ -227,6 +227,16 @@ impl Getter<'_> {
                 Err(self.wrong(NAME.to_owned(), &Value::String(name), "name of at most 64 letters"))
             }
             name => Ok(name),
+        }
+    }
+
+    fn fleet_of(&self) -> Result<Vec<String>, HostVarError> {
+        const NAME: &str = "pulpcov_fleet_of";
+        let places = self.list(NAME)?;
+        // By the folder that somebody happens to be in, it would be another one each time.
+        match places.iter().find(|place| !place.starts_with('/') && !place.contains(',')) {
+            Some(place) => Err(self.wrong(NAME.to_owned(), &Value::String(place.clone()), "absolute path")),
+            None => Ok(places),
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use pulpcov_protocol::fleet::Fleet;
+use pulpcov_protocol::fleet::{Fleet, Relation};
 use pulpcov_protocol::op::Install;
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
@@ -48,11 +48,7 @@ pub(super) struct Changes {
 
 /// Whose host this will be.
 fn owner(args: &Install, old: Option<&Receipt>) -> Option<Fleet> {
-    let own = old.and_then(|old| old.fleet.clone());
-    match (own, args.fleet.clone()) {
-        (Some(own), Some(asking)) if !args.take_over => Some(own.renewed(asking)),
-        (own, asking) => asking.or(own),
-    }
+    args.fleet.clone().or_else(|| old.and_then(|old| old.fleet.clone()))
 }
 
 impl Changes {
@@ -102,6 +98,12 @@ impl Changes {
         }
         receipt.complete = false;
         receipt.save(&self.lib_root)
+    }
+
+    /// Whether the host is another fleet's until now.
+    pub(super) fn is_taken_over(&self) -> bool {
+        let before = self.old.as_ref().and_then(|old| old.fleet.as_ref());
+        before.zip(self.fleet.as_ref()).is_some_and(|(before, now)| before.relation(now) != Relation::Same)
     }
 
     pub(super) fn old(&self) -> Option<&Receipt> {

@@ -12,7 +12,6 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.text.converters import to_native
 from ansible.plugins.action import ActionBase
 from ansible_collections.pulpcov.fleet.plugins.plugin_utils.profile import COLLECTION
-from ansible_collections.pulpcov.fleet.plugins.plugin_utils.source_digest import digest_of_sources
 
 # What `uname -m` says, and whose agent runs there.
 MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -21,13 +20,22 @@ MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64"
 ABSENT = 97
 
 # Ops that a host of another fleet refuses.
-OWNED = ("install", "collect", "reset", "uninstall")
+OWNED = ("install", "collect", "reset", "services", "uninstall")
 
 COMMON = {
     "lib_root": {"type": "str"},
     "agent_root": {"type": "str", "default": "/usr/local/lib/pulpcov-agent"},
     "agent_dir": {"type": "path"},
 }
+
+
+def place_of(source):
+    """The place of an inventory, as `pulpcov fleet` knows it."""
+    if os.path.exists(source):
+        return os.path.realpath(source)
+    if "," in source:
+        return ",".join(sorted(host.strip() for host in source.split(",") if host.strip()))
+    return source
 
 
 class AgentAction(ActionBase):
@@ -57,16 +65,11 @@ class AgentAction(ActionBase):
         return result
 
     def fleet_of(self, task_vars):
-        """Who asks: the inventory's own word, its place, and its bytes; or the place of what it is a part of."""
-        name, whole = (self._templar.template(task_vars.get(f"pulpcov_{word}")) for word in ("fleet", "part_of"))
-        whole = [str(source) for source in ([whole] if isinstance(whole, str) else whole or [])]
-        sources = whole or [str(source) for source in task_vars.get("ansible_inventory_sources") or []]
-        places = [os.path.abspath(source) if os.path.exists(source) else source for source in sources]
-        return {
-            "name": str(name) if name else None,
-            "inventory": " and ".join(places),
-            "digest": None if whole else digest_of_sources(sources),
-        }
+        """Who asks: the inventory's own name for it, and the inventory's place, or that by which hosts know it."""
+        name, known = (self._templar.template(task_vars.get(f"pulpcov_{word}")) for word in ("fleet", "fleet_of"))
+        known = [known] if isinstance(known, str) else known
+        sources = known or task_vars.get("ansible_inventory_sources") or []
+        return {"name": str(name) if name else None, "inventory": " and ".join(place_of(str(one)) for one in sources)}
 
     def act(self, args):
         """What the action does; most ask once."""
