@@ -98,18 +98,24 @@ pub(crate) fn list(
     let mut missing: BTreeMap<String, usize> = BTreeMap::new();
     let mut places = Places::default();
     let able = able(config, &mut sources.warnings)?;
-    for python in &able {
+    for python in &config.interpreters {
         let own = Places::of(config, ledger, python);
-        let request = json!({"mode": "list", "coverage_dir": config.coverage.get(&python.cache_tag),
-            "roots": own.files, "folders": own.folders, "packages": config.packages, "omit": config.profile.omit,
+        let is_able = able.iter().any(|one| one.path == python.path);
+        // Of one that no longer runs, another can tell what lies where its processes had imported from.
+        let Some(asked) = able.first().copied().map(|first| if is_able { python } else { first }) else {
+            continue;
+        };
+        let packages = if is_able { config.packages.clone() } else { own.packages() };
+        let request = json!({"mode": "list", "coverage_dir": config.coverage.get(&asked.cache_tag),
+            "roots": own.files, "folders": own.folders, "packages": packages, "omit": config.profile.omit,
             "measured": measured.keys().collect::<Vec<_>>()});
-        for listed in answers::<Listed>(&ask(lib_root, python, &request)?)? {
+        for listed in answers::<Listed>(&ask(lib_root, asked, &request)?)? {
             let (Some(path), Some(module_path)) = (listed.path, listed.module_path) else {
                 *missing.entry(listed.package.unwrap_or_default()).or_default() += 1;
                 continue;
             };
             match host_fs::read_source(Path::new(&path), MAX_SOURCE) {
-                Ok(bytes) => found.add(path, module_path, python, &bytes),
+                Ok(bytes) => found.add(path, module_path, asked, &bytes),
                 Err(failure) => sources.warnings.push(failure.msg),
             }
         }
@@ -164,7 +170,7 @@ fn able<'c>(config: &'c Config, warnings: &mut Vec<String>) -> Result<Vec<&'c In
             .hint("install again; what was measured stays here until then"));
     }
     if !broken.is_empty() {
-        warnings.push(format!("what only it imports is not listed: {words}"));
+        warnings.push(format!("a Python of the service no longer runs: {words}"));
     }
     Ok(able)
 }

@@ -191,10 +191,25 @@ fn a_python_that_is_gone_is_named_and_the_others_answer() {
     let made = Command::new(&place.python).args(["-m", "venv"]).arg(&second).output().expect("venv runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut words = place.install_words(true);
+    words["profile"]["packages"] = json!(["thing", "other"]);
     words["interpreters"] = json!([second.join("bin/python"), place.python]);
     let outcome = agent("install", &words);
     assert_eq!(outcome["failed"], false, "{outcome}");
     let server = place.work.path().join("app/thing-server");
+    // Only the second has another package, with a file that nothing runs.
+    let site = Command::new(second.join("bin/python"))
+        .args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"])
+        .output()
+        .expect("python runs");
+    let own = Path::new(String::from_utf8_lossy(&site.stdout).trim()).join("other");
+    fs::create_dir(&own).expect("a folder");
+    fs::write(own.join("__init__.py"), "x = 1\n").expect("written");
+    fs::write(own.join("never.py"), "x = 1\n").expect("written");
+    let alone = place.work.path().join("alone/thing-server");
+    fs::create_dir(alone.with_file_name("")).expect("a folder");
+    fs::write(&alone, "import other\n").expect("written");
+    let run = Command::new(second.join("bin/python")).arg(&alone).output().expect("python runs");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     for python in [&second.join("bin/python"), &place.python] {
         let run = Command::new(python).arg(&server).arg("plain").output().expect("python runs");
         assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
@@ -208,7 +223,7 @@ fn a_python_that_is_gone_is_named_and_the_others_answer() {
     let outcome = agent("collect", &collect);
     assert_eq!(outcome["failed"], false, "{outcome}");
     let warning = outcome["warnings"][0].as_str().expect("a warning");
-    assert!(warning.contains("what only it imports is not listed: /"), "{outcome}");
+    assert!(warning.starts_with("a Python of the service no longer runs: /"), "{outcome}");
     assert!(warning.contains("second/bin/python failed"), "{outcome}");
     let bundle = Path::new(outcome["pulpcov"]["bundle"].as_str().expect("a bundle")).to_owned();
     let (code, text, _) = report(&place, &bundle, &["--json", "-"]);
@@ -216,6 +231,8 @@ fn a_python_that_is_gone_is_named_and_the_others_answer() {
     let report_json: Value = serde_json::from_str(&text).expect("JSON");
     let covered = report_json["files"]["thing/main.py"]["summary"]["covered_lines"].as_u64();
     assert!(covered.is_some_and(|lines| lines > 10), "{text}");
+    let of = |name: &str| report_json["files"][name]["summary"]["covered_lines"].as_u64();
+    assert_eq!((of("other/__init__.py"), of("other/never.py")), (Some(1), Some(0)), "{text}");
 
     fs::remove_dir_all(place.work.path().join("venv")).expect("removed");
     let outcome = agent("collect", &collect);
