@@ -77,7 +77,6 @@ fn every_refusal_is_one_error_line_with_code_2() {
         (vec!["combine", "-o", "x", &pipe], "no regular file"),
         (vec!["report", "--python", "python3", "/dev/zero"], "Not a directory"),
         (vec!["report", &pipe_bundle], "Not a directory"),
-        (vec!["fleet", "reset", "/dev/stdin"], "/dev/stdin"),
         (vec!["combine", &junk], "--output"),
     ]
     .iter()
@@ -89,6 +88,26 @@ fn every_refusal_is_one_error_line_with_code_2() {
         assert!(said.starts_with("error: ") && said.contains(wanted), "{words:?}: {said}");
         assert!(!said.contains("panicked"), "{said}");
     }
+}
+
+/// Hosts know a fleet without a name by its inventory's place: a pipe has none.
+#[test]
+fn an_inventory_from_a_pipe_wants_a_name() {
+    let reset = |name: &str| {
+        let text =
+            format!("all:\n  vars: {{ansible_host: 127.0.0.1, ansible_port: 1{name}}}\n  hosts:\n    h1:\n");
+        let script = format!(
+            "exec {} fleet reset --retries 0 --inventory-via native <(printf '{text}')",
+            programs::pulpcov().display()
+        );
+        let output = Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+        (output.status.code(), stderr(&output))
+    };
+    let (code, said) = reset("");
+    assert!(code == Some(2) && said.contains("has no place by which hosts could know it"), "{said}");
+    assert!(said.contains("hint: name the fleet in it: pulpcov_fleet: NAME"), "{said}");
+    let (code, said) = reset(", pulpcov_fleet: bakery");
+    assert!(code == Some(4) && said.contains("unreachable"), "{said}");
 }
 
 #[test]

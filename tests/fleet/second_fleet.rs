@@ -82,6 +82,9 @@ fn without_a_name_it_is_the_inventory_that_counts() {
     // A name is no right to the host of those who have none.
     let named = shared.fleet("named.yml", "bakery", "shop");
     shared.refuses(&named, "first.yml, and this is another inventory");
+    let (code, said) = shared.says(&named, "install", &["--take-over", "--check"]);
+    assert!(code == Some(0) && said.contains("h1  changed      would make the host this fleet's"), "{said}");
+    shared.refuses(&named, "first.yml, and this is another inventory");
     let (code, said) = shared.says(&named, "install", &["--take-over"]);
     assert!(code == Some(0) && said.contains("already installed, and this fleet's from now on"), "{said}");
     let (code, said) = shared.says(&named, "install", &["--take-over"]);

@@ -218,10 +218,10 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
             format!("restart {}", units.join(", "))
         });
     }
-    let is_taken_over = changes.is_taken_over();
-    let msg = if would.is_empty() && is_taken_over {
-        format!("would be {TAKEN_OVER}")
-    } else if would.is_empty() {
+    if changes.is_taken_over() {
+        would.push("make the host this fleet's".to_owned());
+    }
+    let msg = if would.is_empty() {
         "already installed".to_owned()
     } else {
         format!("would {}", would.join(", and "))
@@ -236,7 +236,7 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
         missing_packages,
     };
-    let outcome = Outcome::ok(changed || restarts, msg, Detail::Install(detail)).with_warnings(warnings);
+    let outcome = Outcome::ok(!would.is_empty(), msg, Detail::Install(detail)).with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
 }
 
