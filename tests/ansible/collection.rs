@@ -274,6 +274,14 @@ fn an_inventory_has_one_place_for_ansible_and_pulpcov() {
     assert_eq!(reset("second").0, Some(0), "{}", reset("second").1);
     assert_eq!(changed(&install("second")), [0]);
     changed(&by_command("second"));
+    // By the folder that somebody happens to be in, a place would be another one each time.
+    put("second", "pulpcov_fleet_of: first");
+    let (code, text) = reset("second");
+    assert!(code == Some(2) && text.contains("pulpcov_fleet_of") && text.contains("absolute path"), "{text}");
+    for output in [install("second"), by_command("second")] {
+        assert!(!output.status.success() && said(&output).contains("no absolute path"), "{}", said(&output));
+    }
+    put("second", &format!("pulpcov_fleet_of: {}", lab.path("link").display()));
     // By hand, as another place of the first's own.
     let output = play("second", "pulpcov.fleet.collect");
     assert!(!is_refused(&said(&output)), "{}", said(&output));

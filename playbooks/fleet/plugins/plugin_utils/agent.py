@@ -67,7 +67,10 @@ class AgentAction(ActionBase):
     def fleet_of(self, task_vars):
         """Who asks: the inventory's own name for it, and the inventory's place, or that by which hosts know it."""
         name, known = (self._templar.template(task_vars.get(f"pulpcov_{word}")) for word in ("fleet", "fleet_of"))
-        known = [known] if isinstance(known, str) else known
+        known = [known] if isinstance(known, str) else known or []
+        for place in map(str, known):
+            if not place.startswith("/") and "," not in place:
+                raise AnsibleActionFail(f"{self.host}: pulpcov_fleet_of: {place!r} is no absolute path")
         sources = known or task_vars.get("ansible_inventory_sources") or []
         return {"name": str(name) if name else None, "inventory": " and ".join(place_of(str(one)) for one in sources)}
 
