@@ -466,6 +466,7 @@ impl Gathered {
             ));
         }
         let unknown = || fleet.unknown().values().flatten();
+        report.lacks_sources = unknown().next().is_some();
         ledger.note_unsourced(unknown().count(), unknown().map(|(_, lines)| lines.iter().count()).sum());
         if let Some((lines, arcs)) = fleet.mixed() {
             let names = |hosts: &BTreeSet<String>| hosts.iter().cloned().collect::<Vec<_>>().join(", ");

@@ -168,9 +168,6 @@ fn what_an_earlier_install_measured_is_named() {
     let place = crate::state::place();
     assert_eq!(place.install(true)["failed"], false);
     assert!(place.run("plain").status.success());
-    let other = place.work.path().join("app/other");
-    fs::create_dir(&other).expect("a folder");
-    fs::write(other.join("__init__.py"), "x = 1\n").expect("written");
     let mut words = place.install_words(true);
     words["profile"]["packages"] = json!(["other"]);
     let outcome = agent("install", &words);
@@ -180,7 +177,11 @@ fn what_an_earlier_install_measured_is_named() {
     let (code, text, said) = report(&place, &bundle, &["--require-complete"]);
     assert_eq!(code, Some(3), "{text}");
     assert!(text.contains("measured lines of 2 files without a source"), "{text}");
+    assert!(text.contains("\nNothing that was measured has a source.\n") && !text.contains("100%"), "{text}");
     assert!(said.contains("thing/main.py (of no package that is measured now)"), "{said}");
+    let (_, text, _) = report(&place, &bundle, &["--json", "-"]);
+    let meta = &serde_json::from_str::<Value>(&text).expect("JSON")["meta"];
+    assert_eq!((&meta["nothing_has_a_source"], &meta["nothing_measured"]), (&json!(true), &Value::Null));
 }
 
 /// A virtual environment was made anew, or removed: what others can tell of is fetched, and nothing is given up.

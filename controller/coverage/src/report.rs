@@ -72,10 +72,9 @@ pub struct Report {
     pub origins: Vec<Origin>,
     /// Groups of the inventory that have hosts of the report.
     pub groups: Groups,
+    /// Whether something was measured whose source is not here.
+    pub lacks_sources: bool,
 }
-
-/// What a report of nothing says.
-pub const NOTHING: &str = "nothing was measured";
 
 impl FileReport {
     /// The name without the digest that tells variants apart.
@@ -90,6 +89,15 @@ impl Report {
     /// Whether there is nothing to report: that is no coverage of 100 %.
     pub fn is_nothing(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// What a report of nothing says, instead of a percentage.
+    pub fn nothing(&self) -> Option<&'static str> {
+        self.is_nothing().then_some(if self.lacks_sources {
+            "nothing that was measured has a source"
+        } else {
+            "nothing was measured"
+        })
     }
 
     /// How much is covered, in percent: of nothing it is none.

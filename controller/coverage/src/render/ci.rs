@@ -8,7 +8,7 @@ use super::names::printable;
 use super::xml::escape;
 use crate::gates::Gate;
 use crate::numbers::display_percent;
-use crate::report::{NOTHING, Report};
+use crate::report::Report;
 
 /// Hosts and gates as test cases: a host that is missing, or lost something, fails, and so does a gate
 /// that is not met.
@@ -96,8 +96,7 @@ const COLOURS: [(f64, &str); 5] =
 /// A badge with the total, and a mark where the report is not complete.
 pub fn render_badge(report: &Report, complete: bool, out: &mut dyn io::Write) -> io::Result<()> {
     let percent = report.percent_covered();
-    let shown =
-        if report.is_nothing() { NOTHING.to_owned() } else { format!("{}%", display_percent(percent, 0)) };
+    let shown = report.nothing().map_or_else(|| format!("{}%", display_percent(percent, 0)), str::to_owned);
     let value = if complete { shown } else { format!("{shown} (incomplete)") };
     let colour = COLOURS.iter().find(|(from, _)| percent >= *from).map_or("#c9302c", |(_, colour)| colour);
     // Seven pixels a letter is what the font takes at this size.

@@ -62,7 +62,7 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
         "totals": summary(&report.totals(), shape),
     });
     if report.is_nothing() {
-        nothing(&mut whole);
+        nothing(&mut whole, if report.lacks_sources { "nothing_has_a_source" } else { "nothing_measured" });
     }
     if about.left_out > 0 {
         whole["meta"]["data_files_left_out"] = json!(about.left_out);
@@ -86,8 +86,8 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
 }
 
 /// A report of nothing says so, and has no percentages.
-fn nothing(whole: &mut Value) {
-    whole["meta"]["nothing_measured"] = json!(true);
+fn nothing(whole: &mut Value, why: &str) {
+    whole["meta"][why] = json!(true);
     for (name, value) in whole["totals"].as_object_mut().into_iter().flatten() {
         if name.starts_with("percent_") {
             *value = if name.ends_with("_display") { json!("0") } else { json!(0.0) };

@@ -9,7 +9,7 @@ use crate::gates::Gate;
 use crate::numbers::{display_percent, percent};
 use crate::origin::Dimension;
 use crate::patch::PatchCoverage;
-use crate::report::{FileReport, NOTHING, Report};
+use crate::report::{FileReport, Report};
 use crate::view::View;
 
 /// GitHub refuses a job summary of more than 1 MiB; whole rows are left out before that.
@@ -34,7 +34,7 @@ pub struct SummaryAbout {
 pub fn render_summary(report: &Report, about: &SummaryAbout, out: &mut dyn io::Write) -> io::Result<()> {
     let shown = |percent: f64| format!("{}%", display_percent(percent, about.precision));
     let totals = report.totals();
-    let total = if report.is_nothing() { NOTHING.to_owned() } else { shown(totals.percent_covered()) };
+    let total = report.nothing().map_or_else(|| shown(totals.percent_covered()), str::to_owned);
     let mut text = format!("## {}: {total}\n\n", word(&about.title));
     if !about.headline.is_empty() {
         let mark = if about.complete { "" } else { "⚠ " };

@@ -9,7 +9,7 @@ use crate::lines::LineSet;
 use crate::numbers::{Numbers, Skip, Skipped, display_percent, percent};
 use crate::origin::Dimension;
 use crate::patch::PatchCoverage;
-use crate::report::{Analysed, FileReport, NOTHING, Report};
+use crate::report::{Analysed, FileReport, Report};
 use crate::view::View;
 
 /// Column to sort by.
@@ -57,8 +57,8 @@ pub fn render_text(report: &Report, options: &TextOptions, out: &mut dyn io::Wri
         })
         .collect();
     // Missing lines may go on and on; the rule does not follow them.
-    if report.is_nothing() {
-        return writeln!(out, "{}.", sentence(NOTHING));
+    if let Some(nothing) = report.nothing() {
+        return writeln!(out, "{}.", sentence(nothing));
     }
     let ruled = widths.len() - usize::from(options.show_missing);
     let mut length: usize = widths.iter().take(ruled).map(|width| width + 2).sum::<usize>() - 2;

@@ -13,7 +13,7 @@ use pulpcov_coverage::data::CoverageData;
 use pulpcov_coverage::gates::{self, Gate};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::patch::PatchCoverage;
-use pulpcov_coverage::report::{FileReport, NOTHING, Report};
+use pulpcov_coverage::report::{FileReport, Report};
 use pulpcov_coverage::selection::Selection;
 use pulpcov_coverage::source_text;
 use pulpcov_protocol::text::error_chain;
@@ -354,7 +354,7 @@ impl Reported<'_> {
             gates.push(gates::judge_patch(patch, wanted, precision));
         }
         if output.require_complete {
-            let nothing = if self.report.is_nothing() { format!("{NOTHING}; ") } else { String::new() };
+            let nothing = self.report.nothing().map(|words| format!("{words}; ")).unwrap_or_default();
             let failure =
                 (!self.is_complete()).then(|| format!("not complete: {nothing}{}", self.headline()));
             gates.push(Gate { name: "--require-complete".to_owned(), failure });

@@ -6,7 +6,7 @@ use super::{MAX_COLUMNS, Page, Site, escape, layout, printable, region_name};
 use crate::numbers::{Numbers, Skipped, percent};
 use crate::origin::Dimension;
 use crate::render::text::skipped;
-use crate::report::{FileReport, NOTHING, RegionReport};
+use crate::report::{FileReport, RegionReport};
 use crate::view::View;
 
 /// Column of numbers: its head, the key that sorts by it, and its value.
@@ -164,7 +164,7 @@ fn title(site: &Site<'_>) -> Markup {
     let totals = site.report.totals();
     html! {
         h1 { (printable(&site.about.title)) " " strong {
-            @if site.report.is_nothing() { (NOTHING) } @else { (site.percent(&totals)) }
+            @if let Some(nothing) = site.report.nothing() { (nothing) } @else { (site.percent(&totals)) }
         } }
         @if !site.report.is_nothing() { (layout::bar(totals.percent_covered())) }
         @if !site.about.headline.is_empty() {
