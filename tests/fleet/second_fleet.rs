@@ -103,8 +103,13 @@ fn a_name_protects() {
     for inventory in [&first, &thief] {
         shared.refuses(inventory, "this host belongs to the fleet bakery (/");
     }
+    // Also where it changes what is recorded.
+    let vars = std::fs::read_to_string(&thief).expect("read");
+    let name = "    pulpcov_fleet: burglars\n";
+    std::fs::write(&thief, vars.replace(name, &format!("{name}    pulpcov_interval: 7\n"))).expect("written");
     let (code, said) = shared.says(&thief, "install", &["--take-over"]);
-    assert_eq!(code, Some(0), "{said}");
+    let told = said.contains("installed for 1 interpreter, and this fleet's from now on");
+    assert!(code == Some(0) && told, "{said}");
     let (code, said) = shared.says(&named, "uninstall", &[]);
     assert!(code == Some(4) && said.contains("belongs to the fleet burglars"), "{said}");
     // What an uninstall leaves is still its fleet's, until it is collected.

@@ -94,14 +94,16 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         ..failure
     })?;
     let is_taken_over = changes.is_taken_over();
-    let msg = match (changed, &started) {
-        (false, None) if is_taken_over => TAKEN_OVER.to_owned(),
+    let mut msg = match (changed, &started) {
         (false, None) => "already installed".to_owned(),
         (true, None) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
         (_, Some(started)) => {
             format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
         }
     };
+    if is_taken_over {
+        msg.push_str(", and this fleet's from now on");
+    }
     let mut warnings = Vec::new();
     let missing_packages = missing_packages(&new, &mut warnings)?;
     if changed && started.is_none() && !args.profile.units.is_empty() {
@@ -194,9 +196,6 @@ fn missing_packages(receipt: &Receipt, warnings: &mut Vec<String>) -> Result<Opt
     }
     Ok(found.is_sure.then_some(found.missing))
 }
-
-/// What an install says that changed nothing but whose host it is.
-const TAKEN_OVER: &str = "already installed, and this fleet's from now on";
 
 /// What an install would do, of which nothing was done.
 fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outcome, Failure> {
