@@ -2,7 +2,8 @@
 
 Runs under the interpreter of the service with its pinned coverage.py, reads one request from stdin:
     {"mode": "list", "coverage_dir": DIR, "roots": {"shop": ["/opt/shop/shop/__init__.py"]},
-     "folders": {"shop": ["/opt/shop/shop"]}, "packages": ["shop"], "measured": [FILE...]}
+     "folders": {"shop": ["/opt/shop/shop"]}, "packages": ["shop"], "measured": [FILE...],
+     "path": [FOLDER...]}           the site folders of another Python, which no longer runs
     {"mode": "archived", "coverage_dir": DIR, "paths": [FILE...]}
     {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]},
@@ -38,12 +39,29 @@ def packages_of_entry_points(groups):
 SOURCE = re.compile(r"^[^.#~!$@%^&*()+=,]+\.pyw?$")     # as coverage.py has it: editors leave others behind
 
 
-def locate(package):
+def with_pth(folders):
+    """Site folders, and what the plain lines of their `.pth` files add, as `site` has it."""
+    for folder in folders:
+        yield folder
+        for name in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
+            if not name.endswith(".pth"):
+                continue
+            try:
+                with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as f:
+                    lines = [line.strip() for line in f]
+            except OSError:
+                continue
+            for line in lines:
+                if line and not line.startswith(("#", "import ", "import\t")):
+                    yield os.path.join(folder, line)
+
+
+def locate(package, path):
     """Where a package's or module's own code is, found without importing anything: a file, a folder with an
     `__init__.py`, or all portions of a namespace."""
     parts = package.split(".")
     portions = []
-    for folder in sys.path:
+    for folder in path:
         base = os.path.abspath(os.path.join(folder or os.curdir, *parts))
         if os.path.isfile(os.path.join(base, "__init__.py")):
             return [base]
@@ -91,7 +109,8 @@ def roots_of(package, request):
         if os.path.isfile(path):
             found.append(os.path.dirname(path) if os.path.basename(path) == "__init__.py" else path)
     found += [path for path in request["folders"].get(package, []) if os.path.isdir(path)]
-    return sorted(set(found)) or locate(package)
+    path = request.get("path")
+    return sorted(set(found)) or locate(package, sys.path if path is None else with_pth(path))
 
 
 def list_sources(request):

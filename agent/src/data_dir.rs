@@ -206,6 +206,7 @@ pub(crate) fn wrong_mode(root: &Path) -> Option<String> {
     let mode = host_fs::Attributes::of(root).ok()??.mode;
     let what = match mode & 0o1777 {
         0o1777 => return None,
+        mode if mode & 0o1002 == 0o1002 => "not everybody can see what is there",
         _ if mode & 0o002 != 0 => "everybody can remove what others wrote",
         _ if mode & 0o020 != 0 => "only its owner and its group can write: what others run is not written",
         _ => "only its owner can write: what others run is not written",
@@ -253,4 +254,31 @@ pub(crate) fn measure(root: &Path) -> Result<(u64, u64), Failure> {
         bytes += regular.size;
     })?;
     Ok((count, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_mode_is_told_by_what_it_keeps_from_people() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (mode, wanted) in [
+            (0o1777, None),
+            (0o777, Some("everybody can remove what others wrote")),
+            (0o1733, Some("not everybody can see what is there")),
+            (0o1775, Some("only its owner and its group can write")),
+            (0o755, Some("only its owner can write")),
+        ] {
+            std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).expect("set");
+            let said = wrong_mode(folder.path());
+            match wanted {
+                None => assert_eq!(said, None),
+                Some(words) => {
+                    assert!(said.as_ref().is_some_and(|said| said.contains(words)), "{mode:o}: {said:?}");
+                }
+            }
+        }
+    }
 }

@@ -37,6 +37,7 @@ pub(crate) struct Gathered {
     /// Texts of sources that lie in archives, by path.
     archived: BTreeMap<String, Vec<u8>>,
     unsourced: Vec<Unsourced>,
+    unlisted: BTreeSet<String>,
     replaced: Replaced,
     pub(crate) flush: Option<FlushDetail>,
     pub(crate) warnings: Vec<String>,
@@ -127,6 +128,7 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
         sources: sources.listed,
         archived: sources.archived,
         unsourced: sources.unsourced,
+        unlisted: sources.unlisted,
         replaced,
         lib_root: lib_root.clone(),
         remaining: listing.remaining,
@@ -249,6 +251,7 @@ pub(crate) fn write_bundle(
         entries,
         sources: gathered.sources.clone(),
         unsourced: Some(gathered.unsourced.clone()),
+        unlisted: gathered.unlisted.clone(),
         replaced: gathered.replaced.clone(),
         warnings: gathered.warnings.clone(),
     };

@@ -41,11 +41,6 @@ impl Places {
         places
     }
 
-    /// The packages of which any place is known.
-    pub(crate) fn packages(&self) -> Vec<String> {
-        self.files.keys().chain(self.folders.keys()).collect::<BTreeSet<_>>().into_iter().cloned().collect()
-    }
-
     pub(crate) fn extend(&mut self, other: Self) {
         for (all, more) in [(&mut self.files, other.files), (&mut self.folders, other.folders)] {
             for (package, paths) in more {

@@ -75,6 +75,8 @@ pub(crate) struct Sources {
     pub(crate) archived: BTreeMap<String, Vec<u8>>,
     /// What was measured and has no source, each with the reason.
     pub(crate) unsourced: Vec<Unsourced>,
+    /// Packages that a Python may have which no longer runs, and that were not found in its folders.
+    pub(crate) unlisted: BTreeSet<String>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -92,26 +94,31 @@ pub(crate) fn list(
         listed: Vec::new(),
         archived: BTreeMap::new(),
         unsourced: Vec::new(),
+        unlisted: BTreeSet::new(),
         warnings: Vec::new(),
     };
-    // Package to how many interpreters do not find it.
-    let mut missing: BTreeMap<String, usize> = BTreeMap::new();
+    // Packages that some interpreter does not find.
+    let mut missing: BTreeSet<String> = BTreeSet::new();
     let mut places = Places::default();
     let able = able(config, &mut sources.warnings)?;
     for python in &config.interpreters {
         let own = Places::of(config, ledger, python);
         let is_able = able.iter().any(|one| one.path == python.path);
-        // Of one that no longer runs, another can tell what lies where its processes had imported from.
+        // Of one that no longer runs, another can tell what lies in its folders, and where its processes had
+        // imported from.
         let Some(asked) = able.first().copied().map(|first| if is_able { python } else { first }) else {
             continue;
         };
-        let packages = if is_able { config.packages.clone() } else { own.packages() };
         let request = json!({"mode": "list", "coverage_dir": config.coverage.get(&asked.cache_tag),
-            "roots": own.files, "folders": own.folders, "packages": packages, "omit": config.profile.omit,
-            "measured": measured.keys().collect::<Vec<_>>()});
+            "roots": own.files, "folders": own.folders, "packages": config.packages, "omit": config.profile.omit,
+            "path": (!is_able).then(|| site_folders(python)), "measured": measured.keys().collect::<Vec<_>>()});
         for listed in answers::<Listed>(&ask(lib_root, asked, &request)?)? {
             let (Some(path), Some(module_path)) = (listed.path, listed.module_path) else {
-                *missing.entry(listed.package.unwrap_or_default()).or_default() += 1;
+                let package = listed.package.unwrap_or_default();
+                if !is_able {
+                    sources.unlisted.insert(package.clone());
+                }
+                missing.insert(package);
                 continue;
             };
             match host_fs::read_source(Path::new(&path), MAX_SOURCE) {
@@ -127,9 +134,9 @@ pub(crate) fn list(
             continue;
         }
         let Some(module_path) = places.module_path(path, &config.packages) else {
-            if prefix.is_some() && package_places::is_python(path) {
-                // Measured by the hook, as what an earlier install named. It is not read: a record that somebody
-                // forged would have root read any file.
+            if package_places::is_python(path) {
+                // As what an earlier install named. It is not read: data that somebody forged would have root read
+                // any file.
                 sources.unsourced.push(Unsourced { path: path.clone(), reason: OF_NO_PACKAGE.into() });
             }
             continue;
@@ -147,11 +154,18 @@ pub(crate) fn list(
     take_out_of_archives(lib_root, &able, archived, &mut found, &mut sources)?;
     sources.listed = found.by_path.into_values().collect();
     let nowhere = |package: &String| !sources.listed.iter().any(|source| is_of(&source.module_path, package));
-    let nowhere: Vec<String> = missing.into_keys().filter(nowhere).collect();
+    let nowhere: Vec<String> = missing.into_iter().filter(nowhere).collect();
     if !nowhere.is_empty() {
         sources.warnings.push(format!("no Python of the service finds {}", nowhere.join(", ")));
     }
     Ok(sources)
+}
+
+/// The folders in which an interpreter has its packages, its `.pth` files aside.
+fn site_folders(python: &Interpreter) -> Vec<String> {
+    // Where extensions lie apart, packages may be among them.
+    let apart = python.purelib.replacen("/lib/", "/lib64/", 1);
+    BTreeSet::from([python.purelib.clone(), apart]).into_iter().collect()
 }
 
 /// The Pythons that can still be asked; those that no longer run are warned of.

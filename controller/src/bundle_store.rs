@@ -27,6 +27,8 @@ pub(crate) enum BundleError {
     Store(#[source] std::io::Error),
     #[error("cannot read bundle {path}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is no regular file")]
+    NoFile { path: PathBuf },
     #[error("its folder has {MAX_BUNDLES} bundles already")]
     TooMany,
     #[error("the bundle is larger than {MAX_BUNDLE_BYTES} bytes")]
@@ -182,8 +184,12 @@ fn walk_bundle(
     path: &Path,
     mut entry: impl FnMut(&Manifest, &EntryPath, &Entry, &mut dyn Read) -> Result<(), BundleError>,
 ) -> Result<Manifest, BundleError> {
-    let file =
-        fs_err::File::open(path).map_err(|source| BundleError::Read { path: path.to_owned(), source })?;
+    let read = |source| BundleError::Read { path: path.to_owned(), source };
+    if !fs_err::metadata(path).map_err(read)?.is_file() {
+        // To open a pipe would wait for whoever writes into it.
+        return Err(BundleError::NoFile { path: path.to_owned() });
+    }
+    let file = fs_err::File::open(path).map_err(read)?;
     // One byte more than allowed, so that reaching the limit can be told from ending at it.
     let unpacked = GzDecoder::new(std::io::BufReader::new(file)).take(MAX_TOTAL_BYTES + 1);
     let mut archive = tar::Archive::new(unpacked);
@@ -323,6 +329,7 @@ mod tests {
             entries,
             sources: vec![],
             unsourced: None,
+            unlisted: std::collections::BTreeSet::new(),
             replaced: pulpcov_protocol::manifest::Replaced::default(),
             warnings: vec![],
         }

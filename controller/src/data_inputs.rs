@@ -247,7 +247,8 @@ fn data_files_in(folder: &Path, how: &How) -> Result<(Vec<PathBuf>, Option<PathB
     for entry in fs_err::read_dir(folder).map_err(list)? {
         let path = entry.map_err(list)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !path.is_file() || output.is_some() && std::fs::canonicalize(&path).ok() == output {
+        // What is no file, or a link that leads nowhere, is left out by whoever reads it, with its name.
+        if path.is_dir() || output.is_some() && std::fs::canonicalize(&path).ok() == output {
             continue;
         }
         if name == how.base {

@@ -70,7 +70,7 @@ pub(crate) fn bundles_of(path: &Path) -> Result<Option<Vec<PathBuf>>, FleetRepor
     if RunDir::is_one(path) {
         return Ok(Some(RunDir { path: path.to_owned() }.bundles()?));
     }
-    if path.is_file() {
+    if path.exists() && !path.is_dir() {
         return Ok(path.to_string_lossy().ends_with(".tar.gz").then(|| vec![path.to_owned()]));
     }
     // A folder of tarballs, as Ansible's fetch leaves them.

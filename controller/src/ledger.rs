@@ -142,6 +142,8 @@ pub(crate) struct Ledger {
     unanalysed: usize,
     /// Measured files without a source, and their lines that ran.
     unsourced: (usize, usize),
+    /// Host to the packages whose files none of its bundles could list.
+    unlisted: BTreeMap<String, BTreeSet<String>>,
     /// The labels of a report of a part.
     only_labels: Option<BTreeSet<String>>,
 }
@@ -184,6 +186,14 @@ impl Ledger {
     /// Only these labels are reported.
     pub(crate) fn note_labels(&mut self, labels: BTreeSet<String>) {
         self.only_labels = Some(labels);
+    }
+
+    /// Packages whose files could not all be listed, each with its host.
+    fn unlisted(&self) -> BTreeSet<String> {
+        let of_host = |(host, packages): (&String, &BTreeSet<String>)| {
+            packages.iter().map(|package| format!("{package} on {host}")).collect::<Vec<_>>()
+        };
+        self.unlisted.iter().flat_map(of_host).collect()
     }
 
     fn lost_data(&self) -> usize {
@@ -263,6 +273,11 @@ impl Ledger {
             }
         }
         host.data.extend(data);
+        // What one bundle lists is known to all.
+        self.unlisted
+            .entry(manifest.host.clone())
+            .and_modify(|packages| packages.retain(|package| manifest.unlisted.contains(package)))
+            .or_insert_with(|| manifest.unlisted.clone());
         let entries = manifest.entries.iter().filter_map(|entry| match EntryPath::parse(&entry.path) {
             Ok(EntryPath::Data(name)) => Some(name),
             _ => None,
@@ -322,6 +337,7 @@ impl Ledger {
             && counts.missing_hosts == 0
             && self.unanalysed == 0
             && self.unsourced.0 == 0
+            && self.unlisted().is_empty()
             && self.lost_data() == 0
             && self.silent().is_empty()
     }
@@ -360,6 +376,10 @@ impl Ledger {
         if let (files @ 1.., lines) = self.unsourced {
             let (lines, files) = (counted(lines as u64, "measured line"), counted(files as u64, "file"));
             let _ = write!(text, "; {lines} of {files} without a source");
+        }
+        let unlisted = self.unlisted();
+        if !unlisted.is_empty() {
+            let _ = write!(text, "; no list of all files of {}", some(&unlisted));
         }
         match self.lost_data() {
             0 => {}

@@ -145,6 +145,9 @@ impl RunDir {
             let host = host.map_err(RunDirError::Read)?;
             if host.path().is_dir() {
                 bundles.extend(bundles_in(&host.path()).map_err(RunDirError::Read)?);
+            } else if host.path().is_symlink() {
+                // To where an archive was: it cannot be read, and whoever reads it says so.
+                bundles.push(host.path());
             }
         }
         bundles.sort();
@@ -152,13 +155,14 @@ impl RunDir {
     }
 }
 
-/// The bundles of one folder.
+/// The bundles of one folder, by their names: one that is no file, or a link that leads nowhere, is read as a damaged
+/// one.
 pub(crate) fn bundles_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut bundles = Vec::new();
     for entry in fs_err::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".tar.gz") && !name.starts_with('.') && path.is_file() {
+        if name.ends_with(".tar.gz") && !name.starts_with('.') && !path.is_dir() {
             bundles.push(path.clone());
         }
     }

@@ -270,7 +270,7 @@ fn an_inventory_has_one_place_for_ansible_and_pulpcov() {
     let (code, text) = reset("second");
     assert!(code == Some(4) && is_refused(&text), "{text}");
     assert!(is_refused(&said(&install("second"))) && is_refused(&said(&by_command("second"))));
-    put("second", &format!("pulpcov_fleet_of: {}", lab.path("link").display()));
+    put("second", &format!("pulpcov_fleet_of: {}", lab.path("first").display()));
     assert_eq!(reset("second").0, Some(0), "{}", reset("second").1);
     assert_eq!(changed(&install("second")), [0]);
     changed(&by_command("second"));
@@ -281,7 +281,14 @@ fn an_inventory_has_one_place_for_ansible_and_pulpcov() {
     for output in [install("second"), by_command("second")] {
         assert!(!output.status.success() && said(&output).contains("no absolute path"), "{}", said(&output));
     }
-    put("second", &format!("pulpcov_fleet_of: {}", lab.path("link").display()));
+    // The first was moved away, and a link stands where it was.
+    fs::rename(lab.path("first"), lab.path("moved")).expect("moved");
+    std::os::unix::fs::symlink("moved", lab.path("first")).expect("a link");
+    put("first", &format!("pulpcov_fleet_of: {}", lab.path("first").display()));
+    assert_eq!(reset("first").0, Some(0), "{}", reset("first").1);
+    assert_eq!(changed(&install("first")), [0]);
+    changed(&by_command("first"));
+    put("second", &format!("pulpcov_fleet_of: {}", lab.path("first").display()));
     // By hand, as another place of the first's own.
     let output = play("second", "pulpcov.fleet.collect");
     assert!(!is_refused(&said(&output)), "{}", said(&output));

@@ -53,6 +53,11 @@ fn every_refusal_is_one_error_line_with_code_2() {
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
     let pipe_bundle = work.path().join("bundle.tar.gz").to_string_lossy().into_owned();
     assert!(Command::new("mkfifo").arg(&pipe_bundle).status().expect("mkfifo runs").success());
+    let folder = work.path().join("folder");
+    fs::create_dir(&folder).expect("a folder");
+    std::os::unix::fs::symlink("/nowhere/.coverage.h1.pid1.x", folder.join(".coverage.h1.pid1.x"))
+        .expect("a link");
+    let folder = folder.to_string_lossy().into_owned();
     let nosuch = work.path().join("nosuch").to_string_lossy().into_owned();
     for (words, wanted) in [
         (vec!["fleet", "status", &nosuch], "nosuch"),
@@ -71,12 +76,14 @@ fn every_refusal_is_one_error_line_with_code_2() {
         (vec!["report", &nosuch], "nosuch"),
         (vec!["report", &junk], "no bundles"),
         (vec!["report", &junk, "--python", "python3"], "no SQLite file"),
-        (vec!["report", &work.path().to_string_lossy()], "no bundles"),
+        (vec!["report", &folder], "no bundles"),
+        (vec!["combine", "-o", "x", &folder], ".coverage.h1.pid1.x"),
         (vec!["combine", "-o", "x", &junk], "data.h1.1.abc"),
         // A pipe that nobody writes into, and a device that never ends.
         (vec!["combine", "-o", "x", &pipe], "no regular file"),
-        (vec!["report", "--python", "python3", "/dev/zero"], "Not a directory"),
-        (vec!["report", &pipe_bundle], "Not a directory"),
+        (vec!["report", "--python", "python3", "/dev/zero"], "no regular file"),
+        (vec!["report", "--python", "python3", &pipe], "no regular file"),
+        (vec!["combine", "-o", "x", &pipe_bundle], "no regular file"),
         (vec!["combine", &junk], "--output"),
     ]
     .iter()

@@ -79,6 +79,22 @@ fn without_a_name_it_is_the_inventory_that_counts() {
     // What is edited where it is, is the same.
     edit(&first);
     assert_eq!(shared.says(&first, "reset", &[]).0, Some(0));
+    // Its own fleet may give it a name, which others then need.
+    let own = std::fs::read_to_string(&first).expect("read");
+    std::fs::write(&first, own.replacen("vars:\n", "vars:\n    pulpcov_fleet: mill\n", 1)).expect("written");
+    let (code, said) = shared.says(&first, "install", &["--check"]);
+    assert!(
+        code == Some(0) && said.contains("h1  changed      would make the host the fleet mill's"),
+        "{said}"
+    );
+    let (code, said) = shared.says(&first, "install", &[]);
+    assert!(
+        code == Some(0) && said.contains("already installed, and the fleet mill's from now on"),
+        "{said}"
+    );
+    std::fs::write(&first, own).expect("written");
+    shared.refuses(&first, "this host belongs to the fleet mill (/");
+    assert_eq!(shared.says(&first, "install", &["--take-over"]).0, Some(0));
     // A name is no right to the host of those who have none.
     let named = shared.fleet("named.yml", "bakery", "shop");
     shared.refuses(&named, "first.yml, and this is another inventory");

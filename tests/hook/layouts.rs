@@ -192,7 +192,7 @@ fn a_python_that_is_gone_is_named_and_the_others_answer() {
     let made = Command::new(&place.python).args(["-m", "venv"]).arg(&second).output().expect("venv runs");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut words = place.install_words(true);
-    words["profile"]["packages"] = json!(["thing", "other"]);
+    words["profile"]["packages"] = json!(["thing", "other", "idle", "far", "nowhere"]);
     words["interpreters"] = json!([second.join("bin/python"), place.python]);
     let outcome = agent("install", &words);
     assert_eq!(outcome["failed"], false, "{outcome}");
@@ -206,6 +206,14 @@ fn a_python_that_is_gone_is_named_and_the_others_answer() {
     fs::create_dir(&own).expect("a folder");
     fs::write(own.join("__init__.py"), "x = 1\n").expect("written");
     fs::write(own.join("never.py"), "x = 1\n").expect("written");
+    // Nobody imports these, one of them beside the others and one behind a line of a `.pth` file.
+    let elsewhere = place.work.path().join("elsewhere");
+    for folder in [own.with_file_name("idle"), elsewhere.join("far")] {
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("__init__.py"), "x = 1\n").expect("written");
+    }
+    fs::write(own.with_file_name("far.pth"), format!("import sys\n{}\n", elsewhere.display()))
+        .expect("written");
     let alone = place.work.path().join("alone/thing-server");
     fs::create_dir(alone.with_file_name("")).expect("a folder");
     fs::write(&alone, "import other\n").expect("written");
@@ -234,6 +242,11 @@ fn a_python_that_is_gone_is_named_and_the_others_answer() {
     assert!(covered.is_some_and(|lines| lines > 10), "{text}");
     let of = |name: &str| report_json["files"][name]["summary"]["covered_lines"].as_u64();
     assert_eq!((of("other/__init__.py"), of("other/never.py")), (Some(1), Some(0)), "{text}");
+    assert_eq!((of("idle/__init__.py"), of("far/__init__.py")), (Some(0), Some(0)), "{text}");
+    // What it alone may have had, nobody can tell.
+    let (code, text, _) = report(&place, &bundle, &["--require-complete"]);
+    let said = text.contains("; no list of all files of nowhere on ");
+    assert!(code == Some(3) && said && !text.contains("idle on "), "{text}");
 
     fs::remove_dir_all(place.work.path().join("venv")).expect("removed");
     let outcome = agent("collect", &collect);

@@ -50,15 +50,18 @@ fn one_damaged_data_file_is_named_and_the_others_are_taken() {
     fs::write(work.path().join(".coverage.cut"), &bytes[..4096]).expect("written");
     fs::write(work.path().join(".coverage.empty"), "").expect("written");
     fs::write(work.path().join(".coverage.foreign"), "no data at all").expect("written");
+    std::os::unix::fs::symlink("/nowhere/data", work.path().join(".coverage.gone")).expect("a link");
+    let pipe = work.path().join(".coverage.pipe");
+    assert!(std::process::Command::new("mkfifo").arg(pipe).status().expect("mkfifo runs").success());
     let said = ends(work.path(), 0, &["combine", "-o", "all", "."]);
-    for name in ["cut", "empty", "foreign"] {
+    for name in ["cut", "empty", "foreign", "gone", "pipe"] {
         assert!(said.contains(&format!("warning: left out: ./.coverage.{name}")), "{said}");
     }
-    assert!(said.contains("combined 4 inputs, 1 measured file, 3 left out"), "{said}");
+    assert!(said.contains("combined 6 inputs, 1 measured file, 5 left out"), "{said}");
     let said = report(work.path(), 0, &["--json", "r.json", "--text", "-", "."]);
-    assert!(said.contains("without 3 data files, which could not be read"), "{said}");
+    assert!(said.contains("without 5 data files, which could not be read"), "{said}");
     let made = json(&work.path().join("r.json"));
-    assert_eq!(made["meta"]["data_files_left_out"], 3);
+    assert_eq!(made["meta"]["data_files_left_out"], 5);
     assert_eq!(made["files"]["r.py"]["summary"]["covered_lines"], 3);
     for (words, why) in [
         (&["combine", "-o", "none", "--strict", "."][..], ".coverage.cut"),

@@ -312,6 +312,23 @@ fn a_damaged_bundle_adds_nothing_and_a_hosts_word_for_another_does_not_count() {
         );
         ends(work.path(), 3, &["report", "run", "--require-complete"]);
     }
+    // Where an archive was, and what is no file.
+    fs::remove_file(&bundle).expect("removed");
+    std::os::unix::fs::symlink("/nowhere/bundle-0001.tar.gz", &bundle).expect("a link");
+    let said = ends(work.path(), 3, &["report", "run", "--require-complete"]);
+    assert!(said.contains("a damaged bundle of host002") && said.contains("No such file"), "{said}");
+    fs::remove_file(&bundle).expect("removed");
+    assert!(Command::new("mkfifo").arg(&bundle).status().expect("mkfifo runs").success());
+    let said = ends(work.path(), 3, &["report", "run", "--require-complete"]);
+    assert!(said.contains("bundle-0001.tar.gz is no regular file"), "{said}");
+    fs::remove_file(&bundle).expect("removed");
+    let folder = work.path().join("run/hosts/host002");
+    fs::rename(&folder, work.path().join("archive")).expect("moved");
+    std::os::unix::fs::symlink("/nowhere/host002", &folder).expect("a link");
+    let said = ends(work.path(), 3, &["report", "run", "--require-complete"]);
+    assert!(said.contains("a damaged bundle of host002"), "{said}");
+    fs::remove_file(&folder).expect("removed");
+    fs::rename(work.path().join("archive"), &folder).expect("moved");
     fs::copy(work.path().join("run/hosts/host001/bundle-0001.tar.gz"), &bundle).expect("copied");
     let said = ends(work.path(), 0, &["report", "run"]);
     assert!(

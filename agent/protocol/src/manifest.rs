@@ -30,6 +30,9 @@ pub struct Manifest {
     /// agents that did not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsourced: Option<Vec<Unsourced>>,
+    /// Packages whose files could not all be listed: they may lie where a Python that no longer runs would find them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unlisted: BTreeSet<String>,
     /// Data whose code came from bytes that are no longer there.
     #[serde(default, skip_serializing_if = "Replaced::is_empty")]
     pub replaced: Replaced,

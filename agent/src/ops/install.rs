@@ -93,7 +93,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         msg: format!("the hook is installed, but {}", failure.msg),
         ..failure
     })?;
-    let is_taken_over = changes.is_taken_over();
+    let new_owner = changes.new_owner();
     let mut msg = match (changed, &started) {
         (false, None) => "already installed".to_owned(),
         (true, None) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
@@ -101,8 +101,8 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
             format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
         }
     };
-    if is_taken_over {
-        msg.push_str(", and this fleet's from now on");
+    if let Some(whose) = &new_owner {
+        msg.push_str(&format!(", and {whose} from now on"));
     }
     let mut warnings = Vec::new();
     let missing_packages = missing_packages(&new, &mut warnings)?;
@@ -121,8 +121,9 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
         missing_packages,
     };
-    let outcome = Outcome::ok(changed || is_taken_over || started.is_some(), msg, Detail::Install(detail))
-        .with_warnings(warnings);
+    let outcome =
+        Outcome::ok(changed || new_owner.is_some() || started.is_some(), msg, Detail::Install(detail))
+            .with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
 }
 
@@ -217,9 +218,7 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
             format!("restart {}", units.join(", "))
         });
     }
-    if changes.is_taken_over() {
-        would.push("make the host this fleet's".to_owned());
-    }
+    would.extend(changes.new_owner().map(|whose| format!("make the host {whose}")));
     let msg = if would.is_empty() {
         "already installed".to_owned()
     } else {

@@ -15,6 +15,8 @@ pub enum AnalysisError {
     Failed(String),
     #[error("an analysis has line {0}")]
     LineNumber(i64),
+    #[error("an analysis has a line {0} with more than {MAX_EXITS} ways out")]
+    Exits(i32),
 }
 
 impl AnalysisError {
@@ -135,6 +137,9 @@ struct Raw {
 /// Most lines that a source may have; regions are spread out line by line.
 const MAX_LINES: i32 = 1_000_000;
 
+/// Most ways out of a line; it could go to each other line.
+const MAX_EXITS: u64 = 1_000_000;
+
 /// Most lines that all regions of a source may have together: its lines, nested a few levels deep.
 const MAX_REGION_LINES: i64 = 8_000_000;
 
@@ -199,7 +204,7 @@ impl SourceAnalysis {
     /// First line of the statement that `line` belongs to; exits and entries keep their sign.
     pub fn first_line(&self, line: i32) -> i32 {
         let first = |line| self.multiline.get(&line).copied().unwrap_or(line);
-        if line >= 0 { first(line) } else { -first(-line) }
+        if line >= 0 { first(line) } else { first(line.saturating_neg()).saturating_neg() }
     }
 
     /// Replaces the jumps back to a `with` by what they lead to, through all that are nested.
@@ -245,6 +250,9 @@ fn check_lines(raw: &Raw) -> Result<(), AnalysisError> {
     if raw.n_lines < 0 || raw.n_lines > MAX_LINES {
         return Err(AnalysisError::LineNumber(raw.n_lines.into()));
     }
+    if let Some(&(line, _)) = raw.exit_counts.iter().find(|(_, count)| count.unsigned_abs() > MAX_EXITS) {
+        return Err(AnalysisError::Exits(line));
+    }
     let mut region_lines = 0i64;
     for &(first, last) in raw.regions.iter().flat_map(|(_, _, _, ranges)| ranges) {
         if first < 0 || last < first || last > raw.n_lines {
@@ -275,6 +283,16 @@ mod tests {
             "translated":{"name":"a","source":"","lines":[1],"arcs":[],"kinds":[]}}"#;
         assert!(SourceAnalysis::from_json(text).expect("an analysis").translated.is_none());
         assert!(SourceAnalysis::of_this_machine(text).expect("an analysis").translated.is_some());
+    }
+
+    #[test]
+    fn a_line_has_no_more_exits_than_there_are_lines() {
+        for (count, is_read) in [(2, true), (i64::MIN, false), (i64::MAX, false)] {
+            let text = format!(
+                r#"{{"coverage":"7.17.3","python":"3.11","n_lines":1,"statements":[1],"exit_counts":[[1,{count}]]}}"#
+            );
+            assert_eq!(SourceAnalysis::from_json(text.as_bytes()).is_ok(), is_read, "{count}");
+        }
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Reach {
     pub(super) fn own_inventory(&self) -> Result<OwnInventory> {
         let needs_none = |host: &Host| host.pulpcov.fleet.is_some() || !host.pulpcov.fleet_of.is_empty();
         let place = match place::of(&self.sources) {
-            Err(_) if self.hosts.iter().all(needs_none) => place::told(&self.sources),
+            Err(_) if self.hosts.iter().all(needs_none) => place::of_any(&self.sources),
             found => found.map_err(|error| usage_hint(error, "name the fleet in it: pulpcov_fleet: NAME"))?,
         };
         Ok(OwnInventory { place })

@@ -1,7 +1,7 @@
 //! By which place an inventory is known: hosts keep it, and refuse whoever comes from another. The Ansible collection
 //! has the same rule.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::stored_path::distinct;
 
@@ -16,23 +16,29 @@ pub(crate) fn of(sources: &[PathBuf]) -> Result<String, NoPlace> {
             return Err(NoPlace(source.clone()));
         }
     }
-    Ok(told(sources))
+    Ok(of_any(sources))
 }
 
-/// The same of what need not be on this machine: then it is what it is called.
-pub(crate) fn told(sources: &[impl AsRef<Path>]) -> String {
-    sources.iter().map(|source| of_one(source.as_ref())).collect::<Vec<_>>().join(" and ")
+/// The same, also of pipes: for who has a name besides.
+pub(crate) fn of_any(sources: &[PathBuf]) -> String {
+    let of_one = |source: &PathBuf| match source.canonicalize() {
+        Ok(real) => distinct(&real),
+        Err(_) => sorted(distinct(source)),
+    };
+    sources.iter().map(of_one).collect::<Vec<_>>().join(" and ")
 }
 
-fn of_one(source: &Path) -> String {
-    if let Ok(real) = source.canonicalize() {
-        return distinct(&real);
-    }
-    let text = distinct(source);
+/// The place that hosts know already, as they tell it: where it was, something else may be by now.
+pub(crate) fn told(places: &[String]) -> String {
+    let of_one = |place: &String| if place.starts_with('/') { place.clone() } else { sorted(place.clone()) };
+    places.iter().map(of_one).collect::<Vec<_>>().join(" and ")
+}
+
+/// Hosts with commas between them: their order and a comma at the end say nothing.
+fn sorted(text: String) -> String {
     if !text.contains(',') {
         return text;
     }
-    // Hosts with commas between them: their order and a comma at the end say nothing.
     let mut hosts: Vec<&str> = text.split(',').map(str::trim).filter(|host| !host.is_empty()).collect();
     hosts.sort_unstable();
     hosts.join(",")
@@ -55,6 +61,9 @@ mod tests {
             assert_eq!(place(way), place("x/hosts.yml"), "{way}");
         }
         assert_eq!(place("link/"), place("x"));
+        // A link stands now where it was.
+        let link = path("link").to_string_lossy().into_owned();
+        assert_eq!(told(std::slice::from_ref(&link)), link);
         assert_ne!(place("x/other.yml"), place("x/hosts.yml"));
         assert!(of(&[path("x"), path("x/other.yml")]).is_ok_and(|place| place.contains(" and /")));
         assert_eq!(of(&["/dev/null".into()]), Err(NoPlace("/dev/null".into())));
@@ -62,8 +71,10 @@ mod tests {
 
     #[test]
     fn what_is_not_here_is_known_as_it_is_called() {
-        assert_eq!(told(&["/nowhere/hosts.yml"]), "/nowhere/hosts.yml");
-        assert_eq!(told(&["h2, h1,"]), "h1,h2");
+        let told = |place: &str| told(&[place.to_owned()]);
+        assert_eq!(told("/nowhere/hosts.yml"), "/nowhere/hosts.yml");
+        assert_eq!(told("h2, h1,"), "h1,h2");
+        assert_eq!(told("/srv/b,a/hosts.yml"), "/srv/b,a/hosts.yml");
         assert_eq!(of(&["h1,h2".into()]), of(&["h2,h1,".into()]));
     }
 }

@@ -100,10 +100,14 @@ impl Changes {
         receipt.save(&self.lib_root)
     }
 
-    /// Whether the host is another fleet's until now.
-    pub(super) fn is_taken_over(&self) -> bool {
-        let before = self.old.as_ref().and_then(|old| old.fleet.as_ref());
-        before.zip(self.fleet.as_ref()).is_some_and(|(before, now)| before.relation(now) != Relation::Same)
+    /// Whose the host becomes, where it was another fleet's until now, or one without a name.
+    pub(super) fn new_owner(&self) -> Option<String> {
+        let before = self.old.as_ref()?.fleet.as_ref()?;
+        let now = self.fleet.as_ref()?;
+        if before.relation(now) != Relation::Same {
+            return Some("this fleet's".to_owned());
+        }
+        now.name.as_ref().filter(|_| before.name.is_none()).map(|name| format!("the fleet {name}'s"))
     }
 
     pub(super) fn old(&self) -> Option<&Receipt> {

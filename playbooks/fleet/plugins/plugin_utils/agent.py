@@ -31,11 +31,14 @@ COMMON = {
 
 def place_of(source):
     """The place of an inventory, as `pulpcov fleet` knows it."""
-    if os.path.exists(source):
-        return os.path.realpath(source)
-    if "," in source:
-        return ",".join(sorted(host.strip() for host in source.split(",") if host.strip()))
-    return source
+    return os.path.realpath(source) if os.path.exists(source) else place_told(source)
+
+
+def place_told(place):
+    """The place of an inventory that hosts know already, as they tell it. The order of a list of hosts says nothing."""
+    if place.startswith("/") or "," not in place:
+        return place
+    return ",".join(sorted(host.strip() for host in place.split(",") if host.strip()))
 
 
 class AgentAction(ActionBase):
@@ -71,8 +74,10 @@ class AgentAction(ActionBase):
         for place in map(str, known):
             if not place.startswith("/") and "," not in place:
                 raise AnsibleActionFail(f"{self.host}: pulpcov_fleet_of: {place!r} is no absolute path")
-        sources = known or task_vars.get("ansible_inventory_sources") or []
-        return {"name": str(name) if name else None, "inventory": " and ".join(place_of(str(one)) for one in sources)}
+        places = [place_told(str(one)) for one in known] or [
+            place_of(str(one)) for one in task_vars.get("ansible_inventory_sources") or []
+        ]
+        return {"name": str(name) if name else None, "inventory": " and ".join(places)}
 
     def act(self, args):
         """What the action does; most ask once."""
