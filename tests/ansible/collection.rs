@@ -17,6 +17,15 @@ fn variables(lab: &Lab) {
     fs::write(lab.path("group_vars/all.yml"), vars).expect("written");
 }
 
+/// Runs a command with something to read from a pipe.
+fn fed(command: &mut std::process::Command, text: &[u8]) -> std::process::Output {
+    use std::process::Stdio;
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), text).expect("written");
+    child.wait_with_output().expect("it ends")
+}
+
 fn trees(lab: &Lab) -> Vec<Vec<String>> {
     (1..=3).map(|i| without_ansible(lab.file_tree(i))).collect()
 }
@@ -289,6 +298,20 @@ fn an_inventory_has_one_place_for_ansible_and_pulpcov() {
     assert_eq!(changed(&install("first")), [0]);
     changed(&by_command("first"));
     put("second", &format!("pulpcov_fleet_of: {}", lab.path("first").display()));
+    // A pipe is another one each time.
+    let collect = pulpcov_tests::programs::workspace().join("playbooks/command/collect.yml");
+    for name in ["pulpcov.fleet.install".into(), collect] {
+        let mut play = ansible(&lab, "ansible-playbook");
+        play.args(["-i", "/dev/stdin"]).arg(&name).args([
+            "-e",
+            "@group_vars/all.yml",
+            "-e",
+            "pulpcov_run=run",
+        ]);
+        let output = fed(&mut play, &fs::read(lab.path("hosts.yml")).expect("read"));
+        let refused = said(&output).contains("pulpcov_fleet") && said(&output).contains("/dev/stdin is n");
+        assert!(!output.status.success() && refused, "{}", said(&output));
+    }
     // By hand, as another place of the first's own.
     let output = play("second", "pulpcov.fleet.collect");
     assert!(!is_refused(&said(&output)), "{}", said(&output));

@@ -74,9 +74,14 @@ class AgentAction(ActionBase):
         for place in map(str, known):
             if not place.startswith("/") and "," not in place:
                 raise AnsibleActionFail(f"{self.host}: pulpcov_fleet_of: {place!r} is no absolute path")
-        places = [place_told(str(one)) for one in known] or [
-            place_of(str(one)) for one in task_vars.get("ansible_inventory_sources") or []
-        ]
+        sources = [str(source) for source in task_vars.get("ansible_inventory_sources") or []]
+        for source in filter(os.path.exists, sources):
+            if not (name or known or os.path.isfile(source) or os.path.isdir(source)):
+                raise AnsibleActionFail(
+                    f"the inventory {source} is neither a file nor a folder, and has no place by which hosts could know"
+                    " it (name the fleet in it: pulpcov_fleet: NAME)"
+                )
+        places = [place_told(str(one)) for one in known] or [place_of(source) for source in sources]
         return {"name": str(name) if name else None, "inventory": " and ".join(places)}
 
     def act(self, args):
