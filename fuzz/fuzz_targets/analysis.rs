@@ -22,7 +22,6 @@ fuzz_target!(|text: &[u8]| {
         let report = report_file("a.py".to_owned(), &source, &measured, [(0, &measured)]);
         let numbers = report.analysed.numbers;
         assert_eq!(numbers.statements, source.statements.len() as u64);
-        assert!(numbers.missing <= numbers.statements && (0.0..=100.0).contains(&numbers.percent_covered()));
-        assert!(numbers.executed_branches() <= numbers.branches);
+        assert!(numbers.missing <= numbers.statements && numbers.missing_branches <= numbers.branches);
     }
 });
