@@ -184,6 +184,31 @@ fn what_an_earlier_install_measured_is_named() {
     assert_eq!((&meta["nothing_has_a_source"], &meta["nothing_measured"]), (&json!(true), &Value::Null));
 }
 
+/// The same of data whose records are gone: nothing else tells whose it is.
+#[test]
+fn what_no_record_tells_of_is_named() {
+    let place = crate::state::place();
+    assert_eq!(place.install(true)["failed"], false);
+    assert!(place.run("plain").status.success());
+    let records = place.work.path().join("data/.pulpcov");
+    for entry in fs::read_dir(&records).expect("lists").map(|entry| entry.expect("an entry").path()) {
+        if entry.file_name().is_some_and(|name| name.to_string_lossy().starts_with("proc.")) {
+            fs::remove_file(entry).expect("removed");
+        }
+    }
+    let mut words = place.install_words(true);
+    words["profile"]["packages"] = json!(["other"]);
+    assert_eq!(agent("install", &words)["failed"], false);
+    let outcome = agent("collect", &json!({"lib_root": place.work.path().join("lib")}));
+    let bundle = Path::new(outcome["pulpcov"]["bundle"].as_str().expect("a bundle")).to_owned();
+    let (code, text, _) = report(&place, &bundle, &["--require-complete"]);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(
+        text.contains("based on 0 of 0 processes") && text.contains("of 2 files without a source"),
+        "{text}"
+    );
+}
+
 /// A virtual environment was made anew, or removed: what others can tell of is fetched, and nothing is given up.
 #[test]
 fn a_python_that_is_gone_is_named_and_the_others_answer() {
