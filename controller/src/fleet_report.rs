@@ -27,6 +27,8 @@ use crate::run_dir::{RunDir, RunDirError, bundles_in};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FleetReportError {
+    #[error("{0} is no regular file")]
+    NoFile(PathBuf),
     #[error(transparent)]
     Run(#[from] RunDirError),
     #[error("cannot list {path}")]
@@ -71,7 +73,11 @@ pub(crate) fn bundles_of(path: &Path) -> Result<Option<Vec<PathBuf>>, FleetRepor
         return Ok(Some(RunDir { path: path.to_owned() }.bundles()?));
     }
     if path.exists() && !path.is_dir() {
-        return Ok(path.to_string_lossy().ends_with(".tar.gz").then(|| vec![path.to_owned()]));
+        let is_bundle = path.to_string_lossy().ends_with(".tar.gz");
+        if is_bundle && !path.is_file() {
+            return Err(FleetReportError::NoFile(path.to_owned()));
+        }
+        return Ok(is_bundle.then(|| vec![path.to_owned()]));
     }
     // A folder of tarballs, as Ansible's fetch leaves them.
     let bundles =

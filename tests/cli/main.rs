@@ -83,6 +83,7 @@ fn every_refusal_is_one_error_line_with_code_2() {
         (vec!["combine", "-o", "x", &pipe], "no regular file"),
         (vec!["report", "--python", "python3", "/dev/zero"], "no regular file"),
         (vec!["report", "--python", "python3", &pipe], "no regular file"),
+        (vec!["report", &pipe_bundle], "no regular file"),
         (vec!["combine", "-o", "x", &pipe_bundle], "no regular file"),
         (vec!["combine", &junk], "--output"),
     ]
