@@ -20,22 +20,21 @@ import sys
 import time
 
 from _pulpcov_gate import unit
-from _pulpcov_sources import fingerprint, note_loads
+from _pulpcov_sources import fingerprint, note_loads, package_files, package_folders, sealed
 from _pulpcov_system import boot_id, read_small, remove, start_ticks, sync_folder, temporary, write_file
-from _pulpcov_tracer import make_coverage
+from _pulpcov_tracer import close_data, make_coverage
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
 _allocate, _allocate_owned, _start_thread = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
 _CLOCKS = (time.monotonic, time.time)     # in a tuple: freezegun swaps attributes of modules
 _getpid, _os_exit, _signal = os.getpid, os._exit, signal.signal
 
-RECORDER = 2                # version of the process record
+RECORDER = 3                # version of the process record
 LEDGER = ".pulpcov"         # folder of records, of the trigger and of the session, in the data directory
 POLL = 0.5                  # seconds between two looks at the trigger: 0.6 ms CPU a second when idle
 PATIENCE = 5.0              # longest wait for a flush that is under way, at exit and before a fork
 EASE = 0.1                  # the same where all that is left of it is the disk's to do
 MAX_ARGV = 64
-MAX_FOLDERS = 16            # of one package
 ALONE = 2                   # references to what only a list and the call that asks hold
 APACHE = ("apache2", "httpd")
 
@@ -74,7 +73,7 @@ class State(object):
         self.due = _CLOCKS[0]() + self.config["interval"]   # whatever stops and starts the flusher meanwhile
         self.start_ticks, self.unit = start_ticks(), unit()
         self.error = None
-        self.user, self.continues = os.geteuid(), None
+        self.user, self.continues, self.proof = os.geteuid(), None, None
         self.begin(self.read_session())
 
     def begin(self, session):
@@ -82,15 +81,17 @@ class State(object):
         self.session = self.wanted = session
         suffix = "%s.%d.%s" % (self.host, self.pid, binascii.hexlify(os.urandom(6)).decode())
         self.data_name, self.record_name = "data." + suffix, "proc." + suffix + ".json"
+        self.secret = binascii.hexlify(os.urandom(16)).decode()
+        self.seal = sealed(self.secret)     # told at once; the secret only by whatever goes on from this record
         self.seen_files, self.sources = set(), set()
         self.size = 0               # sum of the sets at the last flush: they only grow, so it tells all
         self.last_flush = self.ack = self.ended = None
 
     def became_other_user(self):
         """In a sticky folder nobody replaces what another user wrote: new files, that hold it all again."""
-        old, wanted = self.record_name, self.wanted
+        old, secret, wanted = self.record_name, self.secret, self.wanted
         self.begin(self.session)
-        self.user, self.continues, self.wanted = os.geteuid(), old, wanted
+        self.user, self.continues, self.proof, self.wanted = os.geteuid(), old, secret, wanted
 
     def read_session(self):
         """What is recorded from now on, as the agent wrote it."""
@@ -100,28 +101,6 @@ class State(object):
                            bool(found.get("recording", True)))
         except Exception:
             return Session(0, "", "", True)
-
-
-def package_files():
-    """Where the measured packages really came from in this process."""
-    found = {}
-    for name in _state.config["packages"]:
-        path = getattr(sys.modules.get(name), "__file__", None)
-        if path:
-            found[name] = os.path.abspath(path)
-    return found
-
-
-def package_folders():
-    """All folders of the measured packages: a namespace and an extended path have several."""
-    found = {}
-    for name in _state.config["packages"]:
-        try:
-            folders = [os.path.abspath(folder) for folder in sys.modules[name].__path__]
-        except Exception:           # no package, or one that is not imported
-            continue
-        found[name] = folders[:MAX_FOLDERS]
-    return found
 
 
 def write_record(durable=False):
@@ -134,9 +113,11 @@ def write_record(durable=False):
         "python": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix,
         "coverage": s.coverage_version, "interval": s.config["interval"],
         "data": s.data_name if s.size else None, "size": s.size, "last_flush": s.last_flush,
-        "ack": s.ack, "ended": s.ended, "error": s.error, "packages": package_files(), "folders": package_folders(),
+        "ack": s.ack, "ended": s.ended, "error": s.error,
+        "packages": package_files(s.config["packages"]), "folders": package_folders(s.config["packages"]),
         "sources": "".join(sorted(s.sources)),
-        "generation": s.session.generation, "label": s.session.label, "run": s.session.run, "continues": s.continues,
+        "generation": s.session.generation, "label": s.session.label, "run": s.session.run,
+        "continues": s.continues, "proof": s.proof, "seal": s.seal,
     }
     write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"), durable)
 
@@ -183,17 +164,6 @@ def write_data(live, taken, ease):
         raise
     sync_folder(s.root)
     s.size, s.last_flush = sum(len(lines) for lines in live.values()), taken
-
-
-def close_data(data):
-    """Closes every SQLite handle, in the words of each coverage.py since 6.2."""
-    if not hasattr(data, "close"):
-        data._reset()
-        return
-    try:
-        data.close(force=True)
-    except TypeError:
-        data.close()
 
 
 def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: None):

@@ -1,17 +1,41 @@
-"""Which bytes each module was loaded from: a file that is replaced while its code runs is not that code's source.
+"""Where measured packages came from, and which bytes each module was loaded from: a file that is replaced while its code runs is not that code's source.
 
 A fingerprint stands for a path and the bytes of the file there. The agent makes the same of what lies there when it
 collects; `agent/src/fingerprint.rs` must agree with `fingerprint`.
 """
 import hashlib
 import os
+import sys
 import time
 
 MAX_SOURCE = 16 * 1024 * 1024
+MAX_FOLDERS = 16                # of one package
 
 _BEGAN = time.time()
 _loaded = {}                    # real path to (size, mtime in ns, inode); None where it was loaded anew after a change
 _known = {}                     # path to its fingerprint
+
+
+def package_files(packages):
+    """Where the measured packages really came from in this process."""
+    found = {}
+    for name in packages:
+        path = getattr(sys.modules.get(name), "__file__", None)
+        if path:
+            found[name] = os.path.abspath(path)
+    return found
+
+
+def package_folders(packages):
+    """All folders of the measured packages: a namespace and an extended path have several."""
+    found = {}
+    for name in packages:
+        try:
+            folders = [os.path.abspath(folder) for folder in sys.modules[name].__path__]
+        except Exception:           # no package, or one that is not imported
+            continue
+        found[name] = folders[:MAX_FOLDERS]
+    return found
 
 
 def note_loads(packages):
@@ -73,6 +97,11 @@ def digest(path):
 
 def is_of_our_start(info):
     return info.st_ctime < _BEGAN
+
+
+def sealed(secret):
+    """What may be told of a secret before it is told."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def sign(path, what):

@@ -51,8 +51,8 @@ pub(crate) fn open_files(lib_root: &Path, data_root: &Path) -> Result<u64, Failu
     let known = read(lib_root);
     let mut open = 0;
     data_dir::each(data_root, &mut |name, _| {
-        let noted = name.to_str().and_then(|name| known.get(name));
-        let is_here = noted
+        let is_here = known
+            .get(name)
             .is_some_and(|sha256| data_dir::digest(&data_root.join(name)).is_ok_and(|now| now == *sha256));
         open += u64::from(!is_here);
     })?;

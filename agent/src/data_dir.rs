@@ -1,17 +1,20 @@
 //! The data directory. It is world-writable, so everything in it is taken for hostile: regular files
 //! only, no link is followed, sizes are bounded.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use pulpcov_protocol::bundle::{MAX_ENTRY_BYTES, is_file_name};
+use pulpcov_protocol::bundle::MAX_DATA_BYTES;
 use pulpcov_protocol::op::DEFAULT_DATA_ROOT;
 use rustix::fs::{CWD, RenameFlags};
 
+use crate::budget::{self, Candidate, Remarks, Share};
 use crate::failure::Failure;
 use crate::host;
 use crate::host_fs::{self, Regular};
+use crate::users::Users;
 
 /// Folder of process records and of the flush trigger.
 pub(crate) const LEDGER: &str = ".pulpcov";
@@ -41,6 +44,15 @@ pub(crate) fn resolve(asked: Option<&str>) -> Result<PathBuf, Failure> {
     }
     Ok(path)
 }
+
+/// Most data files that are looked at, and bytes in them.
+const ALL_DATA: Share = Share { files: 2_000_000, bytes: 1024 * 1024 * 1024 * 1024 };
+
+/// The share of a user who is none of the service's: people put a few files there.
+const STRANGERS_DATA: Share = Share { files: 2_000, bytes: 256 * 1024 * 1024 };
+
+/// Most bytes of data in one bundle.
+const MAX_ROUND_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 
 /// A data file that is there to be fetched.
 pub(crate) struct DataFile {
@@ -86,25 +98,10 @@ pub(crate) fn list(
     max: usize,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Listing, Failure> {
-    let mut names = Vec::new();
-    let mut warnings = Vec::new();
-    for entry in fs_err::read_dir(root).map_err(|error| unreadable(root, error))? {
-        let raw = entry?.file_name();
-        match raw.to_str() {
-            Some(LEDGER) => {}
-            // Unfinished files of the recorder; a crash leaves them, nobody reads them.
-            Some(name) if name.starts_with(".tmp.") => {}
-            Some(name) if is_file_name(name) => names.push(name.to_owned()),
-            _ => warnings.push(format!(
-                "{:?} is left alone: no plain file name",
-                String::from_utf8_lossy(raw.as_bytes())
-            )),
-        }
-    }
-    names.sort();
+    let (names, mut remarks) = names(root)?;
     let mut files = Vec::new();
-    let (mut seen, mut remaining, mut others) = (0, 0, 0);
-    for name in names {
+    let (mut seen, mut remaining, mut others, mut bytes) = (0, 0, 0, 0);
+    for Candidate { name, .. } in names {
         match open_data(&root.join(&name)) {
             Ok(_) if !wanted(&name) => others += 1,
             Ok(regular) => {
@@ -112,16 +109,36 @@ pub(crate) fn list(
                 if seen <= skip {
                     continue;
                 }
-                if files.len() < max {
+                bytes += regular.size;
+                // One at least, whatever its size: else the rounds had no end.
+                if files.len() < max && (bytes <= MAX_ROUND_BYTES || files.is_empty()) {
                     files.push(DataFile { name, regular });
                 } else {
                     remaining += 1;
                 }
             }
-            Err(reason) => warnings.push(format!("{name} is left alone: {reason}")),
+            Err(reason) => remarks.add(reason, name),
         }
     }
-    Ok(Listing { files, remaining, others, warnings })
+    Ok(Listing { files, remaining, others, warnings: remarks.lines("is left alone", "are left alone") })
+}
+
+/// Names of what may be data files, each owner's within its share, the service's first; and what is said of others.
+fn names(root: &Path) -> Result<(Vec<Candidate>, Remarks), Failure> {
+    // Unfinished files of the recorder; a crash leaves them, nobody reads them.
+    let is_meant = |name: &OsStr| name != LEDGER && !name.as_bytes().starts_with(b".tmp.");
+    let found = host_fs::names_in(root, &is_meant).map_err(|error| unreadable(root, error))?;
+    let mut remarks = Remarks::default();
+    for name in found.linked {
+        remarks.add("it has several names (hard links)", name);
+    }
+    for name in found.others {
+        remarks.add("no regular file, or no plain name", name);
+    }
+    let users = Users::known(root);
+    let (names, beyond) = budget::select(found.files, &|uid| users.is_service(uid), ALL_DATA, STRANGERS_DATA);
+    remarks.add_beyond(beyond);
+    Ok((names, remarks))
 }
 
 /// A data file, or why it is none.
@@ -131,8 +148,11 @@ pub(crate) fn open_data(path: &Path) -> Result<Regular, String> {
         Ok(None) => return Err("no regular file".to_owned()),
         Err(error) => return Err(error.to_string()),
     };
-    if regular.size > MAX_ENTRY_BYTES {
-        return Err(format!("{} bytes, the limit is {MAX_ENTRY_BYTES}", regular.size));
+    if regular.links > 1 {
+        return Err("it has several names (hard links)".to_owned());
+    }
+    if regular.size > MAX_DATA_BYTES {
+        return Err(format!("{} bytes, the limit is {MAX_DATA_BYTES}", regular.size));
     }
     let mut head = Vec::new();
     let read = (&mut regular.file).take(HEAD).read_to_end(&mut head);
@@ -229,17 +249,12 @@ pub(crate) fn obstacle_of(root: &Path, pid: u32) -> Option<String> {
 }
 
 /// Looks at every data file: its name, and the file.
-pub(crate) fn each(root: &Path, look: &mut dyn FnMut(&std::ffi::OsStr, &Regular)) -> Result<(), Failure> {
+pub(crate) fn each(root: &Path, look: &mut dyn FnMut(&str, &Regular)) -> Result<(), Failure> {
     if !root.is_dir() {
         return Ok(());
     }
-    for entry in fs_err::read_dir(root)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if name == LEDGER || name.as_bytes().starts_with(b".tmp.") {
-            continue;
-        }
-        if let Ok(regular) = open_data(&entry.path()) {
+    for Candidate { name, .. } in names(root)?.0 {
+        if let Ok(regular) = open_data(&root.join(&name)) {
             look(&name, &regular);
         }
     }

@@ -21,6 +21,7 @@ use crate::host::CollectLock;
 use crate::receipt::{self, Receipt};
 use crate::source_list::Sources;
 use crate::spool::{Held, NotHeld, Spool};
+use crate::users::Users;
 use crate::{host, host_fs, ledger, session, source_list};
 
 /// What one `collect` listed; the files stay open until the bundle is sent.
@@ -39,6 +40,8 @@ pub(crate) struct Gathered {
     unsourced: Vec<Unsourced>,
     unlisted: BTreeSet<String>,
     replaced: Replaced,
+    /// Data files that no process of the service tells of, with their owners.
+    extra: BTreeMap<String, u32>,
     pub(crate) flush: Option<FlushDetail>,
     pub(crate) warnings: Vec<String>,
     _lock: Option<CollectLock>,
@@ -71,6 +74,8 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     }
     let lock = CollectLock::share(&receipt::path_in(lib_root));
     let root = &receipt.config.data_root;
+    Users::note(root, &receipt.config.profile);
+    let users = Users::known(root);
     let mut warnings = Vec::new();
     if args.finish && args.skip == 0 {
         session::finish(root)?;
@@ -83,13 +88,13 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     });
     let skip = usize::try_from(args.skip).unwrap_or(usize::MAX);
     let listing = {
-        let before = ledger::read(root)?;
+        let before = ledger::read(root)?.of_service(&users);
         let runs = before.runs();
         data_dir::list(root, skip, open_file_budget(), &|name| args.part.takes(runs.get(name).copied()))?
     };
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
-    let ledger = ledger::read(root)?;
+    let ledger = ledger::read(root)?.of_service(&users);
     let mut spool = Spool::new(Path::new(lib_root))?;
     let mut data = Vec::with_capacity(listing.files.len());
     warnings.extend(listing.warnings);
@@ -110,6 +115,7 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
         }
     }
     let (measured, paths) = measured(&mut data, &mut spool, &ledger)?;
+    let extra = extra(&data, &ledger);
     let sources = source_list::list(lib_root, &receipt.config, &ledger, &measured)?;
     let replaced = replaced(&paths, &ledger, &sources);
     warnings.extend(ledger.warnings.iter().cloned());
@@ -130,6 +136,7 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
         unsourced: sources.unsourced,
         unlisted: sources.unlisted,
         replaced,
+        extra,
         lib_root: lib_root.clone(),
         remaining: listing.remaining,
         others: listing.others,
@@ -170,6 +177,16 @@ fn measured(
         by_data.push((name.to_owned(), entry.uid, paths));
     }
     Ok((measured, by_data))
+}
+
+/// Data files that no process of the service tells of, with their owners: people may put such there.
+fn extra(data: &[(Held, Entry)], ledger: &ledger::Ledger) -> BTreeMap<String, u32> {
+    let told = ledger.told_data();
+    let names = data.iter().filter_map(|(_, entry)| Some((entry.path.strip_prefix("data/")?, entry.uid)));
+    names
+        .filter(|(name, _)| !told.contains(name))
+        .map(|(name, uid)| (name.to_owned(), uid.unwrap_or_default()))
+        .collect()
 }
 
 /// What ran of bytes that are no longer there, by the very sources that were listed.
@@ -253,6 +270,7 @@ pub(crate) fn write_bundle(
         unsourced: Some(gathered.unsourced.clone()),
         unlisted: gathered.unlisted.clone(),
         replaced: gathered.replaced.clone(),
+        extra: gathered.extra.clone(),
         warnings: gathered.warnings.clone(),
     };
     let count = manifest.entries.len() as u64;

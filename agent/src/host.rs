@@ -127,6 +127,13 @@ impl User {
     }
 }
 
+/// Real, effective and saved user of a living process, and the one that it opens files as.
+pub(crate) fn uids(pid: u32) -> Option<Vec<u32>> {
+    let status = fs_err::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
+}
+
 /// Seconds since the epoch.
 pub(crate) fn now() -> f64 {
     std::time::SystemTime::now()

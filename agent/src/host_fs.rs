@@ -5,10 +5,12 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use pulpcov_protocol::bundle::is_file_name;
 use pulpcov_protocol::text::hex;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use sha2::{Digest, Sha256};
 
+use crate::budget::Candidate;
 use crate::failure::{During, Failure};
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
@@ -20,6 +22,8 @@ pub(crate) struct Regular {
     pub(crate) file: std::fs::File,
     pub(crate) size: u64,
     pub(crate) uid: u32,
+    /// Names that it has.
+    pub(crate) links: u64,
 }
 
 /// `Ok(None)`: there is something, but it is no regular file.
@@ -30,25 +34,64 @@ pub(crate) fn open_regular(path: &Path) -> Result<Option<Regular>, std::io::Erro
         Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let stat = rustix::fs::fstat(&fd)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    let file = std::fs::File::from(fd);
+    let meta = file.metadata()?;
+    if !meta.is_file() {
         return Ok(None);
     }
-    let size = u64::try_from(stat.st_size).unwrap_or(0);
-    Ok(Some(Regular { file: fd.into(), size, uid: stat.st_uid }))
+    Ok(Some(Regular { file, size: meta.len(), uid: meta.uid(), links: meta.nlink() }))
+}
+
+/// What there is in a folder, without looking into any of it: the regular files of one name each, and how many names
+/// each of the others has.
+pub(crate) struct Names {
+    pub(crate) files: Vec<Candidate>,
+    /// Files of several names: whoever made those can have as many as he likes of one.
+    pub(crate) linked: Vec<String>,
+    /// What is no file.
+    pub(crate) others: Vec<String>,
+}
+
+/// The names in a folder that `is_meant` takes.
+pub(crate) fn names_in(folder: &Path, is_meant: &dyn Fn(&std::ffi::OsStr) -> bool) -> std::io::Result<Names> {
+    let mut names = Names { files: Vec::new(), linked: Vec::new(), others: Vec::new() };
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let raw = entry.file_name();
+        if !is_meant(&raw) {
+            continue;
+        }
+        // One that is gone meanwhile is none.
+        let Ok(meta) = entry.metadata() else { continue };
+        match raw.to_str().filter(|name| is_file_name(name)) {
+            Some(name) if meta.is_file() && meta.nlink() == 1 => {
+                names.files.push(Candidate { name: name.to_owned(), uid: meta.uid(), size: meta.len() });
+            }
+            Some(name) if meta.is_file() => names.linked.push(name.to_owned()),
+            _ => names.others.push(format!("{:?}", raw.to_string_lossy())),
+        }
+    }
+    names.linked.sort();
+    names.others.sort();
+    Ok(names)
 }
 
 /// Reads a regular file of at most `limit` bytes.
 pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    Ok(read_owned(path, limit)?.0)
+}
+
+/// The same, and whose it is: of the very file that was read.
+pub(crate) fn read_owned(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), Failure> {
     let regular = open_regular(path)
         .during("open", path.display())?
         .ok_or_else(|| Failure::new(format!("{} is not a regular file", path.display())))?;
     let mut bytes = Vec::new();
-    regular.file.take(limit + 1).read_to_end(&mut bytes).during("read", path.display())?;
+    (&regular.file).take(limit + 1).read_to_end(&mut bytes).during("read", path.display())?;
     if bytes.len() as u64 > limit {
         return Err(Failure::new(format!("{} is larger than {limit} bytes", path.display())));
     }
-    Ok(bytes)
+    Ok((bytes, regular.uid))
 }
 
 /// What there is at a path; a link is itself.

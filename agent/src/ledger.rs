@@ -1,24 +1,35 @@
 //! The ledger: what each recorded process says of itself, judged against what the kernel says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pulpcov_protocol::bundle::is_file_name;
 use pulpcov_protocol::manifest::{CommonFacts, Compacted, Member, Process, ProcessState};
 use pulpcov_protocol::outcome::FlushDetail;
+use pulpcov_protocol::text::counted;
 use serde::Deserialize;
 
+use crate::budget::{self, Remarks, Share};
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::fingerprint::Fingerprints;
+use crate::users::Users;
 use crate::{caller, data_dir, fingerprint, host, host_fs};
 
 /// Largest record: 64 words of a command line, and a fingerprint for each measured file.
 const MAX_RECORD: u64 = 1024 * 1024;
 
 /// Most records that are read.
-const MAX_RECORDS: usize = 200_000;
+const ALL_RECORDS: Share = Share { files: 200_000, bytes: 1024 * 1024 * 1024 };
+
+/// The share of a user who is none of the service's.
+const STRANGERS_RECORDS: Share = Share { files: 1_000, bytes: 8 * 1024 * 1024 };
+
+/// Longest name in a record, and most bytes of the texts that are told on, which are cut.
+const MAX_NAME: usize = 1024;
+const MAX_TEXT: usize = 4096;
 
 /// How the names of process records begin, and of those of many processes.
 const ONE: &str = "proc.";
@@ -64,6 +75,11 @@ struct Raw {
     /// The record that this one goes on from: the process had become another user.
     #[serde(default)]
     continues: Option<String>,
+    /// What only the process itself knows until it goes on elsewhere, and the digest of what it knows now.
+    #[serde(default)]
+    proof: Option<String>,
+    #[serde(default)]
+    seal: Option<String>,
 }
 
 /// The record of processes whose data files were made one, as [`crate::compact`] writes it.
@@ -97,8 +113,15 @@ pub(crate) struct Record {
     /// Fingerprints of the files that ran; nothing of recorders that made none.
     pub(crate) sources: Option<Fingerprints>,
     /// Owner of the record.
-    uid: u32,
-    continues: Option<String>,
+    pub(crate) uid: u32,
+    continues: Option<Continued>,
+    seal: Option<String>,
+}
+
+/// The record that another one goes on from, and the digest of what proves it.
+struct Continued {
+    record: String,
+    seal: String,
 }
 
 impl Record {
@@ -157,6 +180,29 @@ impl Ledger {
         self.many.iter().map(|many| &many.compacted)
     }
 
+    /// Leaves out what users say of themselves who are none of the service's; they are named.
+    pub(crate) fn of_service(mut self, users: &Users) -> Self {
+        let mut strangers: BTreeMap<u32, u64> = BTreeMap::new();
+        self.records.retain(|record| {
+            let is_service = users.is_service(record.uid);
+            if !is_service {
+                *strangers.entry(record.uid).or_default() += 1;
+            }
+            is_service
+        });
+        self.many.retain(|many| users.is_service(many.compacted.common.uid));
+        self.warnings.extend(strangers.into_iter().map(|(uid, count)| {
+            format!("user {uid} is none of the service's, and tells of {}", counted(count, "process"))
+        }));
+        self
+    }
+
+    /// Data files that a record tells of.
+    pub(crate) fn told_data(&self) -> BTreeSet<&str> {
+        let one = self.processes().map(|process| &process.data);
+        one.chain(self.compacted().map(|many| &many.data)).filter_map(Option::as_deref).collect()
+    }
+
     /// Data file to the run that it was recorded in, of those that a record tells of.
     pub(crate) fn runs(&self) -> BTreeMap<&str, &str> {
         let one = self.processes().map(|process| (&process.data, &process.run));
@@ -213,27 +259,19 @@ pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
     if !folder.is_dir() {
         return Ok(ledger);
     }
-    let mut names: Vec<String> = fs_err::read_dir(&folder)?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| [ONE, MANY].iter().any(|prefix| name.starts_with(prefix)))
-        .filter(|name| name.ends_with(".json") && is_file_name(name))
-        .collect();
-    names.sort();
-    if names.len() > MAX_RECORDS {
-        ledger.warnings.push(format!("{} process records, only {MAX_RECORDS} are read", names.len()));
-        names.truncate(MAX_RECORDS);
-    }
+    let mut remarks = Remarks::default();
     let boot_id = host::boot_id();
-    for name in names {
+    for name in names(data_root, &folder, &mut remarks)? {
         let read = if name.starts_with(MANY) {
             read_many(&folder, &name).map(|many| ledger.many.push(many))
         } else {
-            read_one(&folder, &name, &boot_id).map(|record| ledger.records.push(record))
+            read_one(data_root, &name, &boot_id).map(|record| ledger.records.push(record))
         };
         if let Err(failure) = read {
-            ledger.warnings.push(format!("process record {name}: {}", failure.msg));
+            remarks.add(failure.msg.replace(&name, "it"), name);
         }
     }
+    ledger.warnings = remarks.lines("is no process record", "are no process records");
     // A compaction that was cut off leaves both records of a process: it is told of once.
     let told: BTreeSet<&str> =
         ledger.many.iter().flat_map(|many| &many.compacted.members).map(|m| m.record.as_str()).collect();
@@ -246,17 +284,41 @@ pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
     Ok(ledger)
 }
 
-/// A process that became another user goes on in another record: the first one has said all it will.
+/// Names of records, each owner's within its share, the service's first.
+fn names(data_root: &Path, folder: &Path, remarks: &mut Remarks) -> Result<Vec<String>, Failure> {
+    let is_meant = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        [ONE, MANY].iter().any(|prefix| name.starts_with(prefix)) && name.ends_with(".json")
+    };
+    let found = host_fs::names_in(folder, &is_meant)?;
+    for name in found.linked {
+        remarks.add("it has several names (hard links)", name);
+    }
+    for name in found.others {
+        remarks.add("it is no regular file, or has no plain name", name);
+    }
+    let users = Users::known(data_root);
+    let is_service = |uid| users.is_service(uid);
+    let (names, beyond) = budget::select(found.files, &is_service, ALL_RECORDS, STRANGERS_RECORDS);
+    remarks.add_beyond(beyond);
+    let mut names: Vec<String> = names.into_iter().map(|candidate| candidate.name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// A process that became another user goes on in another record: the first one has said all it will. Only the process
+/// itself knows what its first record is sealed with.
 fn end_what_goes_on_elsewhere(records: &mut [Record]) {
-    let continued: BTreeSet<(String, u32, u64)> = records
+    let continued: BTreeSet<(String, u32, u64, String)> = records
         .iter()
         .filter_map(|record| {
-            let process = &record.process;
-            Some((record.continues.clone()?, process.pid, process.start_ticks))
+            let (process, before) = (&record.process, record.continues.as_ref()?);
+            Some((before.record.clone(), process.pid, process.start_ticks, before.seal.clone()))
         })
         .collect();
-    for process in records.iter_mut().map(|record| &mut record.process) {
-        let key = (process.record.clone(), process.pid, process.start_ticks);
+    for Record { process, seal, .. } in records {
+        let key =
+            (process.record.clone(), process.pid, process.start_ticks, seal.clone().unwrap_or_default());
         if process.state != ProcessState::Ended && continued.contains(&key) {
             process.state = ProcessState::Ended;
         }
@@ -274,14 +336,12 @@ pub(crate) fn has_records(data_root: &Path) -> bool {
 
 /// Only the agent writes these: what one says leads to the erasing of others' files.
 fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
-    let me = rustix::process::geteuid().as_raw();
-    let owner = host_fs::Attributes::of(&folder.join(name))?.map(|found| found.uid);
-    if owner != Some(me) && owner != Some(0) {
-        return Err(Failure::new("is not the agent's"));
+    let (bytes, owner) = host_fs::read_owned(&folder.join(name), MAX_MANY)?;
+    if owner != rustix::process::geteuid().as_raw() && owner != 0 {
+        return Err(Failure::new("it is not the agent's"));
     }
-    let bytes = host_fs::read_limited(&folder.join(name), MAX_MANY)?;
     let raw: RawMany =
-        serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("is damaged: {error}")))?;
+        serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("it is damaged: {error}")))?;
     let compacted = Compacted {
         record: name.to_owned(),
         record_sha256: host_fs::sha256(&bytes),
@@ -293,14 +353,18 @@ fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
     Ok(Many { compacted, packages: raw.packages, folders: raw.folders, sources })
 }
 
-fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
-    let uid = std::os::unix::fs::MetadataExt::uid(&host_fs::look_at(&folder.join(name))?);
-    let bytes = host_fs::read_limited(&folder.join(name), MAX_RECORD)?;
-    let raw: Raw =
-        serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("is damaged: {error}")))?;
+fn read_one(data_root: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
+    let (bytes, uid) = host_fs::read_owned(&data_root.join(LEDGER).join(name), MAX_RECORD)?;
+    let mut raw: Raw =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("it is damaged: {error}")))?;
+    check_words(&mut raw)?;
     // A sandbox may hide the boot id from the process; its start alone must do then.
     let same_boot = raw.boot_id == boot_id || raw.boot_id.is_empty();
     let alive = same_boot && host::start_ticks(raw.pid) == Some(raw.start_ticks);
+    if alive && uid != 0 && host::uids(raw.pid).is_some_and(|uids| !uids.contains(&uid)) {
+        return Err(Failure::new(format!("user {uid} wrote it, whose process that is not")));
+    }
+    let data = own_data(data_root, name, uid, raw.data.take())?;
     let state = match (&raw.ended, alive) {
         (Some(_), _) => ProcessState::Ended,
         (None, true) => ProcessState::Live,
@@ -318,7 +382,7 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
         role: raw.role,
         python: raw.python,
         coverage: raw.coverage,
-        data: raw.data.filter(|data| is_file_name(data)),
+        data,
         last_flush: raw.last_flush,
         state,
         error: raw.error,
@@ -336,8 +400,49 @@ fn read_one(folder: &Path, name: &str, boot_id: &str) -> Result<Record, Failure>
         folders: raw.folders,
         sources: raw.sources.as_deref().map(fingerprint::split),
         uid,
-        continues: raw.continues,
+        continues: raw
+            .continues
+            .zip(raw.proof)
+            .map(|(record, proof)| Continued { record, seal: host_fs::sha256(proof.as_bytes()) }),
+        seal: raw.seal,
     })
+}
+
+/// What a record says is told on, in bounds.
+fn check_words(raw: &mut Raw) -> Result<(), Failure> {
+    let names = [&raw.boot_id, &raw.role, &raw.python, &raw.coverage, &raw.label, &raw.run];
+    let is_long = names.into_iter().chain(&raw.unit).any(|name| name.len() > MAX_NAME);
+    if is_long || raw.prefix.len() > MAX_TEXT || !raw.started_at.is_finite() {
+        return Err(Failure::new("it has words that are too long"));
+    }
+    let mut left = MAX_TEXT;
+    for word in raw.argv.iter_mut().chain(&mut raw.error) {
+        let end = (0..=left.min(word.len())).rev().find(|&end| word.is_char_boundary(end)).unwrap_or(0);
+        word.truncate(end);
+        left -= end;
+    }
+    Ok(())
+}
+
+/// The data file of a record, if it names one: its own, of its own user.
+fn own_data(
+    data_root: &Path,
+    record: &str,
+    uid: u32,
+    data: Option<String>,
+) -> Result<Option<String>, Failure> {
+    let Some(data) = data else { return Ok(None) };
+    let suffix = record.strip_prefix(ONE).and_then(|rest| rest.strip_suffix(".json"));
+    if !is_file_name(&data) || data.strip_prefix("data.") != suffix {
+        return Err(Failure::new("it names a data file that is not its own"));
+    }
+    match host_fs::Attributes::of(&data_root.join(&data))? {
+        Some(found) if found.uid != uid => {
+            Err(Failure::new(format!("user {uid} wrote it, and user {} its data", found.uid)))
+        }
+        // One that is gone was collected, or is missing: others can tell which.
+        _ => Ok(Some(data)),
+    }
 }
 
 /// Root is about to write into a folder in a world-writable one: only if it is the one that install
@@ -358,7 +463,6 @@ pub(crate) fn check_folder(data_root: &Path) -> Result<(), Failure> {
 /// Asks every live process to flush, and waits for their answers.
 pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, Failure> {
     check_folder(data_root)?;
-    let folder = data_root.join(LEDGER);
     let request = host::random_word()?;
     // A new file renamed over the old one: in a sticky directory even root may not write to a
     // file that somebody else owns (fs.protected_regular).
@@ -372,7 +476,7 @@ pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, 
         caller::still_listens()?;
         let mut silent = Vec::new();
         for record in waiting {
-            let now = present_record(&folder, record, &boot_id, round.is_multiple_of(LOOK_AROUND));
+            let now = present_record(data_root, record, &boot_id, round.is_multiple_of(LOOK_AROUND));
             if now.ack.as_deref() == Some(&request) {
                 detail.acked.push(now.process.pid);
                 detail.bad.extend(now.unreadable_data(data_root));
@@ -400,17 +504,24 @@ pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, 
 const LOOK_AROUND: u32 = 10;
 
 /// What a process says of itself now: in the same record, or in the one of its next generation.
-fn present_record(folder: &Path, record: Record, boot_id: &str, look_around: bool) -> Record {
-    let now = read_one(folder, &record.process.record, boot_id).unwrap_or(record);
+fn present_record(data_root: &Path, record: Record, boot_id: &str, look_around: bool) -> Record {
+    let now = read_one(data_root, &record.process.record, boot_id).unwrap_or(record);
     if now.is_live() && !look_around {
         return now;
     }
     let of_this_pid = format!(".{}.", now.process.pid);
-    let names = fs_err::read_dir(folder).into_iter().flatten().flatten();
+    let is_meant = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        name.starts_with(ONE) && name.contains(&of_this_pid) && name.ends_with(".json")
+    };
+    let names = host_fs::names_in(&data_root.join(LEDGER), &is_meant).map(|found| found.files);
+    let users = Users::known(data_root);
+    let is_service = |uid| users.is_service(uid);
+    let (names, _) =
+        budget::select(names.unwrap_or_default(), &is_service, STRANGERS_RECORDS, STRANGERS_RECORDS);
     names
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.starts_with(ONE) && name.contains(&of_this_pid) && is_file_name(name))
-        .filter_map(|name| read_one(folder, &name, boot_id).ok())
+        .into_iter()
+        .filter_map(|candidate| read_one(data_root, &candidate.name, boot_id).ok())
         .find(|other| {
             other.is_live()
                 && other.process.record != now.process.record

@@ -3,6 +3,7 @@
 //! Three faces over the same ops: `serve` (framed stdio, for the controller), `<verb> --json` (for
 //! scripts and Ansible's `command` module), and `ansible FILE` (Ansible's module protocol).
 
+mod budget;
 mod caller;
 mod collected;
 mod compact;
@@ -32,6 +33,7 @@ mod source_list;
 mod spool;
 mod systemd;
 mod unwritten;
+mod users;
 
 use std::process::ExitCode;
 

@@ -33,8 +33,9 @@ const fn yes() -> bool {
 
 /// The present session; `None` where none was ever begun, or nobody can read it.
 pub(crate) fn current(data_root: &Path) -> Option<Session> {
-    let bytes = host_fs::read_limited(&data_root.join(LEDGER).join(FILE), MAX_SESSION).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    let (bytes, owner) = host_fs::read_owned(&data_root.join(LEDGER).join(FILE), MAX_SESSION).ok()?;
+    let is_ours = owner == 0 || owner == rustix::process::geteuid().as_raw();
+    serde_json::from_slice(&bytes).ok().filter(|_| is_ours)
 }
 
 /// Begins the next generation, in the same run unless another is named. Processes take notice when they are

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pulpcov_protocol::manifest::{Source, Unsourced, analysis_key_text};
+use pulpcov_protocol::bundle::MAX_SOURCE_BYTES;
+use pulpcov_protocol::manifest::{DEFAULT_OPTIONS, Source, Unsourced, analysis_key_text};
 use pulpcov_protocol::outcome::Interpreter;
 use pulpcov_protocol::text::unhex;
 use serde::Deserialize;
@@ -18,10 +19,7 @@ use crate::receipt::Config;
 use crate::{host_fs, interpreter};
 
 /// Largest source file that is taken along.
-pub(crate) const MAX_SOURCE: u64 = 16 * 1024 * 1024;
-
-/// How sources were analysed; part of every analysis's key. coverage.py's own defaults, so far.
-const OPTIONS: &str = "defaults";
+pub(crate) const MAX_SOURCE: u64 = MAX_SOURCE_BYTES;
 
 /// Why there is no source of what the hook measured under other `packages`, or where no name leads to it.
 const OF_NO_PACKAGE: &str = "of no package that is measured now";
@@ -200,7 +198,12 @@ struct Found<'a> {
 impl Found<'_> {
     fn add(&mut self, path: String, module_path: String, python: &Interpreter, bytes: &[u8]) {
         let sha256 = host_fs::sha256(bytes);
-        let key = analysis_key_text(&sha256, &python.coverage, &interpreter::minor_version(python), OPTIONS);
+        let key = analysis_key_text(
+            &sha256,
+            &python.coverage,
+            &interpreter::minor_version(python),
+            DEFAULT_OPTIONS,
+        );
         let source = Source {
             module_path,
             size: bytes.len() as u64,

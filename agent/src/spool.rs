@@ -77,7 +77,7 @@ impl Spool {
         let (mut hasher, mut size) = (Sha256::new(), 0);
         let mut buffer = vec![0; 64 * 1024];
         // No further than it was when it was opened and measured: it may grow without end.
-        let mut from = from.take(pulpcov_protocol::bundle::MAX_ENTRY_BYTES);
+        let mut from = from.take(pulpcov_protocol::bundle::MAX_DATA_BYTES);
         loop {
             let read = from.read(&mut buffer)?;
             let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { break };

@@ -1,19 +1,23 @@
 //! Bundles as they arrive and as they lie: spooled under a limit, verified against their own
 //! manifest, and only then given a name.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
 use pulpcov_protocol::bundle::{
-    EntryPath, MANIFEST, MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_MANIFEST_BYTES, MAX_TOTAL_BYTES, UnsafeEntry,
+    EntryPath, MANIFEST, MAX_ENTRIES, MAX_MANIFEST_BYTES, MAX_TOTAL_BYTES, UnsafeEntry,
 };
-use pulpcov_protocol::manifest::{Entry, Manifest};
+use pulpcov_protocol::manifest::{Entry, Manifest, Source};
 use pulpcov_protocol::op::{Erase, ErasedFile, Op};
 use pulpcov_protocol::text::hex;
 use pulpcov_protocol::version::{UnreadableFormat, check_bundle_format};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
+
+use crate::analysis_key::{self, MadeBy};
+use crate::manifest_check;
 
 /// Largest bundle that is taken from one host.
 const MAX_BUNDLE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
@@ -53,10 +57,26 @@ pub(crate) enum BundleError {
     Digest { path: String },
     #[error("the bundle's manifest has {what}, the limit is {limit}")]
     Limit { what: String, limit: u64 },
+    #[error("it has more {what} than {limit} bytes, with those of other bundles")]
+    TooMuch { what: String, limit: u64 },
     #[error(transparent)]
     Format(#[from] UnreadableFormat),
     #[error("the bundle says it is of host {found}")]
     WrongHost { found: String },
+    #[error("the bundle's manifest tells of no source that {path} belongs to")]
+    Unnamed { path: String },
+    #[error("the bundle's entry {path} is no analysis of the source that it is named for")]
+    WrongKey { path: String },
+    #[error("the bundle's manifest says of several sources that {key} is their analysis")]
+    SharedKey { key: String },
+    #[error("the bundle lacks {path}, which was asked for")]
+    NotBrought { path: String },
+    #[error("the bundle brings {path}, which was not asked for")]
+    NotAskedFor { path: String },
+    #[error("the bundle has {found} data files, and the host had listed {listed}")]
+    OtherData { listed: u64, found: u64 },
+    #[error("the bundle tells of other sources than the host had listed")]
+    OtherSources,
 }
 
 /// A bundle on its way in: a file without a name that anyone would take for a bundle.
@@ -81,8 +101,8 @@ impl Spool {
         self.file.write_all(bytes).map_err(BundleError::Store)
     }
 
-    /// Checks every byte against the manifest.
-    pub(crate) fn verify(self, host: &str) -> Result<VerifiedBundle, BundleError> {
+    /// Checks every byte against the manifest, and the manifest against what was asked for.
+    pub(crate) fn verify(self, host: &str, asked: &Asked<'_>) -> Result<VerifiedBundle, BundleError> {
         self.file.as_file().sync_all().map_err(BundleError::Store)?;
         let manifest = check_bundle(self.file.path())?;
         if manifest.host != host {
@@ -90,7 +110,40 @@ impl Spool {
                 found: manifest.host.chars().filter(|c| !c.is_control()).take(100).collect(),
             });
         }
+        asked.check(&manifest)?;
         Ok(VerifiedBundle { file: self.file, manifest, bytes: self.bytes })
+    }
+}
+
+/// What a host was asked for, and what it had listed before.
+pub(crate) struct Asked<'a> {
+    /// Paths of the sources and analyses that it is to bring.
+    pub(crate) keys: &'a [String],
+    pub(crate) data_files: u64,
+    pub(crate) sources: &'a [Source],
+}
+
+impl Asked<'_> {
+    /// Whether a bundle is just that: others wait for what it was to bring, and rely on what it had listed.
+    fn check(&self, manifest: &Manifest) -> Result<(), BundleError> {
+        let is_data = |entry: &&Entry| matches!(EntryPath::parse(&entry.path), Ok(EntryPath::Data(_)));
+        let found = manifest.entries.iter().filter(is_data).count() as u64;
+        if found != self.data_files {
+            return Err(BundleError::OtherData { listed: self.data_files, found });
+        }
+        if manifest.sources != self.sources {
+            return Err(BundleError::OtherSources);
+        }
+        let wanted: BTreeSet<&String> = self.keys.iter().collect();
+        let brought: BTreeSet<&String> =
+            manifest.entries.iter().filter(|entry| !is_data(entry)).map(|entry| &entry.path).collect();
+        if let Some(path) = wanted.difference(&brought).next() {
+            return Err(BundleError::NotBrought { path: (*path).clone() });
+        }
+        match brought.difference(&wanted).next() {
+            Some(path) => Err(BundleError::NotAskedFor { path: (*path).clone() }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -168,15 +221,27 @@ pub(crate) fn read_bundle(
     mut entry: impl FnMut(&Manifest, &EntryPath, Vec<u8>) -> Result<(), BundleError>,
 ) -> Result<Manifest, BundleError> {
     walk_bundle(path, |manifest, kind, told, found| {
-        let mut bytes = Vec::new();
-        copy_entry(found, told, &mut bytes)?;
+        let bytes = bytes_of(found, told)?;
         entry(manifest, kind, bytes)
     })
+}
+
+fn bytes_of(found: &mut dyn Read, told: &Entry) -> Result<Vec<u8>, BundleError> {
+    let mut bytes = Vec::new();
+    copy_entry(found, told, &mut bytes)?;
+    Ok(bytes)
 }
 
 /// Checks all of a bundle, holding no more of it than a buffer.
 pub(crate) fn check_bundle(path: &Path) -> Result<Manifest, BundleError> {
     walk_bundle(path, |_, _, told, found| copy_entry(found, told, &mut std::io::sink()))
+}
+
+/// An analysis is of one source, and made by whoever it says: nothing else has its key.
+fn check_key(key: &str, told: &Entry, bytes: &[u8], keys: &BTreeMap<&str, &str>) -> Result<(), BundleError> {
+    let made_by = MadeBy::of(bytes);
+    let is_its_own = keys.get(key).zip(made_by).is_some_and(|(sha256, made_by)| made_by.key(sha256) == key);
+    if is_its_own { Ok(()) } else { Err(BundleError::WrongKey { path: told.path.clone() }) }
 }
 
 /// Goes through a bundle; `entry` reads and checks the bytes of each entry.
@@ -199,6 +264,7 @@ fn walk_bundle(
     let first =
         entries.next().ok_or_else(|| BundleError::Damaged("it is empty".to_owned()))?.map_err(damaged)?;
     let manifest = read_manifest(first)?;
+    let keys = analysis_key::keys_of(&manifest.sources).map_err(|key| BundleError::SharedKey { key })?;
     let mut expected = manifest.entries.iter();
     for found in entries {
         let mut found = found.map_err(damaged)?;
@@ -212,7 +278,13 @@ fn walk_bundle(
         if matches!(&kind, EntryPath::Source(sha256) if *sha256 != told.sha256) {
             return Err(BundleError::Digest { path: told.path.clone() });
         }
-        entry(&manifest, &kind, told, &mut found)?;
+        if let EntryPath::Analysis(key) = &kind {
+            let bytes = bytes_of(&mut found, told)?;
+            check_key(key, told, &bytes, &keys)?;
+            entry(&manifest, &kind, told, &mut bytes.as_slice())?;
+        } else {
+            entry(&manifest, &kind, told, &mut found)?;
+        }
     }
     if let Some(missing) = expected.next() {
         return Err(BundleError::Missing { path: missing.path.clone() });
@@ -276,20 +348,31 @@ fn read_manifest<R: Read>(entry: tar::Entry<'_, R>) -> Result<Manifest, BundleEr
     let json = |error: serde_json::Error| BundleError::Damaged(format!("its manifest: {error}"));
     check_bundle_format(serde_json::from_slice::<Format>(&text).map_err(json)?.format)?;
     let manifest: Manifest = serde_json::from_slice(&text).map_err(json)?;
+    manifest_check::check(&manifest).map_err(BundleError::Damaged)?;
     if manifest.entries.len() > MAX_ENTRIES {
         return Err(BundleError::Limit {
             what: format!("{} entries", manifest.entries.len()),
             limit: MAX_ENTRIES as u64,
         });
     }
-    let mut names = std::collections::BTreeSet::new();
+    let (digests, keys): (BTreeSet<&String>, BTreeSet<&String>) =
+        manifest.sources.iter().map(|source| (&source.sha256, &source.analysis)).unzip();
+    let mut names = BTreeSet::new();
     for told in &manifest.entries {
-        EntryPath::parse(&told.path)?;
-        if told.size > MAX_ENTRY_BYTES {
+        let path = EntryPath::parse(&told.path)?;
+        if told.size > path.max_bytes() {
             return Err(BundleError::Limit {
                 what: format!("{} of {} bytes", told.path, told.size),
-                limit: MAX_ENTRY_BYTES,
+                limit: path.max_bytes(),
             });
+        }
+        let is_named = match &path {
+            EntryPath::Data(_) => true,
+            EntryPath::Source(sha256) => digests.contains(sha256),
+            EntryPath::Analysis(key) => keys.contains(key),
+        };
+        if !is_named {
+            return Err(BundleError::Unnamed { path: told.path.clone() });
         }
         if !names.insert(&told.path) {
             return Err(BundleError::Surprise { path: told.path.clone() });
@@ -331,6 +414,7 @@ mod tests {
             unsourced: None,
             unlisted: std::collections::BTreeSet::new(),
             replaced: pulpcov_protocol::manifest::Replaced::default(),
+            extra: BTreeMap::new(),
             warnings: vec![],
         }
     }
@@ -356,7 +440,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut spool = Spool::new(folder.path()).expect("spools");
         spool.write(bytes).expect("writes");
-        spool.verify("h1")
+        spool.verify("h1", &Asked { keys: &[], data_files: 1, sources: &[] })
     }
 
     const REGULAR: tar::EntryType = tar::EntryType::Regular;
@@ -369,7 +453,8 @@ mod tests {
         spool.write(&bytes).expect("writes");
         // A name that is taken is no end: the next one is.
         fs_err::write(folder.path().join("bundle-0001.tar.gz"), "taken").expect("written");
-        let placed = spool.verify("h1").expect("true").place(folder.path()).expect("places");
+        let asked = Asked { keys: &[], data_files: 1, sources: &[] };
+        let placed = spool.verify("h1", &asked).expect("true").place(folder.path()).expect("places");
         let path = folder.path().join("bundle-0002.tar.gz");
         assert_eq!(fs_err::read(&path).expect("reads"), bytes);
         assert_eq!(fs_err::read_dir(folder.path()).expect("lists").count(), 2, "no spool is left");
@@ -415,14 +500,76 @@ mod tests {
         huge.entries[0].size = u64::MAX / 2;
         assert!(matches!(verify(&pack(&huge, &[])), Err(BundleError::Limit { .. })));
         let wrong = format!("sources/{}", "0".repeat(64));
-        let source = manifest(&[(wrong.as_str(), b"evil")]);
-        assert!(matches!(
-            verify(&pack(&source, &[(wrong.as_str(), b"evil", REGULAR)])),
-            Err(BundleError::Digest { .. })
-        ));
+        let mut source = manifest(&[(wrong.as_str(), b"evil")]);
+        let pack_it = |told: &Manifest| pack(told, &[(wrong.as_str(), b"evil", REGULAR)]);
+        assert!(matches!(verify(&pack_it(&source)), Err(BundleError::Unnamed { .. })));
+        source.sources = vec![a_source(&"0".repeat(64), &"1".repeat(64))];
+        assert!(matches!(verify(&pack_it(&source)), Err(BundleError::Digest { .. })));
+        source.sources[0].analysis = "x".into();
+        assert!(matches!(verify(&pack_it(&source)), Err(BundleError::Damaged(_))));
         let long = [("././@LongLink", &b"x"[..], tar::EntryType::GNULongName)];
         assert!(matches!(verify(&pack(&manifest(&[("data/a", b"xyz")]), &long)), Err(BundleError::Entry(_))));
         assert!(matches!(verify(b"no gzip at all"), Err(BundleError::Damaged(_))));
+    }
+
+    fn a_source(sha256: &str, analysis: &str) -> Source {
+        Source {
+            path: "/x.py".into(),
+            module_path: "x.py".into(),
+            sha256: sha256.into(),
+            size: 1,
+            analysis: analysis.into(),
+            interpreter: "/python".into(),
+        }
+    }
+
+    /// An analysis under the key of another source would be that source's for all hosts.
+    #[test]
+    fn an_analysis_is_of_the_source_that_its_key_names() {
+        let text = br#"{"coverage":"7.17.3","python":"3.11","n_lines":1,"statements":[1]}"#;
+        let (own, other) = ("a".repeat(64), "b".repeat(64));
+        let key = analysis_key::key_of(&own, "7.17.3", "3.11");
+        let path = format!("analysis/{key}.json");
+        let mut told = manifest(&[(&path, text)]);
+        let checked = |told: &Manifest| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let place = folder.path().join("bundle-0001.tar.gz");
+            fs_err::write(&place, pack(told, &[(&path, text, REGULAR)])).expect("written");
+            check_bundle(&place).map(drop)
+        };
+        told.sources = vec![a_source(&own, &key)];
+        checked(&told).expect("its own");
+        told.sources = vec![a_source(&other, &key)];
+        assert!(matches!(checked(&told), Err(BundleError::WrongKey { .. })));
+        told.sources.push(a_source(&own, &key));
+        assert!(matches!(checked(&told), Err(BundleError::SharedKey { .. })));
+        told.sources.clear();
+        assert!(matches!(checked(&told), Err(BundleError::Unnamed { .. })));
+    }
+
+    #[test]
+    fn a_bundle_is_what_was_asked_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let digest = hex(Sha256::digest(b"xyz"));
+        let (source, name) = (a_source(&digest, &"1".repeat(64)), format!("sources/{digest}"));
+        let mut told = manifest(&[("data/a", b"xyz"), (&name, b"xyz")]);
+        told.sources = vec![source.clone()];
+        let bytes = pack(&told, &[("data/a", b"xyz", REGULAR), (&name, b"xyz", REGULAR)]);
+        let verify = |keys: &[&str], data_files, sources: &[Source]| {
+            let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+            let mut spool = Spool::new(folder.path()).expect("spools");
+            spool.write(&bytes).expect("writes");
+            spool.verify("h1", &Asked { keys: &keys, data_files, sources }).map(drop)
+        };
+        let sources = [source];
+        verify(&[&name], 1, &sources).expect("as it was asked for");
+        let more = [name.as_str(), "analysis/x.json"];
+        assert!(
+            matches!(verify(&more, 1, &sources), Err(BundleError::NotBrought { path }) if path == more[1])
+        );
+        assert!(matches!(verify(&[], 1, &sources), Err(BundleError::NotAskedFor { path }) if path == name));
+        assert!(matches!(verify(&[&name], 2, &sources), Err(BundleError::OtherData { listed: 2, found: 1 })));
+        assert!(matches!(verify(&[&name], 1, &[]), Err(BundleError::OtherSources)));
     }
 
     #[test]

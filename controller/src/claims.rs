@@ -1,12 +1,28 @@
 //! Who brings what: each source and each analysis is fetched from one host of the fleet only.
 //!
-//! A host that fails gives its promises back; hosts that relied on them are still connected and
-//! bring the rest. Nobody waits before its own work is done, so nobody waits in a circle.
+//! A host that fails, or that lets others wait for too long, gives its promises back; hosts that relied on them are
+//! still connected and bring the rest. Nobody waits before its own work is done, so nobody waits in a circle.
+//!
+//! Some hosts are also asked for analyses that another one brings: one that lies about a source is found out by whoever
+//! has the same one. Which analyses these are no host can tell beforehand.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 
+use pulpcov_protocol::bundle::EntryPath;
+use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
+
+/// Longest wait for what another host has promised; then whoever waits brings it itself.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Of so many hosts one is asked for what others bring too, but one of each run at least.
+const HOSTS_PER_CHECKER: usize = 10;
+
+/// Such a host is asked for one of so many analyses, but for some at least: most of what a few cost is their Python's start.
+const ANALYSES_PER_CHECK: usize = 5;
+const LEAST_CHECKS: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Claim {
@@ -15,23 +31,41 @@ enum Claim {
 }
 
 #[derive(Default)]
+struct State {
+    claims: BTreeMap<String, (Claim, String)>,
+    /// Analyses that two hosts are asked for.
+    checked: BTreeMap<String, String>,
+    /// Hosts that had something to list.
+    hosts: usize,
+    checkers: usize,
+}
+
+#[derive(Default)]
 pub(crate) struct Claims {
-    claims: Mutex<BTreeMap<String, (Claim, String)>>,
+    state: Mutex<State>,
     changed: Notify,
+    /// Decides what is checked; nobody else knows it.
+    secret: [u8; 16],
 }
 
 impl Claims {
-    fn with<R>(&self, act: impl FnOnce(&mut BTreeMap<String, (Claim, String)>) -> R) -> R {
-        act(&mut self.claims.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let mut secret = [0; 16];
+        std::io::Read::read_exact(&mut fs_err::File::open("/dev/urandom")?, &mut secret)?;
+        Ok(Self { secret, ..Self::default() })
+    }
+
+    fn with<R>(&self, act: impl FnOnce(&mut State) -> R) -> R {
+        act(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
     /// Promises those of `keys` that nobody has promised or brought; returns them.
     pub(crate) fn promise(&self, host: &str, keys: impl IntoIterator<Item = String>) -> Vec<String> {
-        self.with(|claims| {
+        self.with(|state| {
             let mut mine = Vec::new();
             for key in keys {
-                if !claims.contains_key(&key) {
-                    claims.insert(key.clone(), (Claim::Promised, host.to_owned()));
+                if !state.claims.contains_key(&key) {
+                    state.claims.insert(key.clone(), (Claim::Promised, host.to_owned()));
                     mine.push(key);
                 }
             }
@@ -39,9 +73,40 @@ impl Claims {
         })
     }
 
-    /// What is here, safely stored.
-    pub(crate) fn keep(&self, keys: impl IntoIterator<Item = String>) {
-        self.with(|claims| claims.extend(keys.into_iter().map(|key| (key, (Claim::Here, String::new())))));
+    /// Analyses among `keys` that another host brings, and that `host` is asked for besides; none where others are
+    /// asked already.
+    pub(crate) fn check(&self, host: &str, keys: &[String]) -> Vec<String> {
+        self.with(|state| {
+            state.hosts += usize::from(!keys.is_empty());
+            let may_check = |key: &&String| {
+                let of_another = state.claims.get(*key).is_some_and(|(_, by)| by != host && !by.is_empty());
+                of_another && !state.checked.contains_key(*key) && is_analysis(key)
+            };
+            let mut others: Vec<&String> = keys.iter().filter(may_check).collect();
+            if others.is_empty() || state.checkers > state.hosts / HOSTS_PER_CHECKER {
+                return Vec::new();
+            }
+            others.sort_by_cached_key(|key| {
+                Sha256::new().chain_update(self.secret).chain_update(key).finalize()
+            });
+            others.truncate(others.len().div_ceil(ANALYSES_PER_CHECK).max(LEAST_CHECKS));
+            let chosen: Vec<String> = others.into_iter().cloned().collect();
+            state.checkers += 1;
+            state.checked.extend(chosen.iter().map(|key| (key.clone(), host.to_owned())));
+            chosen
+        })
+    }
+
+    /// What `host` has brought, and is safely stored.
+    pub(crate) fn keep(&self, host: &str, keys: impl IntoIterator<Item = String>) {
+        self.with(|state| {
+            for key in keys {
+                let first = |(claim, by): &(Claim, String)| *claim == Claim::Here && by != host;
+                if !state.claims.get(&key).is_some_and(first) {
+                    state.claims.insert(key, (Claim::Here, host.to_owned()));
+                }
+            }
+        });
         self.changed.notify_waiters();
     }
 
@@ -53,8 +118,19 @@ impl Claims {
 
     /// Gives back all that `host` promised and did not bring.
     fn give_back(&self, host: &str) {
-        self.with(|claims| claims.retain(|_, (claim, by)| *claim == Claim::Here || by != host));
+        self.with(|state| state.claims.retain(|_, (claim, by)| *claim == Claim::Here || by != host));
         self.changed.notify_waiters();
+    }
+
+    /// Takes over those of `keys` that others have promised and did not bring for so long.
+    fn take_over(&self, host: &str, keys: &[String]) -> Vec<String> {
+        self.with(|state| {
+            let late =
+                |key: &&String| state.claims.get(*key).is_some_and(|(claim, _)| *claim == Claim::Promised);
+            let late: Vec<String> = keys.iter().filter(late).cloned().collect();
+            state.claims.extend(late.iter().map(|key| (key.clone(), (Claim::Promised, host.to_owned()))));
+            late
+        })
     }
 
     /// Waits until each of `keys` is here, or promises those that were given back.
@@ -64,15 +140,21 @@ impl Claims {
             tokio::pin!(changed);
             changed.as_mut().enable();
             let mine = self.promise(host, keys.iter().cloned());
-            let all_here = self.with(|claims| {
-                keys.iter().all(|key| claims.get(key).is_some_and(|(claim, _)| *claim == Claim::Here))
+            let all_here = self.with(|state| {
+                keys.iter().all(|key| state.claims.get(key).is_some_and(|(claim, _)| *claim == Claim::Here))
             });
             if !mine.is_empty() || all_here {
                 return mine;
             }
-            changed.await;
+            if tokio::time::timeout(PATIENCE, changed).await.is_err() {
+                return self.take_over(host, keys);
+            }
         }
     }
+}
+
+fn is_analysis(key: &str) -> bool {
+    matches!(EntryPath::parse(key), Ok(EntryPath::Analysis(_)))
 }
 
 pub(crate) struct GiveBack<'a> {
@@ -115,7 +197,7 @@ mod tests {
         let claims = Arc::new(Claims::default());
         assert_eq!(claims.promise("a", keys(&["x", "y"])), keys(&["x", "y"]));
         assert_eq!(claims.promise("b", keys(&["x", "z"])), keys(&["z"]));
-        claims.keep(keys(&["z"]));
+        claims.keep("b", keys(&["z"]));
         let waiting = tokio::spawn({
             let claims = Arc::clone(&claims);
             async move { claims.settle("b", &keys(&["x", "z"])).await }
@@ -123,7 +205,46 @@ mod tests {
         tokio::task::yield_now().await;
         claims.give_back("a");
         assert_eq!(waiting.await.expect("ends"), keys(&["x"]));
-        claims.keep(keys(&["x"]));
+        claims.keep("b", keys(&["x"]));
         assert!(claims.settle("b", &keys(&["x", "z"])).await.is_empty());
+    }
+
+    /// A host that neither brings what it promised nor fails stops nobody.
+    #[tokio::test(start_paused = true)]
+    async fn a_promise_that_is_not_kept_is_taken_over() {
+        let claims = Claims::default();
+        claims.promise("a", keys(&["x", "y"]));
+        claims.keep("a", keys(&["y"]));
+        assert_eq!(claims.settle("b", &keys(&["x", "y"])).await, keys(&["x"]));
+        // What the first one brings after all is no harm, nor what it then fails to.
+        claims.keep("b", keys(&["x"]));
+        claims.give_back("a");
+        assert!(claims.settle("c", &keys(&["x", "y"])).await.is_empty());
+    }
+
+    fn analyses(count: usize) -> Vec<String> {
+        (0..count).map(|n| EntryPath::Analysis(format!("{n:064x}")).to_string()).collect()
+    }
+
+    #[test]
+    fn some_analyses_are_asked_of_two_hosts_and_nobody_knows_which() {
+        let chosen = |claims: &Claims| {
+            claims.promise("a", analyses(200));
+            assert!(claims.check("a", &analyses(200)).is_empty(), "its own");
+            let chosen = claims.check("b", &analyses(200));
+            assert_eq!(chosen.len(), 40);
+            assert!(claims.check("c", &analyses(200)).is_empty(), "one checks for ten");
+            chosen
+        };
+        let (one, other) = (Claims::new().expect("random"), Claims::new().expect("random"));
+        assert_ne!(chosen(&one), chosen(&other));
+        for n in 4..10 {
+            assert!(one.check(&format!("h{n}"), &analyses(200)).is_empty());
+        }
+        let next = one.check("h10", &analyses(200));
+        assert_eq!(next.len(), 32, "of those that nobody checks yet");
+        let few = Claims::default();
+        few.promise("a", analyses(3));
+        assert_eq!(few.check("b", &analyses(4)).len(), 3);
     }
 }

@@ -192,6 +192,9 @@ pub(crate) struct FleetArgs {
     /// Seconds that a host may be silent in the middle of its work
     #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Connection", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) idle_timeout: u64,
+    /// Seconds that a host may take for one step of its work, such as installing or sending a bundle
+    #[arg(long, value_name = "SECONDS", default_value_t = 7200, help_heading = "Connection", value_parser = clap::value_parser!(u64).range(1..=604_800))]
+    pub(crate) op_timeout: u64,
     /// Times to try a failed connection again
     #[arg(long, value_name = "N", default_value_t = 2, help_heading = "Connection")]
     pub(crate) retries: u32,

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use anyhow::Result;
+use pulpcov_coverage::render::names::write_json;
 
 /// Writes to stdout. A reader that has left has what it wanted; what the command came to is told all the same.
 pub(crate) fn print(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
@@ -11,6 +12,12 @@ pub(crate) fn print(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) 
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
     }
+}
+
+/// A line of JSON. Reader and terminal are never in danger of it, whatever a host says.
+pub(crate) fn json_line(value: &impl serde::Serialize, out: &mut dyn Write) -> std::io::Result<()> {
+    write_json(value, out)?;
+    out.write_all(b"\n")
 }
 
 /// A line on stderr, which nobody has to read.

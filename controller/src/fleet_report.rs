@@ -5,25 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pulpcov_coverage::analysis::{SourceAnalysis, should_be_python};
-use pulpcov_coverage::combine::Combiner;
 use pulpcov_coverage::data::{CoverageData, Kind};
-use pulpcov_coverage::data_file;
-use pulpcov_coverage::fleet::{FleetCoverage, ReportError, SourceId};
+use pulpcov_coverage::fleet::{Doubt, FleetCoverage, Made, ReportError, SourceId, Unanalysed};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::origin::Origin;
 use pulpcov_coverage::releases::{self, Carried};
 use pulpcov_coverage::report::Report;
 use pulpcov_coverage::selection::Selection;
 use pulpcov_coverage::source_text;
-use pulpcov_protocol::bundle::EntryPath;
-use pulpcov_protocol::manifest::{FINGERPRINT_LETTERS, Manifest, fingerprint_text};
-use pulpcov_protocol::text::{counted, error_chain, hex};
-use sha2::{Digest, Sha256};
+use pulpcov_protocol::manifest::Manifest;
+use pulpcov_protocol::text::{counted, error_chain};
 
 use crate::analyser::{Analyser, AnalyserError, Source};
+use crate::analyses::{Analyses, Lack};
 use crate::bundle_store::{BundleError, read_bundle};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, some};
+use crate::replaced::{Index, OfReplaced};
 use crate::run_dir::{RunDir, RunDirError, bundles_in};
+use crate::staged::{Room, Staged, Told};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FleetReportError {
@@ -145,23 +144,22 @@ pub(crate) fn make(paths: &[PathBuf], wanted: &Wanted<'_>) -> Result<FleetReport
 #[derive(Default)]
 struct Gathered {
     fleet: FleetCoverage,
-    analyses: BTreeMap<String, Arc<SourceAnalysis>>,
+    analyses: Analyses,
     with_sources: bool,
     sources: BTreeMap<String, Vec<u8>>,
-    /// Key of an analysis to the digest of its source, and a source's names.
-    source_of: BTreeMap<String, String>,
-    names: BTreeMap<String, BTreeSet<String>>,
+    source_bytes: u64,
     ledger: Ledger,
     /// Host to its measured files that have no source, and why.
     unsourced: BTreeMap<String, BTreeMap<String, String>>,
-    /// What ran of sources that were replaced since: origin, data, and the fingerprints of what ran.
-    replaced: Vec<(Origin, CoverageData, BTreeSet<String>)>,
+    /// What ran of sources that were replaced since.
+    replaced: Vec<OfReplaced>,
     /// Host and path to the sources that were there.
     by_path: BTreeMap<(String, String), BTreeSet<SourceId>>,
-    /// Files that are no Python and do not say that they are, as templates: coverage.py leaves them out, too.
-    no_python: BTreeSet<String>,
     warnings: BTreeSet<String>,
 }
+
+/// Most bytes of sources that a report holds.
+const MAX_SOURCES: u64 = 512 * 1024 * 1024;
 
 /// Why what ran of a path has no source: its lines would be put on bytes that never ran.
 const NO_LONGER_THERE: &str = "replaced since it ran, and no bundle has what ran";
@@ -171,13 +169,6 @@ fn ours<'a>(manifest: &'a Manifest, sources: &'a BTreeMap<String, SourceId>) -> 
     let unsourced: Option<BTreeSet<&str>> =
         manifest.unsourced.as_ref().map(|all| all.iter().map(|one| one.path.as_str()).collect());
     move |path| sources.contains_key(path) || unsourced.as_ref().is_none_or(|all| all.contains(path))
-}
-
-/// As the host makes it of a path and the digest of what lies there.
-fn fingerprint(path: &str, sha256: &str) -> String {
-    let mut digest = hex(Sha256::digest(fingerprint_text(path, sha256).as_bytes()));
-    digest.truncate(FINGERPRINT_LETTERS);
-    digest
 }
 
 fn with_reason(path: &str, reasons: Option<&BTreeMap<String, String>>) -> String {
@@ -194,115 +185,49 @@ fn told(warnings: &BTreeSet<String>) -> String {
     warnings.iter().take(5).map(|warning| format!("; {warning}")).collect()
 }
 
-/// What one bundle holds, until all of it was read: a damaged one adds nothing.
-#[derive(Default)]
-struct Staged {
-    /// What ran, by where and when, and by kind.
-    data: Vec<(Origin, Combiner)>,
-    /// Names of the data files that could be read.
-    read: BTreeSet<String>,
-    /// Data that has paths whose source was replaced, by its name, each by itself.
-    of_replaced: Vec<(String, Origin, CoverageData)>,
-    analyses: BTreeMap<String, Arc<SourceAnalysis>>,
-    texts: BTreeMap<String, Vec<u8>>,
-    /// Files that are no Python and do not say that they are.
-    no_python: BTreeSet<String>,
-    warnings: BTreeSet<String>,
-}
-
-impl Staged {
-    fn take(
-        &mut self,
-        manifest: &Manifest,
-        entry: &EntryPath,
-        bytes: Vec<u8>,
-        origins: &BTreeMap<String, Origin>,
-    ) {
-        let host = &manifest.host;
-        match entry {
-            EntryPath::Data(name) => {
-                let unknown = || Origin { host: host.clone(), ..Origin::default() };
-                let origin = origins.get(name).cloned().unwrap_or_else(unknown);
-                let is_of_replaced = manifest.replaced.data.iter().any(|one| one.name == *name);
-                let added = data_file::open(&bytes).and_then(|opened| {
-                    // By itself first: a damaged one adds nothing.
-                    let mut one = Combiner::default();
-                    opened.combine(&mut one, Some(""))?;
-                    if is_of_replaced {
-                        self.of_replaced.push((name.clone(), origin, one.into_data()));
-                        return Ok(());
-                    }
-                    let fits = |all: &Combiner| {
-                        all.kind().is_none() || one.kind().is_none() || all.kind() == one.kind()
-                    };
-                    let found = self.data.iter_mut().find(|(have, all)| *have == origin && fits(all));
-                    match found {
-                        Some((_, all)) => all.merge(one)?,
-                        None => self.data.push((origin, one)),
-                    }
-                    Ok(())
-                });
-                match added {
-                    Ok(()) => drop(self.read.insert(name.clone())),
-                    Err(error) => {
-                        let reason = error_chain(&error);
-                        self.warnings.insert(format!("host {host}: data file {name} is left out: {reason}"));
-                    }
-                }
-            }
-            EntryPath::Analysis(key) => match SourceAnalysis::from_json(&bytes) {
-                Ok(analysis) => {
-                    self.analyses.insert(key.clone(), Arc::new(analysis));
-                }
-                Err(error) => {
-                    let of = manifest.sources.iter().find(|source| source.analysis == *key);
-                    let name = of.map_or(key.as_str(), |source| source.module_path.as_str());
-                    if error.is_not_python() && of.is_some() && !should_be_python(name) {
-                        self.no_python.insert(name.to_owned());
-                        return;
-                    }
-                    self.warnings.insert(format!("host {host}: {name}: {}", error_chain(&error)));
-                }
-            },
-            EntryPath::Source(sha256) => {
-                self.texts.insert(sha256.clone(), bytes);
-            }
-        }
-    }
-}
-
 impl Gathered {
     fn add(&mut self, path: &Path) -> Result<(), BundleError> {
         let mut staged = Staged::default();
-        let mut origins = None;
-        let with_sources = self.with_sources;
+        let mut told = None;
+        let room = if self.with_sources { Room::Left(MAX_SOURCES - self.source_bytes) } else { Room::None };
         let manifest = read_bundle(path, |manifest, entry, bytes| {
-            let origins = origins.get_or_insert_with(|| origins_of(manifest));
-            if with_sources || !matches!(entry, EntryPath::Source(_)) {
-                staged.take(manifest, entry, bytes, origins);
-            }
-            Ok(())
+            staged.take(told.get_or_insert_with(|| Told::of(manifest)), entry.clone(), bytes, room)
         })?;
         check_host(path, &manifest)?;
+        for (key, brought) in staged.analyses {
+            let too_much = |limit| BundleError::TooMuch { what: "analyses for a report".to_owned(), limit };
+            self.analyses.add(key, brought).map_err(too_much)?;
+        }
         let sources = self.begin(&manifest);
         let is_ours = ours(&manifest, &sources);
-        let mut data: Vec<(Origin, CoverageData)> =
-            staged.data.into_iter().map(|(origin, data)| (origin, data.into_data())).collect();
+        let data = staged.data.into_iter();
+        let mut data: Vec<(Origin, CoverageData)> = data
+            .flat_map(|(origin, all)| all.into_iter().map(move |one| (origin.clone(), one.into_data())))
+            .collect();
+        let replaced = Index::of(&manifest.replaced);
         for (name, origin, mut whole) in staged.of_replaced {
-            self.set_aside(&manifest, &name, &origin, &mut whole);
+            self.replaced.extend(replaced.take_out(&name, &origin, &mut whole));
             data.push((origin, whole));
         }
         for (origin, mut data) in data {
             data.files.retain(|path, _| is_ours(path));
             self.add_data(&origin, data, &sources);
         }
-        self.analyses.extend(staged.analyses);
-        self.sources.extend(staged.texts);
-        self.no_python.extend(staged.no_python);
+        for (sha256, lines) in staged.lines {
+            self.analyses.note_lines(sha256, lines);
+        }
+        for (sha256, text) in staged.texts {
+            let bytes = text.len() as u64;
+            if self.sources.insert(sha256, text).is_none() {
+                self.source_bytes += bytes;
+            }
+        }
         self.warnings.extend(staged.warnings);
-        for source in manifest.sources.iter().filter(|_| with_sources) {
-            self.source_of.insert(source.analysis.clone(), source.sha256.clone());
-            self.names.entry(source.sha256.clone()).or_default().insert(source.module_path.clone());
+        for (uid, count) in owners_of_extra(&manifest) {
+            let files = counted(count, "data file");
+            let host = &manifest.host;
+            self.warnings
+                .insert(format!("host {host}: no process of the service tells of {files} of user {uid}"));
         }
         for one in manifest.unsourced.iter().flatten() {
             let of_host = self.unsourced.entry(manifest.host.clone()).or_default();
@@ -318,16 +243,9 @@ impl Gathered {
         }
     }
 
-    /// Takes out of a data file what ran of sources that are no longer there: an earlier bundle, which may be read
-    /// later, may have them.
-    fn set_aside(&mut self, manifest: &Manifest, name: &str, origin: &Origin, data: &mut CoverageData) {
-        if let Some((paths, recorded)) = manifest.replaced.of_data(name) {
-            self.replaced.push((origin.clone(), data.take_out(&paths), recorded));
-        }
-    }
-
     /// Gives what ran of replaced sources to the very sources that it ran of, where a bundle has them: an earlier one of
-    /// the host, or one of a host that still has them. The host itself has noted what bytes they were.
+    /// the host, which may be read later, or one of a host that still has them. The host itself has noted what bytes
+    /// they were.
     fn give_to_replaced(&mut self) {
         let mut everywhere: BTreeMap<String, BTreeSet<SourceId>> = BTreeMap::new();
         if !self.replaced.is_empty() {
@@ -335,19 +253,18 @@ impl Gathered {
                 everywhere.entry(path.clone()).or_default().extend(ids.iter().cloned());
             }
         }
-        for (origin, data, recorded) in std::mem::take(&mut self.replaced) {
+        for replaced in std::mem::take(&mut self.replaced) {
             let mut sources = BTreeMap::new();
-            for path in data.files.keys() {
-                let of_path = everywhere.get(path);
-                let ran = |id: &&SourceId| recorded.contains(&fingerprint(path, &id.sha256));
-                if let Some(id) = of_path.into_iter().flatten().find(ran) {
+            for path in replaced.data.files.keys() {
+                let mut of_path = everywhere.get(path).into_iter().flatten();
+                if let Some(id) = of_path.find(|id| replaced.ran(path, &id.sha256)) {
                     sources.insert(path.clone(), id.clone());
                 } else {
-                    let of_host = self.unsourced.entry(origin.host.clone()).or_default();
+                    let of_host = self.unsourced.entry(replaced.origin.host.clone()).or_default();
                     of_host.entry(path.clone()).or_insert_with(|| NO_LONGER_THERE.to_owned());
                 }
             }
-            self.add_data(&origin, data, &sources);
+            self.add_data(&replaced.origin, replaced.data, &sources);
         }
     }
 
@@ -386,28 +303,8 @@ impl Gathered {
             .map(|(_, path, bytes)| Source { path, bytes: Some(bytes.clone()), traced: None })
             .collect();
         let answers = analyser.analyse(&asked)?;
-        let mut by_source = BTreeMap::new();
-        for ((sha256, _, _), answer) in files.iter().zip(answers) {
-            match SourceAnalysis::from_json(&answer) {
-                Ok(analysis) => {
-                    by_source.insert(sha256, Arc::new(analysis));
-                }
-                Err(error) => {
-                    let names: Vec<&str> =
-                        self.names.get(sha256).into_iter().flatten().map(String::as_str).collect();
-                    if error.is_not_python() && !names.iter().any(|name| should_be_python(name)) {
-                        self.no_python.extend(names.into_iter().map(str::to_owned));
-                        continue;
-                    }
-                    self.warnings.insert(format!("{}: {}", names.join(", "), error_chain(&error)));
-                }
-            }
-        }
-        self.analyses = self
-            .source_of
-            .iter()
-            .filter_map(|(key, sha256)| Some((key.clone(), Arc::clone(by_source.get(sha256)?))))
-            .collect();
+        let of_sources = files.iter().map(|(sha256, _, _)| sha256.clone());
+        self.analyses.replace(of_sources.zip(answers.iter().map(Vec::as_slice)));
         Ok(())
     }
 
@@ -432,14 +329,13 @@ impl Gathered {
     }
 
     fn finish(self, wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
-        let Self {
-            fleet, analyses, sources, unsourced, mut ledger, by_path, no_python, mut warnings, ..
-        } = self;
+        let Self { fleet, analyses, sources, unsourced, mut ledger, by_path, mut warnings, .. } = self;
         let branches = fleet.kind() == Kind::Arcs;
-        let usable = |found: &&Arc<SourceAnalysis>| !(branches && found.arcs_error.is_some());
-        let (mut report, mut missing) =
-            fleet.report(wanted.selection, &|key| analyses.get(key).filter(usable).cloned())?;
-        missing.retain(|name| !no_python.contains(name.split('@').next().unwrap_or(name)));
+        let usable = |found: &Arc<SourceAnalysis>| !(branches && found.arcs_error.is_some());
+        let made = fleet.report(wanted.selection, &|id, key| analyses.find(id, key).filter(usable))?;
+        let Made { mut report, unanalysed, doubted } = made;
+        let missing = lacking(&fleet, &analyses, unanalysed, &mut warnings);
+        ledger.note_doubted(doubts(&fleet, &analyses, doubted, &mut warnings));
         if report.origins.is_empty() && *wanted.selection != Selection::All {
             return Err(FleetReportError::NothingSelected);
         }
@@ -507,6 +403,60 @@ impl Gathered {
     }
 }
 
+/// How many data files each user has left that no process of the service tells of.
+fn owners_of_extra(manifest: &Manifest) -> BTreeMap<u32, u64> {
+    let mut owners = BTreeMap::new();
+    for uid in manifest.extra.values() {
+        *owners.entry(*uid).or_default() += 1;
+    }
+    owners
+}
+
+/// Names of the sources that have no analysis, with a warning where there is a reason. Files that are no Python and do
+/// not say that they are, as templates, are none: coverage.py leaves them out, too.
+fn lacking(
+    fleet: &FleetCoverage,
+    analyses: &Analyses,
+    unanalysed: Vec<Unanalysed>,
+    warnings: &mut BTreeSet<String>,
+) -> Vec<String> {
+    let mut missing = Vec::new();
+    for Unanalysed { name, id } in unanalysed {
+        let offers = fleet.offers(&id);
+        match analyses.lack(&id, offers.keys().map(String::as_str)) {
+            Lack::NotPython if !should_be_python(&id.module_path) => continue,
+            Lack::NotPython => drop(warnings.insert(format!("{name}: no Python"))),
+            Lack::Because(Some(words)) => {
+                let hosts: BTreeSet<String> = offers.values().flatten().cloned().collect();
+                warnings.insert(format!("{name} of {}: {words}", some(&hosts)));
+            }
+            Lack::Because(None) => {}
+        }
+        missing.push(name);
+    }
+    missing
+}
+
+/// How many sources there are of which hosts say different things; each is named with its hosts.
+fn doubts(
+    fleet: &FleetCoverage,
+    analyses: &Analyses,
+    mut doubted: BTreeMap<String, Doubt>,
+    warnings: &mut BTreeSet<String>,
+) -> usize {
+    for (id, offers) in fleet.all_offers() {
+        let disputed = offers.keys().find_map(|key| analyses.disputed(key));
+        doubted.extend(disputed.map(|doubt| (id.module_path.clone(), doubt)));
+    }
+    for (name, (these, those)) in &doubted {
+        let (these, those) = (some(these), some(those));
+        warnings.insert(format!(
+            "{name}: {these} and {those} do not see the same statements in it; it is reported as {these} has it"
+        ));
+    }
+    doubted.len()
+}
+
 /// The host that a bundle belongs to by its place: `hosts/NAME/bundle-0001.tar.gz`, or its own name.
 fn host_of(bundle: &Path) -> String {
     host_folder(bundle)
@@ -518,17 +468,6 @@ fn host_folder(bundle: &Path) -> Option<String> {
     let folder = bundle.parent()?;
     folder.parent().filter(|up| up.ends_with("hosts") && up.parent().is_some_and(RunDir::is_one))?;
     Some(folder.file_name()?.to_string_lossy().into_owned())
-}
-
-/// Data file to where and when it was written, by what the processes say of themselves.
-fn origins_of(manifest: &Manifest) -> BTreeMap<String, Origin> {
-    let one = manifest.processes.iter().map(|process| (&process.data, &process.role, &process.label));
-    let many = manifest.compacted.iter().map(|many| (&many.data, &many.common.role, &many.common.label));
-    let origin = |(data, role, label): (&Option<String>, &String, &String)| {
-        let origin = Origin { host: manifest.host.clone(), role: role.clone(), label: label.clone() };
-        Some((data.clone()?, origin))
-    };
-    one.chain(many).filter_map(origin).collect()
 }
 
 /// A bundle counts for the host in whose folder it lies; a host's word for another one does not.

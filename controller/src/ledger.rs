@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use pulpcov_coverage::render::html::HostRow;
 use pulpcov_protocol::bundle::EntryPath;
@@ -44,8 +45,10 @@ struct HostLedger {
     brought: BTreeSet<String>,
     /// Data files that many processes' data was made.
     compacted_data: BTreeSet<String>,
+    /// Data files that no process of the service tells of.
+    extra: BTreeSet<String>,
     /// Records whose data was made one with that of others, which all ended well.
-    compacted: BTreeMap<RecordKey, CommonFacts>,
+    compacted: BTreeMap<RecordKey, Arc<CommonFacts>>,
 }
 
 impl HostLedger {
@@ -80,6 +83,13 @@ impl HostLedger {
         self.records.iter().filter(is_lost).count()
             + self.compacted_data.difference(&self.data).count()
             + untold.count()
+    }
+
+    /// Data files that no process of the service tells of, in whichever bundle.
+    fn extra(&self) -> usize {
+        let told: BTreeSet<&String> =
+            self.records.values().filter_map(|process| process.data.as_ref()).collect();
+        self.extra.iter().filter(|name| !told.contains(name) && !self.compacted_data.contains(*name)).count()
     }
 
     /// What each process left, whether it was made one with that of others or not.
@@ -122,7 +132,7 @@ impl HostLedger {
 }
 
 /// A few names, and how many more there are.
-fn some(names: &BTreeSet<String>) -> String {
+pub(crate) fn some(names: &BTreeSet<String>) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
     match names.len().saturating_sub(SHOWN) {
@@ -140,6 +150,10 @@ pub(crate) struct Ledger {
     damaged: BTreeMap<String, String>,
     /// Sources that nobody analysed, so that their numbers are missing.
     unanalysed: usize,
+    /// Sources of which hosts say different things.
+    doubted: usize,
+    /// Whether data that no process of the service tells of is as good as any.
+    trusts_extra: bool,
     /// Measured files without a source, and their lines that ran.
     unsourced: (usize, usize),
     /// Host to the packages whose files none of its bundles could list.
@@ -181,6 +195,19 @@ impl Ledger {
 
     pub(crate) fn note_unanalysed(&mut self, sources: usize) {
         self.unanalysed = sources;
+    }
+
+    /// Data that no process of the service tells of is as good as any.
+    pub(crate) fn trust_extra(&mut self) {
+        self.trusts_extra = true;
+    }
+
+    fn extra(&self) -> usize {
+        self.hosts.values().map(HostLedger::extra).sum()
+    }
+
+    pub(crate) fn note_doubted(&mut self, sources: usize) {
+        self.doubted = sources;
     }
 
     /// Only these labels are reported.
@@ -273,6 +300,7 @@ impl Ledger {
             }
         }
         host.data.extend(data);
+        host.extra.extend(manifest.extra.keys().cloned());
         // What one bundle lists is known to all.
         self.unlisted
             .entry(manifest.host.clone())
@@ -285,13 +313,14 @@ impl Ledger {
         host.brought.extend(entries);
         host.compacted_data.extend(manifest.compacted.iter().filter_map(|many| many.data.clone()));
         for many in &manifest.compacted {
+            let common = Arc::new(many.common.clone());
             for member in &many.members {
                 let identity = Identity {
                     boot_id: manifest.boot_id.clone(),
                     pid: member.pid,
                     start_ticks: member.start_ticks,
                 };
-                host.compacted.insert((identity, member.record.clone()), many.common.clone());
+                host.compacted.insert((identity, member.record.clone()), Arc::clone(&common));
             }
         }
     }
@@ -336,6 +365,8 @@ impl Ledger {
             && counts.unrecorded == 0
             && counts.missing_hosts == 0
             && self.unanalysed == 0
+            && self.doubted == 0
+            && (self.trusts_extra || self.extra() == 0)
             && self.unsourced.0 == 0
             && self.unlisted().is_empty()
             && self.lost_data() == 0
@@ -373,6 +404,9 @@ impl Ledger {
         if self.unanalysed > 0 {
             let _ = write!(text, "; {} without an analysis", counted(self.unanalysed as u64, "source"));
         }
+        if self.doubted > 0 {
+            let _ = write!(text, "; hosts disagree about {}", counted(self.doubted as u64, "source"));
+        }
         if let (files @ 1.., lines) = self.unsourced {
             let (lines, files) = (counted(lines as u64, "measured line"), counted(files as u64, "file"));
             let _ = write!(text, "; {lines} of {files} without a source");
@@ -386,6 +420,13 @@ impl Ledger {
             1 => text.push_str("; 1 data file is not here, or cannot be read"),
             n => {
                 let _ = write!(text, "; {n} data files are not here, or cannot be read");
+            }
+        }
+        match self.extra() {
+            0 => {}
+            n => {
+                let _ =
+                    write!(text, "; with {} of no process of the service", counted(n as u64, "data file"));
             }
         }
         let silent = self.silent();
@@ -481,6 +522,21 @@ mod tests {
         // A later bundle has it as it should be.
         ledger.add(&manifest, BTreeSet::from(["data.web9.77.abc".to_owned()]));
         assert!(ledger.is_complete(), "{}", ledger.headline());
+    }
+
+    #[test]
+    fn data_of_nobodys_record_is_counted_apart() {
+        let manifest = json!({
+            "format": 1, "host": "h1", "hostname": "h1", "boot_id": "b", "agent": "0", "collected_at": 1.0,
+            "data_root": "/d", "profile": "p", "interval": 5.0, "processes": [], "entries": [], "sources": [],
+            "extra": {"data.friend": 1005},
+        });
+        let mut ledger = Ledger::default();
+        ledger.add(&serde_json::from_value(manifest).expect("a manifest"), BTreeSet::new());
+        assert!(ledger.headline().ends_with("; with 1 data file of no process of the service"));
+        assert!(!ledger.is_complete());
+        ledger.trust_extra();
+        assert!(ledger.is_complete());
     }
 
     #[test]

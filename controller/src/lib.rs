@@ -2,6 +2,8 @@
 
 mod agent_binary;
 mod analyser;
+mod analyses;
+mod analysis_key;
 mod bootstrap;
 mod bundle_store;
 mod claims;
@@ -21,14 +23,17 @@ mod inventory;
 mod last_run;
 mod ledger;
 mod local_report;
+mod manifest_check;
 mod profiles;
 mod progress;
 mod rcfile;
 mod recap;
 mod remote_agent;
+mod replaced;
 mod run_dir;
 mod signals;
 mod ssh;
+mod staged;
 mod stored_path;
 mod trend;
 mod unfinished;

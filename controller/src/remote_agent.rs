@@ -1,6 +1,6 @@
 //! An agent at the other end of a channel: started by the bootstrap, spoken to in frames.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pulpcov_protocol::frame::{Decoder, Frame, FrameError, Kind, MAX_DATA, StreamEnd, header};
 use pulpcov_protocol::op::Op;
@@ -46,6 +46,10 @@ pub(crate) enum AgentError {
     Unexpected(String),
     #[error("the agent sent a frame that is none: {0}")]
     Frame(#[from] FrameError),
+    #[error("it has not done within {0} s what it was asked (--op-timeout)")]
+    OpTimeout(u64),
+    #[error("the agent floods us with what it is doing")]
+    Flood,
     #[error("the agent is gone{0}")]
     Gone(String),
     #[error("{msg}")]
@@ -86,6 +90,7 @@ pub(crate) struct RemoteAgent {
     decoder: Decoder,
     stderr: Vec<u8>,
     exit: Option<u32>,
+    steps: Steps,
 }
 
 /// What the bootstrap may need.
@@ -107,7 +112,13 @@ impl RemoteAgent {
     }
 
     async fn start_slowly(channel: Channel, provisions: &Provisions<'_>) -> Result<Self, AgentError> {
-        let mut agent = Self { channel, decoder: Decoder::default(), stderr: Vec::new(), exit: None };
+        let mut agent = Self {
+            channel,
+            decoder: Decoder::default(),
+            stderr: Vec::new(),
+            exit: None,
+            steps: Steps::default(),
+        };
         let mut noise = Vec::new();
         loop {
             match next_word(&mut noise) {
@@ -211,6 +222,15 @@ impl RemoteAgent {
         streams: &[Vec<u8>],
         progress: &dyn Progressing,
     ) -> Result<Outcome, AgentError> {
+        let most = self.channel.op();
+        in_time(most, async {
+            self.send_with(op, streams).await?;
+            self.await_outcome(progress).await
+        })
+        .await
+    }
+
+    async fn send_with(&self, op: &Op, streams: &[Vec<u8>]) -> Result<(), AgentError> {
         self.send_op(op).await?;
         for stream in streams {
             for part in stream.chunks(MAX_DATA) {
@@ -219,15 +239,20 @@ impl RemoteAgent {
             let end = StreamEnd { bytes: stream.len() as u64, sha256: hex(Sha256::digest(stream)) };
             self.send_json(Kind::DataEnd, &end).await?;
         }
-        self.outcome(progress).await
+        Ok(())
     }
 
     /// The outcome of the op that the agent is at.
     pub(crate) async fn outcome(&mut self, progress: &dyn Progressing) -> Result<Outcome, AgentError> {
+        let most = self.channel.op();
+        in_time(most, self.await_outcome(progress)).await
+    }
+
+    async fn await_outcome(&mut self, progress: &dyn Progressing) -> Result<Outcome, AgentError> {
         loop {
             let frame = self.frame().await?;
             match frame.kind {
-                Kind::Progress => report(&frame, progress),
+                Kind::Progress => self.steps.report(&frame, progress)?,
                 Kind::Outcome => return settled(&frame),
                 kind => return Err(AgentError::Unexpected(format!("{kind:?} frame"))),
             }
@@ -242,12 +267,22 @@ impl RemoteAgent {
         progress: &dyn Progressing,
         sink: &mut (dyn FnMut(&[u8]) -> Result<(), BundleError> + Send),
     ) -> Result<Outcome, AgentError> {
+        let most = self.channel.op();
+        in_time(most, self.await_stream(op, progress, sink)).await
+    }
+
+    async fn await_stream(
+        &mut self,
+        op: &Op,
+        progress: &dyn Progressing,
+        sink: &mut (dyn FnMut(&[u8]) -> Result<(), BundleError> + Send),
+    ) -> Result<Outcome, AgentError> {
         self.send_op(op).await?;
         let (mut hasher, mut bytes, mut ended) = (Sha256::new(), 0u64, false);
         loop {
             let frame = self.frame().await?;
             match frame.kind {
-                Kind::Progress => report(&frame, progress),
+                Kind::Progress => self.steps.report(&frame, progress)?,
                 Kind::Data if !ended => {
                     hasher.update(&frame.payload);
                     bytes += frame.payload.len() as u64;
@@ -344,12 +379,43 @@ impl<F: Fn(&str) + Sync> Progressing for F {
     }
 }
 
-fn report(frame: &Frame, progress: &dyn Progressing) {
-    if let Ok(Progress { step }) = serde_json::from_slice(&frame.payload) {
-        // An empty step is a heartbeat.
-        if !step.is_empty() {
+/// Waits for what an op brings, and no longer than an op may take: signs of life are no end.
+async fn in_time<T>(
+    most: Duration,
+    work: impl Future<Output = Result<T, AgentError>>,
+) -> Result<T, AgentError> {
+    tokio::time::timeout(most, work).await.unwrap_or_else(|_| Err(AgentError::OpTimeout(most.as_secs())))
+}
+
+/// Steps that a host may tell at once, and how many more each second: an agent beats every two seconds, and tells a
+/// few dozen steps of its longest op.
+const MAX_STEPS: u32 = 500;
+const STEPS_PER_SECOND: u32 = 20;
+
+/// How often a host has told what it is doing.
+#[derive(Debug, Default)]
+struct Steps {
+    told: u32,
+    since: Option<Instant>,
+}
+
+impl Steps {
+    /// Tells on what a host is doing. One that says it without end fails.
+    fn report(&mut self, frame: &Frame, progress: &dyn Progressing) -> Result<(), AgentError> {
+        let now = Instant::now();
+        let since = *self.since.get_or_insert(now);
+        let earned = now.duration_since(since).as_secs().saturating_mul(STEPS_PER_SECOND.into());
+        self.told += 1;
+        if u64::from(self.told) > u64::from(MAX_STEPS) + earned {
+            return Err(AgentError::Flood);
+        }
+        if let Ok(Progress { step }) = serde_json::from_slice(&frame.payload)
+            // An empty step is a heartbeat.
+            && !step.is_empty()
+        {
             progress.step(&step);
         }
+        Ok(())
     }
 }
 

@@ -8,8 +8,14 @@ pub const MANIFEST: &str = "manifest.json";
 /// Most entries that a bundle may have: a night of short tasks on one host, with room.
 pub const MAX_ENTRIES: usize = 200_000;
 
-/// Largest single entry. A branch data file of Pulp has 1 MB; SQLite's own pages limit the rest.
-pub const MAX_ENTRY_BYTES: u64 = 512 * 1024 * 1024;
+/// Largest data file. One of Pulp with branches has 1 MB; SQLite's own pages limit the rest.
+pub const MAX_DATA_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Largest source.
+pub const MAX_SOURCE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Largest analysis: a few dozen bytes for each line of its source.
+pub const MAX_ANALYSIS_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Most bytes that a bundle may unpack to.
 pub const MAX_TOTAL_BYTES: u64 = 16 * 1024 * 1024 * 1024;
@@ -47,6 +53,15 @@ impl EntryPath {
                 _ => Err(refuse()),
             },
             _ => Err(refuse()),
+        }
+    }
+
+    /// Most bytes that an entry of its kind may have.
+    pub const fn max_bytes(&self) -> u64 {
+        match self {
+            Self::Data(_) => MAX_DATA_BYTES,
+            Self::Source(_) => MAX_SOURCE_BYTES,
+            Self::Analysis(_) => MAX_ANALYSIS_BYTES,
         }
     }
 }

@@ -55,7 +55,11 @@ impl Kind {
     }
 
     const fn limit(self) -> usize {
-        if matches!(self, Self::Data) { MAX_DATA } else { MAX_JSON }
+        match self {
+            // A step is a line of text; it comes at any rate, so it is not to be large.
+            Self::Data | Self::Progress => MAX_DATA,
+            _ => MAX_JSON,
+        }
     }
 }
 

@@ -36,6 +36,9 @@ pub struct Manifest {
     /// Data whose code came from bytes that are no longer there.
     #[serde(default, skip_serializing_if = "Replaced::is_empty")]
     pub replaced: Replaced,
+    /// Data files that no process of the service tells of, with their owners.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra: BTreeMap<String, u32>,
     /// Things that a reader should know and that stopped nothing.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -116,15 +119,6 @@ impl Replaced {
             });
         }
         Self { paths: paths.list, fingerprints: fingerprints.list, data }
-    }
-
-    /// The paths of a data file, and the fingerprints of what it ran; nothing for one that has no such paths.
-    pub fn of_data(&self, name: &str) -> Option<(Vec<String>, BTreeSet<String>)> {
-        let data = self.data.iter().find(|data| data.name == name)?;
-        let at = |list: &[String], place: u32| list.get(usize::try_from(place).ok()?).cloned();
-        let paths = data.paths.iter().filter_map(|&place| at(&self.paths, place)).collect();
-        let recorded = data.recorded.iter().filter_map(|&place| at(&self.fingerprints, place)).collect();
-        Some((paths, recorded))
     }
 }
 
@@ -239,6 +233,9 @@ pub enum ProcessState {
     /// Gone without a last flush (SIGKILL, out of memory, power): at most one interval is missing.
     Died,
 }
+
+/// How hosts analyse sources: coverage.py's own defaults.
+pub const DEFAULT_OPTIONS: &str = "defaults";
 
 /// What decides an analysis: the source, who analysed it, and how.
 ///

@@ -15,6 +15,7 @@ use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
+use crate::users::Users;
 use crate::{
     caller, coverage_dir, data_dir, hook, interpreter, ledger, package_search, proof, ready, receipt,
     services, session as phase, source_list, systemd, unwritten,
@@ -395,6 +396,7 @@ fn begin_measuring(
     session: &Session<'_>,
 ) -> Result<Option<Started>, Failure> {
     let root = &receipt.config.data_root;
+    Users::note(root, &receipt.config.profile);
     let units = units_to_restart(args, receipt)?;
     let runs = !(units.is_empty() && args.commands.is_empty());
     // Who restarts what runs begins anew; who only installs again changes nothing.
@@ -425,6 +427,7 @@ fn begin_measuring(
             proof::wait(receipt, &units)
         })
         .and_then(|()| proof::settle(receipt));
+    Users::note(root, &receipt.config.profile);
     // Whatever came of it, what runs from here on is no start.
     phase::begin(root, &label, run)?;
     ledger::flush(root, proof::FLUSH)?;

@@ -150,8 +150,8 @@ impl CoverageData {
 
     /// Takes what ran of the files at `paths` out.
     #[must_use]
-    pub fn take_out(&mut self, paths: &[String]) -> Self {
-        let files = paths.iter().filter_map(|path| self.files.remove_entry(path)).collect();
+    pub fn take_out<'p>(&mut self, paths: impl Iterator<Item = &'p str>) -> Self {
+        let files = paths.filter_map(|path| self.files.remove_entry(path)).collect();
         Self { kind: self.kind, files }
     }
 

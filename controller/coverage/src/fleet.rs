@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::analysis::SourceAnalysis;
+use crate::choice::{self, Offered};
 use crate::data::{CombineError, CoverageData, Kind, Measured};
 use crate::lines::LineSet;
 use crate::origin::{Groups, Origin};
@@ -30,8 +31,8 @@ struct FleetFile {
     by_origin: BTreeMap<usize, Measured>,
     /// Hosts that have this source, run or not.
     on: BTreeSet<String>,
-    /// Keys of its analyses; one for each coverage.py version in the fleet.
-    analyses: BTreeSet<String>,
+    /// Keys of its analyses, one for each coverage.py and Python in the fleet, with the hosts that make them.
+    analyses: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// The data of all hosts.
@@ -56,8 +57,28 @@ pub enum ReportError {
     Selection(#[from] SelectionError),
 }
 
-/// Finds an analysis by its key.
-pub type FindAnalysis<'a> = &'a (dyn Fn(&str) -> Option<Arc<SourceAnalysis>> + Sync);
+/// Finds the analysis of a source by its key.
+pub type FindAnalysis<'a> = &'a (dyn Fn(&SourceId, &str) -> Option<Arc<SourceAnalysis>> + Sync);
+
+/// Hosts behind an analysis that counts, and hosts behind another that sees other statements.
+pub type Doubt = (BTreeSet<String>, BTreeSet<String>);
+
+/// A source that no host's analysis can be had of, by its name in the report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unanalysed {
+    pub name: String,
+    pub id: SourceId,
+}
+
+/// A report, and what is wrong with the analyses behind it.
+#[derive(Debug)]
+pub struct Made {
+    pub report: Report,
+    /// Their numbers are missing from the report.
+    pub unanalysed: Vec<Unanalysed>,
+    /// Files of which hosts see other statements than others, each with those of the report and others.
+    pub doubted: BTreeMap<String, Doubt>,
+}
 
 /// Finds which lines of one source, by digest, are which lines of another.
 pub type MapLines<'a> = &'a dyn Fn(&str, &str) -> Option<BTreeMap<u32, u32>>;
@@ -76,7 +97,7 @@ impl FleetCoverage {
     pub fn add_source(&mut self, host: &str, id: SourceId, analysis: &str) {
         let file = self.files.entry(id).or_default();
         file.on.insert(host.to_owned());
-        file.analyses.insert(analysis.to_owned());
+        file.analyses.entry(analysis.to_owned()).or_default().insert(host.to_owned());
     }
 
     fn place_of(&mut self, origin: &Origin) -> usize {
@@ -132,13 +153,8 @@ impl FleetCoverage {
         if only_arcs { Kind::Arcs } else { Kind::Lines }
     }
 
-    /// The report of what `selection` takes. Sources that `analysis` does not find come back as the
-    /// second value: their numbers are missing from the report, and that must be said.
-    pub fn report(
-        &self,
-        selection: &Selection,
-        analysis: FindAnalysis<'_>,
-    ) -> Result<(Report, Vec<String>), ReportError> {
+    /// The report of what `selection` takes.
+    pub fn report(&self, selection: &Selection, analysis: FindAnalysis<'_>) -> Result<Made, ReportError> {
         selection.check(&self.origins, &self.groups)?;
         let all = *selection == Selection::All;
         let taken: BTreeMap<usize, usize> = self
@@ -164,12 +180,12 @@ impl FleetCoverage {
             .iter()
             .filter(|(_, file)| all || file.on.iter().any(|host| hosts.contains(host.as_str())))
             .collect();
-        let made: Vec<(String, Option<FileReport>)> = wanted
+        let files: Vec<_> = wanted
             .into_par_iter()
             .map(|(id, file)| {
                 let name = name_of(id, &variants);
                 let made = file.report(name.clone(), id, kind, &taken, analysis)?;
-                Ok((name, made))
+                Ok((name, id, made))
             })
             .collect::<Result<_, CombineError>>()?;
         let mut report = Report {
@@ -179,18 +195,18 @@ impl FleetCoverage {
             origins: origins.into_iter().map(|(_, origin)| origin.clone()).collect(),
             ..Report::default()
         };
-        let mut missing = Vec::new();
-        for (name, file) in made {
-            match file {
-                Some(file) => {
-                    report.coverage_versions.insert(file.source.coverage.clone());
-                    report.files.push(file);
-                }
-                None => missing.push(name),
-            }
+        let (mut unanalysed, mut doubted) = (Vec::new(), BTreeMap::new());
+        for (name, id, file) in files {
+            let Some((file, doubt)) = file else {
+                unanalysed.push(Unanalysed { name, id: id.clone() });
+                continue;
+            };
+            report.coverage_versions.insert(file.source.coverage.clone());
+            report.files.push(file);
+            doubted.extend(doubt.map(|doubt| (name, doubt)));
         }
         report.files.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok((report, missing))
+        Ok(Made { report, unanalysed, doubted })
     }
 
     /// Makes one of files that hosts have in several releases: of each the one that most hosts have stays,
@@ -255,6 +271,16 @@ impl FleetCoverage {
         narrowed.filter(|(_, hosts)| !hosts.is_empty()).collect()
     }
 
+    /// Keys of a source's analyses, each with the hosts that make it.
+    pub fn offers(&self, id: &SourceId) -> BTreeMap<String, BTreeSet<String>> {
+        self.files.get(id).map(|file| file.analyses.clone()).unwrap_or_default()
+    }
+
+    /// The same of every source.
+    pub fn all_offers(&self) -> impl Iterator<Item = (&SourceId, &BTreeMap<String, BTreeSet<String>>)> {
+        self.files.iter().map(|(id, file)| (id, &file.analyses))
+    }
+
     /// How many different sources each module path has.
     fn variants(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
@@ -286,12 +312,11 @@ impl FleetFile {
         kind: Kind,
         taken: &BTreeMap<usize, usize>,
         analysis: FindAnalysis<'_>,
-    ) -> Result<Option<FileReport>, CombineError> {
-        // The newest coverage.py's view, where hosts have several.
-        let found = self.analyses.iter().filter_map(|key| analysis(key));
-        let Some(source) = found.max_by_key(|found| version_key(&found.coverage)) else {
-            return Ok(None);
-        };
+    ) -> Result<Option<(FileReport, Option<Doubt>)>, CombineError> {
+        let found = self.analyses.iter().filter_map(|(key, hosts)| {
+            Some(Offered { key: key.as_str(), hosts, analysis: analysis(id, key)? })
+        });
+        let Some((source, doubt)) = choice::choose(&found.collect::<Vec<_>>()) else { return Ok(None) };
         let mut all = Measured::none(kind);
         let mut by_origin: Vec<(usize, Measured)> = Vec::new();
         for (place, measured) in &self.by_origin {
@@ -302,7 +327,8 @@ impl FleetFile {
         }
         by_origin.sort_unstable_by_key(|(new, _)| *new);
         let by_origin = by_origin.iter().map(|(new, measured)| (*new, measured));
-        Ok(Some(FileReport { sha256: id.sha256.clone(), ..report_file(name, &source, &all, by_origin) }))
+        let report = FileReport { sha256: id.sha256.clone(), ..report_file(name, &source, &all, by_origin) };
+        Ok(Some((report, doubt)))
     }
 }
 
@@ -342,11 +368,6 @@ const fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
-/// `7.17.3` as numbers, for comparing.
-fn version_key(version: &str) -> Vec<u32> {
-    version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -376,15 +397,17 @@ mod tests {
         }
         let executed = |text: &str| {
             let selection = Selection::parse(text).expect("a selection");
-            let (report, _) = fleet.report(&selection, &|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
+            let Made { report, .. } =
+                fleet.report(&selection, &|_, _| Some(source(&[1, 2, 3, 4]))).expect("one kind");
             report.files[0].analysed.executed.iter().copied().collect::<Vec<_>>()
         };
         assert_eq!(executed("all"), [1, 2, 3]);
         assert_eq!(executed("label:tier1"), [2, 3]);
         assert_eq!(executed("!label:tier1"), [1, 2]);
-        let unknown = fleet.report(&Selection::parse("label:tier2").expect("parses"), &|_| None);
+        let unknown = fleet.report(&Selection::parse("label:tier2").expect("parses"), &|_, _| None);
         assert!(matches!(unknown, Err(ReportError::Selection(SelectionError::Unknown { .. }))));
-        let (report, _) = fleet.report(&Selection::All, &|_| Some(source(&[1, 2, 3, 4]))).expect("lines");
+        let Made { report, .. } =
+            fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2, 3, 4]))).expect("lines");
         let labels = View::new(&report, Dimension::Label);
         assert_eq!(labels.names, ["startup", "tier1"]);
         assert_eq!(labels.of_file(&report.files[0])[0].ran, [1, 2].into_iter().collect::<LineSet>());
@@ -414,8 +437,8 @@ mod tests {
                 )
                 .expect("lines");
         }
-        let (report, missing) =
-            fleet.report(&Selection::All, &|_| Some(source(&[1, 2, 3, 4]))).expect("one kind");
+        let Made { report, unanalysed: missing, .. } =
+            fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2, 3, 4]))).expect("one kind");
         assert!(missing.is_empty());
         assert_eq!(report.files.len(), 1);
         let file = &report.files[0];
@@ -440,7 +463,8 @@ mod tests {
                 )
                 .expect("lines");
         }
-        let (report, _) = fleet.report(&Selection::All, &|_| Some(source(&[1, 2]))).expect("one kind");
+        let Made { report, .. } =
+            fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2]))).expect("one kind");
         let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["x.py@aaaaaaaa", "x.py@bbbbbbbb"]);
         assert_eq!(fleet.variant_hosts()["x.py"].len(), 2);
@@ -461,7 +485,8 @@ mod tests {
         });
         let carried = carried.expect("lines");
         assert_eq!((carried[0].carried, carried[0].lost), (1, 1));
-        let (report, _) = fleet.report(&Selection::All, &|_| Some(source(&[1, 2, 3, 4, 5]))).expect("lines");
+        let Made { report, .. } =
+            fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2, 3, 4, 5]))).expect("lines");
         assert_eq!(report.files.len(), 1);
         assert_eq!(report.files[0].name, "x.py");
         assert_eq!(report.files[0].analysed.missing, BTreeSet::from([5]));
@@ -483,8 +508,9 @@ mod tests {
                 fleet.add_data(&origin(host, ""), data, &sources).expect("both kinds are taken");
             }
             assert!(fleet.mixed().is_some());
-            reports
-                .push(fleet.report(&Selection::All, &|_| Some(source(&[1, 2, 3, 4, 5]))).expect("lines").0);
+            reports.push(
+                fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2, 3, 4, 5]))).expect("lines").report,
+            );
         }
         assert_eq!(reports[0], reports[1]);
         assert!(!reports[0].branches);
@@ -495,8 +521,9 @@ mod tests {
     fn a_source_without_analysis_is_named_and_not_counted_as_covered() {
         let mut fleet = FleetCoverage::default();
         fleet.add_source("a", id("x.py", "aa"), "k");
-        let (report, missing) = fleet.report(&Selection::All, &|_| None).expect("no data");
+        let Made { report, unanalysed: missing, .. } =
+            fleet.report(&Selection::All, &|_, _| None).expect("no data");
         assert!(report.files.is_empty());
-        assert_eq!(missing, ["x.py"]);
+        assert_eq!(missing, [Unanalysed { name: "x.py".into(), id: id("x.py", "aa") }]);
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod aliases;
 pub mod analysis;
+mod choice;
 pub mod combine;
 pub mod config;
 pub mod data;

@@ -41,6 +41,7 @@ pub(super) async fn access(args: &FleetArgs, hosts: &[Host]) -> Result<Access> {
             connect: Duration::from_secs(args.connect_timeout),
             auth: Duration::from_secs(args.auth_timeout),
             idle: Duration::from_secs(args.idle_timeout),
+            op: Duration::from_secs(args.op_timeout),
         },
         retries: args.retries,
         become_password: become_password(args)?,

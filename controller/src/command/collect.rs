@@ -13,9 +13,10 @@ use pulpcov_protocol::outcome::{CollectDetail, Detail};
 use pulpcov_protocol::text::{counted, error_chain};
 
 use super::reach::{OwnInventory, Reach, exit_of, troubles};
-use crate::bundle_store::{PlacedBundle, Spool};
+use crate::bundle_store::{Asked, PlacedBundle, Spool};
 use crate::claims::Claims;
 use crate::cli::{FleetArgs, seconds};
+use crate::console::json_line;
 use crate::exit::{Exit, usage};
 use crate::fleet::{Access, Done, Reporter};
 use crate::inventory::Host;
@@ -72,7 +73,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let mut out = std::io::stdout().lock();
     // The exit code says how the hosts went, also to a reader that has left.
     let _ = if jsonl {
-        writeln!(out, "{}", serde_json::json!({"event": "run", "path": path}))
+        json_line(&serde_json::json!({"event": "run", "path": path}), &mut out)
     } else {
         writeln!(out, "{path}")
     };
@@ -104,7 +105,8 @@ pub(super) async fn collect_all(
     let run = place(output.or(earlier.as_deref()))?;
     let own_place = output.is_some();
     let groups = reach.groups.clone();
-    let (claims, damaged) = already_here(&run)?;
+    let claims = Claims::new().context("there is no randomness")?;
+    let damaged = already_here(&run, &claims)?;
     let reach = reach.warn(damaged);
     let plan = Arc::new(Plan { run: run.clone(), claims, options, inventory });
     let recap = reach
@@ -135,12 +137,11 @@ pub(super) fn place(output: Option<&Path>) -> Result<RunDir> {
 
 /// Sources and analyses that earlier bundles of the run hold are not fetched again. What a damaged one held is
 /// not here; that is a warning.
-fn already_here(run: &RunDir) -> Result<(Claims, Vec<String>)> {
-    let claims = Claims::default();
+fn already_here(run: &RunDir, claims: &Claims) -> Result<Vec<String>> {
     let mut damaged = Vec::new();
     for bundle in run.bundles()? {
         match crate::bundle_store::check_bundle(&bundle) {
-            Ok(manifest) => claims.keep(manifest.entries.into_iter().map(|entry| entry.path)),
+            Ok(manifest) => claims.keep(&manifest.host, manifest.entries.into_iter().map(|entry| entry.path)),
             Err(error) => damaged.push(format!(
                 "{} of this run is left out: {}; its sources are fetched again",
                 bundle.display(),
@@ -148,7 +149,7 @@ fn already_here(run: &RunDir) -> Result<(Claims, Vec<String>)> {
             )),
         }
     }
-    Ok((claims, damaged))
+    Ok(damaged)
 }
 
 async fn collect_one(
@@ -184,7 +185,7 @@ async fn collect_one(
         let bundle = fetch(&mut agent, host, reporter, plan, &listed).await?;
         // Data that nobody can analyse would be as good as lost: it stays on the host until its sources
         // and analyses are here too, whoever brings them.
-        settle(&mut agent, host, reporter, plan, &keys_of(&listed.sources)).await?;
+        settle(&mut agent, host, reporter, plan, &listed.sources).await?;
         files += listed.data_files;
         bytes += listed.data_bytes;
         let gone = if options.keep { 0 } else { erase(&mut agent, &lib_root, reporter, &bundle).await? };
@@ -217,8 +218,11 @@ async fn fetch(
     plan: &Plan,
     listed: &CollectDetail,
 ) -> Result<PlacedBundle, AgentError> {
-    let mine = plan.claims.promise(&host.name, keys_of(&listed.sources));
-    fetch_bundle(agent, host, reporter, plan, want(&mine), false).await
+    let all = keys_of(&listed.sources);
+    let mut keys = plan.claims.promise(&host.name, all.iter().cloned());
+    keys.extend(plan.claims.check(&host.name, &all));
+    let asked = Asked { keys: &keys, data_files: listed.data_files, sources: &listed.sources };
+    fetch_bundle(agent, host, reporter, plan, &asked, false).await
 }
 
 /// Brings what hosts had promised that then failed.
@@ -227,14 +231,16 @@ async fn settle(
     host: &Host,
     reporter: &Reporter,
     plan: &Plan,
-    keys: &[String],
+    sources: &[Source],
 ) -> Result<(), AgentError> {
+    let all = keys_of(sources);
     loop {
-        let mine = plan.claims.settle(&host.name, keys).await;
+        let mine = plan.claims.settle(&host.name, &all).await;
         if mine.is_empty() {
             return Ok(());
         }
-        fetch_bundle(agent, host, reporter, plan, want(&mine), true).await?;
+        let asked = Asked { keys: &mine, data_files: 0, sources };
+        fetch_bundle(agent, host, reporter, plan, &asked, true).await?;
     }
 }
 
@@ -244,7 +250,7 @@ async fn fetch_bundle(
     host: &Host,
     reporter: &Reporter,
     plan: &Plan,
-    want: Want,
+    asked: &Asked<'_>,
     without_data: bool,
 ) -> Result<PlacedBundle, AgentError> {
     let folder = plan
@@ -252,15 +258,15 @@ async fn fetch_bundle(
         .host_folder(&host.name)
         .map_err(|error| AgentError::Failed { msg: error.to_string(), hint: None })?;
     let mut spool = Spool::new(&folder)?;
-    let op = Op::Bundle(Bundle { host: host.name.clone(), want, without_data });
+    let op = Op::Bundle(Bundle { host: host.name.clone(), want: want(asked.keys), without_data });
     agent.fetch(&op, reporter, &mut |bytes| tokio::task::block_in_place(|| spool.write(bytes))).await?;
     reporter.step("verifying");
     let bundle = tokio::task::block_in_place(|| {
-        let verified = spool.verify(&host.name)?;
+        let verified = spool.verify(&host.name, asked)?;
         tracing::debug!(host = %host.name, bytes = verified.bytes, "bundle verified");
         verified.place(&folder)
     })?;
-    plan.claims.keep(bundle.entries().cloned());
+    plan.claims.keep(&host.name, bundle.entries().cloned());
     Ok(bundle)
 }
 

@@ -6,6 +6,7 @@ use std::io::Write;
 use pulpcov_protocol::outcome::FileDiff;
 use similar::TextDiff;
 
+use crate::console::json_line;
 use crate::fleet::printable;
 use crate::host_names;
 
@@ -33,7 +34,7 @@ pub(super) fn show<'a>(diffs: impl Iterator<Item = (&'a String, &'a Vec<FileDiff
     for (diff, hosts) in by_hosts(diffs) {
         // The hosts are done: a reader that has left changes nothing.
         let _ = if jsonl {
-            writeln!(out, "{}", serde_json::json!({"event": "diff", "hosts": hosts, "diff": diff}))
+            json_line(&serde_json::json!({"event": "diff", "hosts": hosts, "diff": diff}), &mut out)
         } else {
             out.write_all(text(diff, &hosts).as_bytes())
         };

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::missing_packages::{self, Packages};
 use super::reach::{Reach, exit_of};
 use crate::cli::FleetArgs;
+use crate::console::json_line;
 use crate::exit::{Exit, usage};
 use crate::fleet::{Done, printable};
 use crate::profiles;
@@ -65,7 +66,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let mut out = std::io::stdout().lock();
     // The exit code says how the hosts are, also to a reader that has left.
     let _ = if args.json {
-        writeln!(out, "{}", to_json(&recap, &nowhere))
+        json_line(&to_json(&recap, &nowhere), &mut out)
     } else if mode == Mode::JsonLines {
         Ok(())
     } else {

@@ -1,7 +1,7 @@
 //! From the words of a fleet command to its hosts, and from their ends to the exit code.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use pulpcov_protocol::profile::Profile;
 use pulpcov_protocol::text::error_chain;
 
 use crate::cli::{FleetArgs, InventoryArgs, Rerun};
+use crate::console::json_line;
 use crate::event::{Event, Events};
 use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::{self, Access, Done, FanOut, Reporter};
@@ -228,7 +229,7 @@ impl Reach {
         screen.await.context("the progress display failed")?;
         // What was done is done: a reader that has left must not change the exit code.
         if self.mode == Mode::JsonLines {
-            let _ = writeln!(std::io::stdout().lock(), "{}", recap.to_json());
+            let _ = json_line(&recap.to_json(), &mut std::io::stdout().lock());
         } else {
             let _ = recap.write(&mut std::io::stderr().lock());
         }

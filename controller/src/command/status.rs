@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::reach::{Reach, exit_of};
 use crate::cli::FleetArgs;
+use crate::console::json_line;
 use crate::exit::Exit;
 use crate::fleet::{Done, printable};
 use crate::progress::Mode;
@@ -41,7 +42,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         .await?;
     let mut out = std::io::stdout().lock();
     if args.json {
-        let _ = writeln!(out, "{}", to_json(&recap));
+        let _ = json_line(&to_json(&recap), &mut out);
     } else if mode != Mode::JsonLines {
         let _ = write_table(&recap, &mut out);
     }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use tokio::sync::mpsc::Receiver;
 
+use crate::console::json_line;
 use crate::event::Event;
 pub(crate) use log_dir::LogDir;
 use repeated::Repeated;
@@ -81,10 +82,8 @@ impl Screen {
             (_, Some(bars)) => bars.show(event),
             (Mode::Lines, _) => lines::show(event, &mut std::io::stderr().lock()),
             (Mode::JsonLines, _) => {
-                if let Ok(text) = serde_json::to_string(event) {
-                    // A listener that has left does not stop the run.
-                    let _ = writeln!(std::io::stdout().lock(), "{text}");
-                }
+                // A listener that has left does not stop the run.
+                let _ = json_line(event, &mut std::io::stdout().lock());
             }
             (Mode::Quiet | Mode::Bars, _) => {
                 if let Event::Warning { .. } = event {

@@ -31,6 +31,8 @@ pub(crate) struct Limits {
     pub(crate) auth: Duration,
     /// Silence in the middle of a conversation.
     pub(crate) idle: Duration,
+    /// One op, however much its host has to say meanwhile.
+    pub(crate) op: Duration,
 }
 
 /// Where to connect to, by which way, as whom, and whom to believe.
@@ -221,6 +223,7 @@ pub(crate) struct Channel {
     handle: Handle<Checker>,
     inner: russh::Channel<client::Msg>,
     idle: Duration,
+    op: Duration,
 }
 
 /// What comes from the command.
@@ -284,13 +287,18 @@ pub(crate) async fn connect(
     })
     .await
     .map_err(|_| SshError::Idle(limits.idle.as_secs()))??;
-    Ok(Channel { handle, inner: channel, idle: limits.idle })
+    Ok(Channel { handle, inner: channel, idle: limits.idle, op: limits.op })
 }
 
 impl Channel {
     /// How long its host may be silent.
     pub(crate) const fn idle(&self) -> Duration {
         self.idle
+    }
+
+    /// How long one op of its host may take.
+    pub(crate) const fn op(&self) -> Duration {
+        self.op
     }
 
     /// Sends bytes to the command's stdin.

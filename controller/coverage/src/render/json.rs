@@ -14,6 +14,8 @@ use crate::patch::PatchCoverage;
 use crate::report::{Analysed, FileReport, RegionReport, Report};
 use crate::view::{Counts, View};
 
+use super::names::write_json;
+
 /// coverage.py's number for this shape.
 const FORMAT: u32 = 3;
 
@@ -81,7 +83,7 @@ pub fn render_json(report: &Report, about: &About, out: &mut dyn io::Write) -> i
     if let (Some(patch), Some(whole)) = (&about.patch, whole.as_object_mut()) {
         whole.insert("diff".to_owned(), patch_part(patch));
     }
-    serde_json::to_writer(&mut *out, &whole)?;
+    write_json(&whole, out)?;
     out.write_all(b"\n")
 }
 
@@ -255,6 +257,6 @@ pub fn render_diff(diff: &Diff, about: &About, out: &mut dyn io::Write) -> io::R
             "neither": totals.missing,
         },
     });
-    serde_json::to_writer(&mut *out, &whole)?;
+    write_json(&whole, out)?;
     out.write_all(b"\n")
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use serde_json::json;
 
-use super::names::printable;
+use super::names::{printable, write_json};
 use super::text::write_table;
 use super::xml::escape;
 use crate::numbers::{Numbers, display_percent};
@@ -64,7 +64,7 @@ pub fn render_json(points: &[Point], out: &mut dyn io::Write) -> io::Result<()> 
             })
         })
         .collect();
-    serde_json::to_writer(&mut *out, &json!({"format": 1, "runs": runs}))?;
+    write_json(&json!({"format": 1, "runs": runs}), out)?;
     out.write_all(b"\n")
 }
 

@@ -226,9 +226,9 @@ pub(super) fn escape(text: &str) -> String {
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
-            // No XML can hold these, escaped or not.
-            '\u{FFFE}' | '\u{FFFF}' => escaped.push('\u{FFFD}'),
-            _ => escaped.push(c),
+            '\t' | '\n' | '\r' | ' '..='\u{FFFD}' | '\u{10000}'.. => escaped.push(c),
+            // No XML 1.0 can hold the others, escaped or not.
+            _ => escaped.push('\u{FFFD}'),
         }
     }
     escaped
@@ -260,5 +260,9 @@ mod tests {
     #[test]
     fn nothing_in_a_name_becomes_markup() {
         assert_eq!(escape("<a href=\"&\">"), "&lt;a href=&quot;&amp;&quot;&gt;");
+        assert_eq!(
+            escape("a\0\u{8}\u{1b}\t\u{fffe}\u{ffff}\u{1f600}é"),
+            "a\u{fffd}\u{fffd}\u{fffd}\t\u{fffd}\u{fffd}\u{1f600}é"
+        );
     }
 }

@@ -167,12 +167,15 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
         map_releases: output.map_releases,
         analyser: analyser.as_ref(),
     };
-    let made = fleet_report::make(inputs, &wanted).map_err(|error| match error {
+    let mut made = fleet_report::make(inputs, &wanted).map_err(|error| match error {
         fleet_report::FleetReportError::Nothing(_) => {
             usage_hint(error, "for data files of this machine, name its Python with --python")
         }
         error => wrong(error),
     })?;
+    if output.trust_extra {
+        made.ledger.trust_extra();
+    }
     let renamed = names::Naming::of(output, &config).map_err(wrong)?;
     let renamed = renamed.map(|naming| naming.rename(&made.report, &made.places)).transpose()?;
     let sources = made.sources;
@@ -196,6 +199,9 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
         return Err(usage(anyhow::anyhow!(
             "--require-complete wants a run: data files alone do not tell who is missing"
         )));
+    }
+    if output.trust_extra {
+        return Err(usage(anyhow::anyhow!("--trust-extra wants a run: data files alone are nobody's")));
     }
     if output.selection() != Selection::All || !output.table.by.is_empty() || output.map_releases {
         return Err(usage(anyhow::anyhow!(

@@ -14,6 +14,7 @@ use pulpcov_coverage::view::View;
 /// What to report of, what to write where, and which gates to check
 #[derive(Debug, Clone, clap::Args)]
 #[expect(clippy::doc_markdown, reason = "these are the words of --help")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Output {
     /// Report this label only; with ! in front, all but it (can be repeated)
     #[arg(long = "label", value_name = "LABEL", help_heading = "Report")]
@@ -92,6 +93,9 @@ pub(crate) struct Output {
     /// Exit with 3 where the report lacks a process or a host
     #[arg(long, help_heading = "Gates")]
     pub(super) require_complete: bool,
+    /// Let data count as complete that no process of the service tells of, as people put it there
+    #[arg(long, help_heading = "Gates")]
+    pub(super) trust_extra: bool,
 }
 
 /// How the text table looks: coverage.py's options

@@ -2,12 +2,12 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Page, Site, printable};
+use super::{Page, Site, acts_on_screen, printable};
 
 /// No network, no inline script, no inline style.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'";
 
-/// A whole page. `kind` names it for the script.
+/// A whole page, without anything that would act on the reader's screen. `kind` names it for the script.
 pub(super) fn page(
     site: &Site<'_>,
     page: Page,
@@ -64,6 +64,7 @@ pub(super) fn page(
         }
     }
     .into_string()
+    .replace(|c| c != '\n' && c != '\t' && acts_on_screen(c), "\u{FFFD}")
 }
 
 /// A bar of one percentage: a picture, for its number stands beside it.

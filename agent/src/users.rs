@@ -1,0 +1,87 @@
+//! The users that the service runs as, by what root and the kernel say: what others leave in the data directory is
+//! not the service's.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use pulpcov_protocol::profile::Profile;
+
+use crate::data_dir::LEDGER;
+use crate::host::User;
+use crate::{host_fs, systemd};
+
+/// Root's note beside the records.
+const FILE: &str = "users";
+
+/// Largest note: a handful of numbers.
+const MAX_NOTE: u64 = 64 * 1024;
+
+/// Those that are known; nobody is a stranger where no unit shows who the service is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Users(Option<BTreeSet<u32>>);
+
+impl Users {
+    /// Those that were noted for a data directory.
+    pub(crate) fn known(data_root: &Path) -> Self {
+        let path = data_root.join(LEDGER).join(FILE);
+        let me = rustix::process::geteuid().as_raw();
+        let owner = host_fs::Attributes::of(&path).ok().flatten().map(|found| found.uid);
+        if owner.is_none_or(|owner| owner != me && owner != 0) {
+            return Self::default();
+        }
+        let noted = host_fs::read_limited(&path, MAX_NOTE).ok();
+        Self(noted.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Notes those that the units run as now, besides those that they ran as before: what these left may still lie
+    /// there. Where nothing can be written, what was known is.
+    pub(crate) fn note(data_root: &Path, profile: &Profile) {
+        let now = of_units(profile);
+        if now.is_empty() || !data_root.join(LEDGER).is_dir() {
+            return;
+        }
+        let before = Self::known(data_root);
+        let mut all = before.0.clone().unwrap_or_default();
+        all.extend(now);
+        if before.0.as_ref() != Some(&all)
+            && let Ok(text) = serde_json::to_vec(&all)
+        {
+            let _ = host_fs::write_whole(&data_root.join(LEDGER).join(FILE), &text, 0o644);
+        }
+    }
+
+    /// Whether a file of this user can be the service's: root's is, and so is that of whoever runs the agent.
+    pub(crate) fn is_service(&self, uid: u32) -> bool {
+        let Some(known) = &self.0 else { return true };
+        uid == 0 || uid == rustix::process::geteuid().as_raw() || known.contains(&uid)
+    }
+}
+
+/// Users of the units' processes, and those that they will start as.
+fn of_units(profile: &Profile) -> BTreeSet<u32> {
+    if !systemd::is_here() {
+        return BTreeSet::new();
+    }
+    let mut users = BTreeSet::new();
+    for unit in systemd::expand(&profile.units).unwrap_or_default() {
+        let found = systemd::properties(&unit, &["User", "UID"]).unwrap_or_default();
+        let named = |name: &str| found.get(name).map(String::as_str).filter(|value| !value.is_empty());
+        users.extend(named("UID").and_then(|uid| uid.parse::<u32>().ok()).filter(|uid| *uid != u32::MAX));
+        match named("User") {
+            Some(name) => users.extend(number_of(name)),
+            None => drop(users.insert(0)),
+        }
+        users.extend(systemd::pids(&unit).into_iter().filter_map(User::of).map(|user| user.uid));
+    }
+    users
+}
+
+/// The number of a user, wherever the host knows it from.
+fn number_of(name: &str) -> Option<u32> {
+    let of_host = || {
+        let output = Command::new("id").args(["-u", "--", name]).output().ok()?;
+        String::from_utf8_lossy(&output.stdout).trim().parse().ok()
+    };
+    name.parse().ok().or_else(of_host)
+}

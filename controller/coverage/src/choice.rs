@@ -1,0 +1,93 @@
+//! Which of several analyses of one source counts: hosts with other Pythons see it otherwise, and a host may lie.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::analysis::SourceAnalysis;
+use crate::fleet::Doubt;
+
+/// An analysis, and who has the source and a Python that makes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Offered<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) hosts: &'a BTreeSet<String>,
+    pub(crate) analysis: Arc<SourceAnalysis>,
+}
+
+impl Offered<'_> {
+    fn says_the_same(&self, other: &Self) -> bool {
+        let (a, b) = (&self.analysis, &other.analysis);
+        a.statements == b.statements && a.excluded == b.excluded
+    }
+}
+
+/// The newest coverage.py's view; of equally new ones that of most hosts. Besides, the hosts behind it and behind
+/// another that sees other statements, where that is no matter of versions: the same coverage.py, or one host alone
+/// against others.
+pub(crate) fn choose(offered: &[Offered<'_>]) -> Option<(Arc<SourceAnalysis>, Option<Doubt>)> {
+    let rank =
+        |one: &&Offered<'_>| (version_key(&one.analysis.coverage), one.hosts.len(), one.key.to_owned());
+    let chosen = offered.iter().max_by_key(rank)?;
+    let is_doubtful = |other: &&Offered<'_>| {
+        let is_alone = chosen.hosts.len() == 1 && !other.hosts.is_subset(chosen.hosts);
+        (is_alone || other.analysis.coverage == chosen.analysis.coverage) && !other.says_the_same(chosen)
+    };
+    let doubt = offered.iter().find(is_doubtful);
+    Some((Arc::clone(&chosen.analysis), doubt.map(|other| (chosen.hosts.clone(), other.hosts.clone()))))
+}
+
+/// `7.17.3` as numbers, for comparing.
+fn version_key(version: &str) -> Vec<u32> {
+    version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn analysis(coverage: &str, statements: &[i32]) -> Arc<SourceAnalysis> {
+        Arc::new(SourceAnalysis {
+            coverage: coverage.to_owned(),
+            statements: statements.iter().copied().collect(),
+            ..SourceAnalysis::default()
+        })
+    }
+
+    fn hosts(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    fn chosen(all: &[(&str, &[&str], &str, &[i32])]) -> (String, usize, bool) {
+        let sets: Vec<BTreeSet<String>> = all.iter().map(|(_, names, _, _)| hosts(names)).collect();
+        let offered: Vec<Offered<'_>> = all
+            .iter()
+            .zip(&sets)
+            .map(|((key, _, version, lines), hosts)| Offered {
+                key,
+                hosts,
+                analysis: analysis(version, lines),
+            })
+            .collect();
+        let (analysis, doubt) = choose(&offered).expect("some");
+        (analysis.coverage.clone(), analysis.statements.len(), doubt.is_some())
+    }
+
+    #[test]
+    fn the_newest_view_counts_and_one_host_alone_is_doubted() {
+        let old = ("a", &["h1", "h2"][..], "7.6.1", &[1, 2, 3][..]);
+        assert_eq!(chosen(&[old, ("b", &["h3", "h4"], "7.17.3", &[1, 2])]), ("7.17.3".into(), 2, false));
+        assert_eq!(chosen(&[old, ("b", &["h3"], "7.17.3", &[1, 2, 3])]), ("7.17.3".into(), 3, false));
+        assert_eq!(chosen(&[old, ("b", &["h3"], "7.17.3", &[1])]), ("7.17.3".into(), 1, true));
+        // A host with two Pythons has nobody against it.
+        let own = ("a", &["h3"][..], "7.6.1", &[1, 2, 3][..]);
+        assert_eq!(chosen(&[own, ("b", &["h3"], "7.17.3", &[1])]), ("7.17.3".into(), 1, false));
+    }
+
+    #[test]
+    fn equal_versions_see_equal_statements_or_are_doubted_and_most_hosts_are_followed() {
+        let most = ("a", &["h1", "h2"][..], "7.17.3", &[1, 2, 3][..]);
+        assert_eq!(chosen(&[most, ("b", &["h3"], "7.17.3", &[1])]), ("7.17.3".into(), 3, true));
+        assert_eq!(chosen(&[most, ("b", &["h3"], "7.17.3", &[1, 2, 3])]), ("7.17.3".into(), 3, false));
+        assert!(chosen(&[("a", &["h1"], "7.10.7", &[]), ("b", &["h2"], "7.9.9", &[])]).0 == "7.10.7");
+    }
+}
