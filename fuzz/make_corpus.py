@@ -38,6 +38,28 @@ def put(corpus, target, name, data):
         f.write(data)
 
 
+def record():
+    """A process record as the recorder writes it."""
+    return json.dumps({
+        "recorder": 3, "pid": 7, "parent": 1, "start_ticks": 77, "boot_id": "", "started_at": 1.5, "argv": ["python3", "-m", "shop"],
+        "unit": "shop.service", "role": "web", "python": "3.11.2", "prefix": "/usr", "coverage": "7.17.3", "interval": 5.0,
+        "data": "data.h1.7.aa", "size": 3, "last_flush": 2.5, "ack": None, "ended": "exit", "error": None,
+        "packages": {"shop": "/opt/shop/shop/__init__.py"}, "folders": {"shop": ["/opt/shop/shop"]},
+        "sources": "0123456789abcdef", "generation": 1, "label": "tests", "run": "", "continues": "proc.h1.7.bb.json",
+        "proof": "00", "seal": "11",
+    }).encode()
+
+
+def many():
+    """The record of processes whose data was made one."""
+    return json.dumps({
+        "data": "data.h1.0.bb", "boot_id": "b", "generation": 1, "label": "tests", "role": "web", "unit": None,
+        "python": "3.11.2", "prefix": "/usr", "coverage": "7.17.3", "branch": True, "uid": 0,
+        "members": [{"record": "proc.h1.7.aa.json", "pid": 7, "start_ticks": 77}],
+        "packages": {"shop": "/opt/shop/shop/__init__.py"}, "folders": {"shop": ["/opt/shop/shop"]}, "sources": "0123456789abcdef",
+    }).encode()
+
+
 def data_file(name, fill):
     """A data file in pages of 512 bytes: what a fuzzer changes is then seldom padding."""
     path = "/dev/shm/pulpcov-corpus"
@@ -87,7 +109,9 @@ def bundle(data, analysis):
         "entries": [{"path": path, "size": len(found), "sha256": sha256(found)} for path, found in entries],
         "sources": [{"path": "/opt/shop/shop.py", "module_path": "shop.py", "sha256": source, "size": len(SOURCE),
                      "analysis": key, "interpreter": "/usr/bin/python3"}],
-        "unsourced": [], "warnings": ["w"],
+        "unsourced": [], "warnings": ["w"], "extra": {"data.friend": 1005},
+        "replaced": {"paths": ["/opt/shop/shop.py"], "fingerprints": ["0123456789abcdef"],
+                     "data": [{"name": "data.h1.7.abcdefabcdef", "paths": [0], "recorded": [0]}]},
     }
     manifest = json.dumps(manifest).encode()
     out = io.BytesIO()
@@ -116,6 +140,8 @@ def main(corpus):
     manifest, archive = bundle(lines, analysis)
     put(corpus, "manifest", "manifest.json", manifest)
     put(corpus, "bundle", "one.tar", archive)
+    put(corpus, "record", "one.json", record())
+    put(corpus, "record", "many.json", many())
     put(corpus, "run", "one.tar", archive)
     payloads = [b'{"op":"status"}', b"x" * 70, b""]
     frames = b"".join(struct.pack(">IB", len(p), kind) + p for kind in range(1, 7) for p in payloads)

@@ -7,6 +7,7 @@ Runs under the interpreter of the service with its pinned coverage.py, reads one
     {"mode": "archived", "coverage_dir": DIR, "paths": [FILE...]}
     {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]},
+     "names": {FILE: NAME}              what errors call a file that is a copy
      "traced": {FILE: {"plugin": NAME, "lines": [LINE...], "arcs": [[LINE, LINE]...]}}}
     {"mode": "about", "options": {}}
     {"mode": "configure", "options": {"config_file": FILE}, "wanted": [OPTION...]}
@@ -317,7 +318,8 @@ def analyse_all(request):
         try:
             out = analyse(cov, path, request.get("traced", {}).get(path))
         except Exception as e:
-            out = {"error": "%s: %s" % (type(e).__name__, e)}
+            words = "%s: %s" % (type(e).__name__, e)
+            out = {"error": words.replace(path, request.get("names", {}).get(path, path))}
         out.update(made_by)
         yield out
 

@@ -19,7 +19,7 @@ use crate::fingerprint::{self, Fingerprints, Present};
 use crate::ledger::{self, Ledger, MANY, MAX_MANY, Many, RawMany, Record};
 use crate::receipt::Config;
 use crate::users::Users;
-use crate::{host, host_fs};
+use crate::{host, host_fs, source_list};
 
 /// A record is left alone until it is that old: an `exec` that failed takes its last word back.
 const REST: Duration = Duration::from_secs(10);
@@ -66,7 +66,7 @@ pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure>
         }
     }
     let (mut merged, mut into) = (0, 0);
-    let mut present = Present::default();
+    let mut present = Present::new(source_list::trusted(config));
     for (common, records) in groups {
         if (records.len() as u64) < u64::from(at_least.max(1)) {
             continue;

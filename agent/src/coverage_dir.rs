@@ -1,18 +1,37 @@
 //! coverage.py in a folder of our own, one for each interpreter generation: never in the service's
 //! site-packages.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pulpcov_protocol::outcome::Interpreter;
 use pulpcov_protocol::wheel;
 
-use crate::failure::Failure;
-use crate::{host, host_fs, interpreter};
+use crate::failure::{During, Failure};
+use crate::identity::Identity;
+use crate::{host, host_fs, interpreter, wheel_archive};
+
+/// Largest wheel.
+const MAX_WHEEL: u64 = 64 * 1024 * 1024;
+
+/// How the folder of another user's interpreters begins.
+pub(crate) const OF_USER: &str = "user-";
 
 /// Where an interpreter's coverage.py is, or will be.
 pub(crate) fn path(lib_root: &str, python: &Interpreter) -> PathBuf {
-    Path::new(lib_root).join(format!("coverage-{}-{}", python.coverage, python.cache_tag))
+    home(lib_root, python).join(format!("coverage-{}-{}", python.coverage, python.cache_tag))
+}
+
+/// Where our code for an interpreter lies: the byte code beside it was made by that very interpreter, so the owner of
+/// one has a folder of its own, and root's processes run nothing of it.
+pub(crate) fn home(lib_root: &str, python: &Interpreter) -> PathBuf {
+    let root = Path::new(lib_root);
+    if python.uid == rustix::process::geteuid().as_raw() || python.uid == 0 {
+        root.to_owned()
+    } else {
+        root.join(format!("{OF_USER}{}", python.uid))
+    }
 }
 
 /// Wheels at hand, in the order in which they are asked.
@@ -56,19 +75,38 @@ fn fill(python: &Interpreter, wheels: &Wheels<'_>, staging: &Path) -> Result<(),
     let wheel = find(python, wheels, staging)?;
     let tree = staging.join("tree");
     fs_err::create_dir(&tree)?;
-    // A wheel is a zip, and every Python unpacks one: no pip is needed on the host.
-    let unzip = ["-I", "-B", "-m", "zipfile", "-e"];
-    interpreter::run(Command::new(&python.path).args(unzip).arg(&wheel).arg(&tree), b"")?;
+    let name = wheel.display().to_string();
+    wheel_archive::unpack(&host_fs::read_limited(&wheel, MAX_WHEEL)?, &name, &tree)?;
     if !tree.join("coverage").join("__init__.py").is_file() {
-        return Err(Failure::new(format!("{} holds no coverage.py", wheel.display())));
+        return Err(Failure::new(format!("{name} holds no coverage.py")));
     }
-    interpreter::run(Command::new(&python.path).args(["-I", "-m", "compileall", "-q"]).arg(&tree), b"")?;
+    // It is to be read by the interpreter, whoever that runs as.
+    make_readable(&tree)?;
+    fs_err::set_permissions(staging, std::fs::Permissions::from_mode(0o755))?;
+    let mut sources = Vec::new();
+    sources_in(&tree, &mut sources)?;
+    for (source, code) in sources.iter().zip(interpreter::compile(python, &sources)?) {
+        let place = interpreter::compiled_path(python, source);
+        fs_err::create_dir_all(place.parent().unwrap_or(&tree))?;
+        host_fs::write_new(&place, &code, 0o644).during("write", place.display())?;
+    }
     make_readable(&tree)
+}
+
+fn sources_in(folder: &Path, sources: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sources_in(&entry.path(), sources)?;
+        } else if entry.path().extension().is_some_and(|end| end == "py") {
+            sources.push(entry.path());
+        }
+    }
+    Ok(())
 }
 
 /// The unpacked files get the umask of whoever runs us; every service user must be able to read.
 fn make_readable(folder: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::PermissionsExt;
     fs_err::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?;
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
@@ -86,16 +124,21 @@ fn find(python: &Interpreter, wheels: &Wheels<'_>, staging: &Path) -> Result<Pat
         return Ok(path);
     }
     let wanted = format!("coverage=={}", python.coverage);
+    // Its pip is its owner's: it brings a wheel to a place of its own.
+    let brought = staging.join("brought");
+    fs_err::create_dir(&brought)?;
+    Identity::of_interpreter(Path::new(&python.path))?.give(&brought)?;
+    fs_err::set_permissions(staging, std::fs::Permissions::from_mode(0o755))?;
     let mut pip = Command::new(&python.path);
     pip.args(["-B", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"])
         .args(["--no-deps", "--only-binary", ":all:", "--dest"])
-        .arg(staging)
+        .arg(&brought)
         .arg(&wanted);
     interpreter::run(&mut pip, b"").map_err(|failure| {
         Failure::new(format!("no wheel of coverage {} for {}: {}", python.coverage, python.path, failure.msg))
             .hint(format!("pip download --no-deps {wanted} into a folder, and give it as --wheelhouse"))
     })?;
-    let entries = fs_err::read_dir(staging)?.collect::<Result<Vec<_>, _>>()?;
+    let entries = fs_err::read_dir(&brought)?.collect::<Result<Vec<_>, _>>()?;
     choose(entries.iter().map(fs_err::DirEntry::path).collect(), python).ok_or_else(|| {
         Failure::new(format!("pip brought no binary wheel of {wanted} that fits {}", python.path))
     })

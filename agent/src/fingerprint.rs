@@ -8,6 +8,7 @@ use std::path::Path;
 use pulpcov_protocol::manifest::{FINGERPRINT_LETTERS, fingerprint_text};
 
 use crate::host_fs;
+use crate::owners::Trusted;
 use crate::source_list::MAX_SOURCE;
 
 /// Those that a process record holds, each for one file that its data tells of.
@@ -20,9 +21,9 @@ pub(crate) fn of_source(path: &str, sha256: &str) -> String {
     digest
 }
 
-/// Of the file at a path. Nothing where there is none.
-pub(crate) fn of(path: &str) -> Option<String> {
-    let bytes = host_fs::read_source(Path::new(path), MAX_SOURCE).ok();
+/// Of the file at a path. Nothing where there is none, or where somebody else can have put one.
+pub(crate) fn of(path: &str, trusted: &Trusted) -> Option<String> {
+    let bytes = trusted.read(Path::new(path), MAX_SOURCE).ok();
     bytes.map(|bytes| of_source(path, &host_fs::sha256(&bytes))).or_else(|| of_archived(path))
 }
 
@@ -47,10 +48,17 @@ pub(crate) fn join(all: &Fingerprints) -> String {
 }
 
 /// What lies at measured paths, each looked at once: many processes ran the same files.
-#[derive(Debug, Default)]
-pub(crate) struct Present(BTreeMap<String, Option<String>>);
+#[derive(Debug)]
+pub(crate) struct Present {
+    found: BTreeMap<String, Option<String>>,
+    trusted: Trusted,
+}
 
 impl Present {
+    pub(crate) fn new(trusted: Trusted) -> Self {
+        Self { found: BTreeMap::new(), trusted }
+    }
+
     /// Those of `paths` whose code came from a file that is no longer there.
     pub(crate) fn replaced<'p>(
         &mut self,
@@ -58,7 +66,7 @@ impl Present {
         recorded: &Fingerprints,
     ) -> Vec<String> {
         let mut is_there = |path: &&String| {
-            let now = self.0.entry((*path).clone()).or_insert_with(|| of(path));
+            let now = self.found.entry((*path).clone()).or_insert_with(|| of(path, &self.trusted));
             now.as_ref().is_some_and(|now| recorded.contains(now))
         };
         paths.filter(|path| !is_there(path)).cloned().collect()
@@ -66,7 +74,7 @@ impl Present {
 
     /// What was listed just now, and what lies in archives.
     pub(crate) fn add(&mut self, path: &str, fingerprint: Option<String>) {
-        self.0.insert(path.to_owned(), fingerprint);
+        self.found.insert(path.to_owned(), fingerprint);
     }
 }
 
@@ -82,13 +90,13 @@ mod tests {
         let write = |text: &str| {
             std::fs::write(folder.path().join("new"), text).expect("written");
             std::fs::rename(folder.path().join("new"), &path).expect("renamed");
-            of(&name).expect("a file")
+            of(&name, &Trusted::new([])).expect("a file")
         };
         let recorded = split(&write("a = 1\n"));
         assert_eq!((recorded.len(), split(&join(&recorded))), (1, recorded.clone()));
         assert!(recorded.contains(&write("a = 1\n")) && !recorded.contains(&write("a = 2\n")));
         std::fs::remove_file(&path).expect("removed");
-        assert_eq!(of(&name), None);
+        assert_eq!(of(&name, &Trusted::new([])), None);
     }
 
     #[test]
@@ -96,7 +104,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("app.pyz");
         std::fs::write(&path, "PK").expect("written");
-        let inside = |name: &str| of(&path.join(name).to_string_lossy());
+        let inside = |name: &str| of(&path.join(name).to_string_lossy(), &Trusted::new([]));
         assert!(inside("shop/x.py").is_some() && inside("shop/x.py") != inside("shop/y.py"));
     }
 }

@@ -18,6 +18,7 @@ use crate::data_dir;
 use crate::failure::{During, Failure};
 use crate::fingerprint::{self, Present};
 use crate::host::CollectLock;
+use crate::owners::Trusted;
 use crate::receipt::{self, Receipt};
 use crate::source_list::Sources;
 use crate::spool::{Held, NotHeld, Spool};
@@ -117,7 +118,8 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     let (measured, paths) = measured(&mut data, &mut spool, &ledger)?;
     let extra = extra(&data, &ledger);
     let sources = source_list::list(lib_root, &receipt.config, &ledger, &measured)?;
-    let replaced = replaced(&paths, &ledger, &sources);
+    let trusted = source_list::trusted(&receipt.config);
+    let replaced = replaced(&paths, &ledger, &sources, trusted);
     warnings.extend(ledger.warnings.iter().cloned());
     warnings.extend(sources.warnings);
     Ok(Gathered {
@@ -190,8 +192,8 @@ fn extra(data: &[(Held, Entry)], ledger: &ledger::Ledger) -> BTreeMap<String, u3
 }
 
 /// What ran of bytes that are no longer there, by the very sources that were listed.
-fn replaced(by_data: &Paths, ledger: &ledger::Ledger, sources: &Sources) -> Replaced {
-    let mut present = Present::default();
+fn replaced(by_data: &Paths, ledger: &ledger::Ledger, sources: &Sources, trusted: Trusted) -> Replaced {
+    let mut present = Present::new(trusted);
     for source in &sources.listed {
         let is_archived = sources.archived.contains_key(&source.path);
         let now = if is_archived {
@@ -274,6 +276,7 @@ pub(crate) fn write_bundle(
         warnings: gathered.warnings.clone(),
     };
     let count = manifest.entries.len() as u64;
+    let trusted = source_list::trusted(config);
     let mut tar = tar::Builder::new(GzEncoder::new(out, Compression::fast()));
     let text = serde_json::to_vec(&manifest)
         .map_err(|error| Failure::new(format!("cannot write the manifest: {error}")))?;
@@ -284,7 +287,7 @@ pub(crate) fn write_bundle(
         append(&mut tar, &entry.path, entry.size, bytes)?;
     }
     for (source, entry) in sources.iter().zip(rest.by_ref()) {
-        let bytes = source_list::text_of(&source.path, &gathered.archived)?;
+        let bytes = source_list::text_of(source, &gathered.archived, &trusted)?;
         append(&mut tar, &entry.path, entry.size, bytes.as_slice())?;
     }
     for (text, entry) in analyses.iter().zip(rest) {

@@ -124,6 +124,7 @@ mod tests {
                 children: Some("task".into()),
             }],
             units: vec![],
+            users: vec![],
             ready: vec![],
             branch: true,
             interval: 5.0,

@@ -99,19 +99,6 @@ pub(crate) fn look_at(path: &Path) -> Result<std::fs::Metadata, Failure> {
     std::fs::symlink_metadata(path).during("look at", path.display())
 }
 
-/// Reads a source file of at most `limit` bytes. Distributions link sources into place, so links of
-/// root's are followed; anybody else's could point root at what only root may read.
-pub(crate) fn read_source(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let meta = look_at(path)?;
-    if !meta.is_symlink() {
-        return read_limited(path, limit);
-    }
-    if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Failure::new(format!("{} is a link of user {}", path.display(), meta.uid())));
-    }
-    read_limited(&path.canonicalize().during("find", path.display())?, limit)
-}
-
 /// Digest and size of what an open file holds, read from its beginning.
 pub(crate) fn digest_of(file: &mut std::fs::File) -> std::io::Result<(String, u64)> {
     std::io::Seek::rewind(file)?;
@@ -126,6 +113,14 @@ pub(crate) fn digest_of(file: &mut std::fs::File) -> std::io::Result<(String, u6
     }
     std::io::Seek::rewind(file)?;
     Ok((hex(hasher.finalize()), size))
+}
+
+/// Writes a file that is not there yet, in a folder of our own.
+pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?);
+    file.write_all(bytes)?;
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
 /// Writes a file whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
@@ -213,24 +208,5 @@ fn label(path: &Path) -> Option<String> {
 pub(crate) fn restore_labels(paths: &[&Path]) {
     if Path::new("/sys/fs/selinux/enforce").exists() {
         let _ = std::process::Command::new("restorecon").arg("-R").args(paths).output();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_found_is_said() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let gone = folder.path().join("gone.py");
-        let said = |path: &Path| read_source(path, 9).expect_err("nothing is there").msg;
-        let wanted = |act: &str, path: &Path| {
-            format!("cannot {act} {}: No such file or directory (os error 2)", path.display())
-        };
-        assert_eq!(said(&gone), wanted("look at", &gone));
-        let link = folder.path().join("link.py");
-        std::os::unix::fs::symlink(&gone, &link).expect("a link");
-        assert_eq!(said(&link), wanted("find", &link));
     }
 }

@@ -1,42 +1,5 @@
-//! pulpcov-agent: runs on a host, does one thing at a time, never dials out.
-//!
-//! Three faces over the same ops: `serve` (framed stdio, for the controller), `<verb> --json` (for
-//! scripts and Ansible's `command` module), and `ansible FILE` (Ansible's module protocol).
+//! The program; all of it is the library's, so that its readers can be fuzzed.
 
-mod budget;
-mod caller;
-mod collected;
-mod compact;
-mod coverage_dir;
-mod data_dir;
-mod face;
-mod failure;
-mod fingerprint;
-mod gather;
-mod hook;
-mod host;
-mod host_fs;
-mod interpreter;
-mod ledger;
-mod ops;
-mod package_places;
-mod package_search;
-mod processes;
-mod proof;
-mod ready;
-mod receipt;
-mod sandbox;
-mod serve;
-mod services;
-mod session;
-mod source_list;
-mod spool;
-mod systemd;
-mod unwritten;
-mod users;
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    face::run(std::env::args_os().skip(1).collect())
+fn main() -> std::process::ExitCode {
+    pulpcov_agent::main()
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use pulpcov_protocol::outcome::Interpreter;
 
 use crate::ledger::Ledger;
+use crate::owners::Trusted;
 use crate::receipt::Config;
 
 #[derive(Debug, Default)]
@@ -19,22 +20,25 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// What processes of an interpreter say.
-    pub(crate) fn of(config: &Config, ledger: &Ledger, python: &Interpreter) -> Self {
+    /// What processes of an interpreter say, where nobody else can have put it.
+    pub(crate) fn of(config: &Config, ledger: &Ledger, python: &Interpreter, trusted: &Trusted) -> Self {
         let mut places = Self::default();
-        let is_known = |package: &String, path: &String| {
-            Path::new(path).is_absolute() && config.packages.iter().any(|known| known == package)
+        // Many processes say the same.
+        let mut judged: BTreeMap<String, bool> = BTreeMap::new();
+        let mut counts = |package: &String, path: &String| {
+            let is_known = config.packages.iter().any(|known| known == package);
+            is_known && *judged.entry(path.clone()).or_insert_with(|| trusted.is_sure(Path::new(path)))
         };
         for (package, path) in ledger.package_places(&python.prefix) {
             let tail = package.replace('.', "/");
             let is_its_own =
                 path.ends_with(&format!("/{tail}/__init__.py")) || path.ends_with(&format!("/{tail}.py"));
-            if is_known(package, path) && is_its_own {
+            if is_its_own && counts(package, path) {
                 places.files.entry(package.clone()).or_default().insert(path.clone());
             }
         }
         for (package, folder) in ledger.package_folders(&python.prefix) {
-            if is_known(package, folder) && folder.ends_with(&format!("/{}", package.replace('.', "/"))) {
+            if folder.ends_with(&format!("/{}", package.replace('.', "/"))) && counts(package, folder) {
                 places.folders.entry(package.clone()).or_default().insert(folder.clone());
             }
         }

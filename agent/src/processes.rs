@@ -209,10 +209,9 @@ fn no_hook(running: &Running, receipt: &Receipt) -> Option<Why> {
     if let Some(flag) = skips_site(&running.argv) {
         return Some(Why::with(format!("its Python runs with {flag}, which reads no .pth"), WITHOUT_SITE));
     }
-    let hook = receipt.files.keys().find(|path| path.ends_with("_pulpcov_recorder.py"));
-    if let Some(hook) = hook
-        && std::fs::symlink_metadata(in_view_of(running.pid, hook)).is_err()
-    {
+    let mut hooks = receipt.files.keys().filter(|path| path.ends_with("_pulpcov_recorder.py"));
+    let is_hidden = |hook: &&PathBuf| std::fs::symlink_metadata(in_view_of(running.pid, hook)).is_err();
+    if let Some(hook) = hooks.next().filter(is_hidden).filter(|_| hooks.all(|hook| is_hidden(&hook))) {
         return Some(Why::with(
             format!("its sandbox hides {}", hook.display()),
             "set pulpcov_lib_root to a folder that the sandbox shows",

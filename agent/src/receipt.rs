@@ -47,8 +47,6 @@ pub(crate) struct Config {
     pub(crate) data_root: PathBuf,
     pub(crate) host_label: Option<String>,
     pub(crate) interpreters: Vec<Interpreter>,
-    /// Cache tag to private coverage.py folder.
-    pub(crate) coverage: BTreeMap<String, String>,
     /// Packages of the profile and of its entry points.
     pub(crate) packages: Vec<String>,
 }

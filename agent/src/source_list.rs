@@ -12,11 +12,16 @@ use pulpcov_protocol::text::unhex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::budget::Remarks;
+use crate::copies::Copies;
 use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::ledger::Ledger;
+use crate::owners::{self, Trusted};
 use crate::package_places::{self, Places, is_of, is_omitted};
 use crate::receipt::Config;
-use crate::{host_fs, interpreter};
+use crate::users::Users;
+use crate::{coverage_dir, host_fs, interpreter};
 
 /// Largest source file that is taken along.
 pub(crate) const MAX_SOURCE: u64 = MAX_SOURCE_BYTES;
@@ -87,7 +92,7 @@ pub(crate) fn list(
     ledger: &Ledger,
     measured: &BTreeMap<String, Option<String>>,
 ) -> Result<Sources, Failure> {
-    let mut found = Found { config, by_path: BTreeMap::new(), by_real_path: BTreeMap::new() };
+    let mut found = Found::default();
     let mut sources = Sources {
         listed: Vec::new(),
         archived: BTreeMap::new(),
@@ -95,19 +100,21 @@ pub(crate) fn list(
         unlisted: BTreeSet::new(),
         warnings: Vec::new(),
     };
+    let mut refused = Remarks::default();
     // Packages that some interpreter does not find.
     let mut missing: BTreeSet<String> = BTreeSet::new();
     let mut places = Places::default();
     let able = able(config, &mut sources.warnings)?;
+    let trusted = trusted(config);
     for python in &config.interpreters {
-        let own = Places::of(config, ledger, python);
+        let own = Places::of(config, ledger, python, &trusted);
         let is_able = able.iter().any(|one| one.path == python.path);
         // Of one that no longer runs, another can tell what lies in its folders, and where its processes had
         // imported from.
         let Some(asked) = able.first().copied().map(|first| if is_able { python } else { first }) else {
             continue;
         };
-        let request = json!({"mode": "list", "coverage_dir": config.coverage.get(&asked.cache_tag),
+        let request = json!({"mode": "list", "coverage_dir": coverage_dir::path(lib_root, asked),
             "roots": own.files, "folders": own.folders, "packages": config.packages, "omit": config.profile.omit,
             "path": (!is_able).then(|| site_folders(python)), "measured": measured.keys().collect::<Vec<_>>()});
         for listed in answers::<Listed>(&ask(lib_root, asked, &request)?)? {
@@ -119,13 +126,19 @@ pub(crate) fn list(
                 missing.insert(package);
                 continue;
             };
-            match host_fs::read_source(Path::new(&path), MAX_SOURCE) {
+            match trusted.read(Path::new(&path), MAX_SOURCE) {
                 Ok(bytes) => found.add(path, module_path, asked, &bytes),
-                Err(failure) => sources.warnings.push(failure.msg),
+                Err(failure) => {
+                    // It is missing from the list, whether it ran or not.
+                    let of = |package: &&String| is_of(&module_path, package);
+                    sources.unlisted.extend(config.packages.iter().find(of).cloned());
+                    refused.add(failure.msg.replace(&path, "it"), path);
+                }
             }
         }
         places.extend(own);
     }
+    sources.warnings.extend(refused.lines("is left out", "are left out"));
     let mut archived = Vec::new();
     for (path, prefix) in measured {
         if found.has(path) {
@@ -144,9 +157,12 @@ pub(crate) fn list(
         }
         let of_prefix = able.iter().copied().find(|python| Some(&python.prefix) == prefix.as_ref());
         let Some(python) = of_prefix.or(able.first().copied()) else { continue };
-        match host_fs::read_source(Path::new(path), MAX_SOURCE) {
+        match trusted.read(Path::new(path), MAX_SOURCE) {
             Ok(bytes) => found.add(path.clone(), module_path, python, &bytes),
-            Err(failure) => archived.push((path.clone(), module_path, python, failure.msg)),
+            Err(failure) if may_be_archived(path, &trusted) => {
+                archived.push((path.clone(), module_path, python, failure.msg));
+            }
+            Err(failure) => sources.unsourced.push(Unsourced { path: path.clone(), reason: failure.msg }),
         }
     }
     take_out_of_archives(lib_root, &able, archived, &mut found, &mut sources)?;
@@ -188,14 +204,14 @@ fn able<'c>(config: &'c Config, warnings: &mut Vec<String>) -> Result<Vec<&'c In
 }
 
 /// Sources as they are found.
-struct Found<'a> {
-    config: &'a Config,
+#[derive(Default)]
+struct Found {
     by_path: BTreeMap<String, Source>,
     /// Real path to the path under which it is listed.
     by_real_path: BTreeMap<PathBuf, String>,
 }
 
-impl Found<'_> {
+impl Found {
     fn add(&mut self, path: String, module_path: String, python: &Interpreter, bytes: &[u8]) {
         let sha256 = host_fs::sha256(bytes);
         let key = analysis_key_text(
@@ -236,7 +252,7 @@ fn take_out_of_archives(
     lib_root: &str,
     able: &[&Interpreter],
     wanted: Vec<(String, String, &Interpreter, String)>,
-    found: &mut Found<'_>,
+    found: &mut Found,
     sources: &mut Sources,
 ) -> Result<(), Failure> {
     #[derive(Deserialize)]
@@ -250,7 +266,8 @@ fn take_out_of_archives(
         if paths.is_empty() {
             continue;
         }
-        let request = json!({"mode": "archived", "coverage_dir": found.config.coverage.get(&python.cache_tag), "paths": paths});
+        let request =
+            json!({"mode": "archived", "coverage_dir": coverage_dir::path(lib_root, python), "paths": paths});
         let answered: Vec<Archived> = answers(&ask(lib_root, python, &request)?)?;
         let mut texts: BTreeMap<String, Vec<u8>> = answered
             .into_iter()
@@ -270,27 +287,43 @@ fn take_out_of_archives(
     Ok(())
 }
 
-/// The bytes of a source: those of its file, or what was taken out of its archive.
-pub(crate) fn text_of(path: &str, archived: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>, Failure> {
-    match archived.get(path) {
-        Some(text) => Ok(text.clone()),
-        None => host_fs::read_source(Path::new(path), MAX_SOURCE),
+/// Users who may say where code lies: the service's, and the owners of its interpreters' packages.
+pub(crate) fn trusted(config: &Config) -> Trusted {
+    let owner = |python: &Interpreter| Some(host_fs::Attributes::of(Path::new(&python.purelib)).ok()??.uid);
+    let owners: Vec<u32> = config.interpreters.iter().filter_map(owner).collect();
+    Trusted::new(Users::known(&config.data_root).ids().chain(owners))
+}
+
+/// Whether a path that is no file lies in an archive that nobody else can have put there.
+fn may_be_archived(path: &str, trusted: &Trusted) -> bool {
+    let path = Path::new(path);
+    owners::walk_to_file(path).is_ok_and(|way| way.is_file() && trusted.accept(path, &way).is_ok())
+}
+
+/// The bytes of a source: those of its file, or what was taken out of its archive. Others than were listed are an
+/// error: an analysis would stand for bytes that nobody has.
+pub(crate) fn text_of(
+    source: &Source,
+    archived: &BTreeMap<String, Vec<u8>>,
+    trusted: &Trusted,
+) -> Result<Vec<u8>, Failure> {
+    let text = match archived.get(&source.path) {
+        Some(text) => text.clone(),
+        None => trusted.read(Path::new(&source.path), MAX_SOURCE)?,
+    };
+    if host_fs::sha256(&text) == source.sha256 {
+        return Ok(text);
     }
+    Err(Failure::new(format!("{} changed while it was analysed", source.path)).hint("collect again"))
 }
 
 /// The analysis of one file by one interpreter, as the text of a JSON object.
-pub(crate) fn analyse_one(
-    lib_root: &str,
-    config: &Config,
-    python: &Interpreter,
-    path: &Path,
-) -> Result<Vec<u8>, Failure> {
-    let coverage = config.coverage.get(&python.cache_tag);
+pub(crate) fn analyse_one(lib_root: &str, python: &Interpreter, path: &Path) -> Result<Vec<u8>, Failure> {
+    let coverage = coverage_dir::path(lib_root, python);
     ask(lib_root, python, &json!({"mode": "analyse", "coverage_dir": coverage, "paths": [path]}))
 }
 
-/// The analyses of `wanted`, as the text of one JSON object each. A source that changes while it
-/// is analysed is an error: its analysis would stand for bytes that nobody has.
+/// The analyses of `wanted`, as the text of one JSON object each: of copies, which nobody changes meanwhile.
 pub(crate) fn analyse(
     lib_root: &str,
     config: &Config,
@@ -298,6 +331,7 @@ pub(crate) fn analyse(
     archived: &BTreeMap<String, Vec<u8>>,
 ) -> Result<Vec<Vec<u8>>, Failure> {
     let mut analyses = vec![Vec::new(); wanted.len()];
+    let trusted = trusted(config);
     for python in &config.interpreters {
         let mine: Vec<usize> = (0..wanted.len())
             .filter(|&i| wanted.get(i).is_some_and(|source| source.interpreter == python.path))
@@ -305,8 +339,17 @@ pub(crate) fn analyse(
         if mine.is_empty() {
             continue;
         }
-        let paths: Vec<&str> = mine.iter().filter_map(|&i| Some(wanted.get(i)?.path.as_str())).collect();
-        let request = json!({"mode": "analyse", "coverage_dir": config.coverage.get(&python.cache_tag), "paths": paths});
+        let mut copies = Copies::new(lib_root, Identity::of_interpreter(Path::new(&python.path))?)?;
+        let (mut paths, mut names) = (Vec::new(), BTreeMap::new());
+        for source in mine.iter().filter_map(|&i| wanted.get(i)) {
+            let copy = copies.take(Path::new(&source.path), &text_of(source, archived, &trusted)?)?;
+            let copy = copy.to_string_lossy().into_owned();
+            names.insert(copy.clone(), source.path.clone());
+            paths.push(copy);
+        }
+        copies.close()?;
+        let request = json!({"mode": "analyse", "coverage_dir": coverage_dir::path(lib_root, python),
+            "paths": paths, "names": names});
         let answer = ask(lib_root, python, &request)?;
         let lines: Vec<&[u8]> = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
         if lines.len() != mine.len() {
@@ -321,14 +364,6 @@ pub(crate) fn analyse(
             if let Some(slot) = analyses.get_mut(i) {
                 *slot = line.to_vec();
             }
-        }
-    }
-    for source in wanted {
-        let now = host_fs::sha256(&text_of(&source.path, archived)?);
-        if now != source.sha256 {
-            return Err(
-                Failure::new(format!("{} changed while it was analysed", source.path)).hint("collect again")
-            );
         }
     }
     Ok(analyses)

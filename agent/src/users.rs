@@ -17,7 +17,7 @@ const FILE: &str = "users";
 /// Largest note: a handful of numbers.
 const MAX_NOTE: u64 = 64 * 1024;
 
-/// Those that are known; nobody is a stranger where no unit shows who the service is.
+/// Those that are known; nobody is a stranger where neither units nor the inventory say who the service is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Users(Option<BTreeSet<u32>>);
 
@@ -37,7 +37,7 @@ impl Users {
     /// Notes those that the units run as now, besides those that they ran as before: what these left may still lie
     /// there. Where nothing can be written, what was known is.
     pub(crate) fn note(data_root: &Path, profile: &Profile) {
-        let now = of_units(profile);
+        let now = of_service(profile);
         if now.is_empty() || !data_root.join(LEDGER).is_dir() {
             return;
         }
@@ -51,6 +51,11 @@ impl Users {
         }
     }
 
+    /// Those that are known.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().flatten().copied()
+    }
+
     /// Whether a file of this user can be the service's: root's is, and so is that of whoever runs the agent.
     pub(crate) fn is_service(&self, uid: u32) -> bool {
         let Some(known) = &self.0 else { return true };
@@ -58,12 +63,12 @@ impl Users {
     }
 }
 
-/// Users of the units' processes, and those that they will start as.
-fn of_units(profile: &Profile) -> BTreeSet<u32> {
+/// Users of the units' processes, those that they will start as, and those that are named.
+fn of_service(profile: &Profile) -> BTreeSet<u32> {
+    let mut users: BTreeSet<u32> = profile.users.iter().filter_map(|name| number_of(name)).collect();
     if !systemd::is_here() {
-        return BTreeSet::new();
+        return users;
     }
-    let mut users = BTreeSet::new();
     for unit in systemd::expand(&profile.units).unwrap_or_default() {
         let found = systemd::properties(&unit, &["User", "UID"]).unwrap_or_default();
         let named = |name: &str| found.get(name).map(String::as_str).filter(|value| !value.is_empty());

@@ -11,6 +11,7 @@ use pulpcov_coverage::selection::Selection;
 use pulpcov_protocol::text::hex;
 use sha2::{Digest, Sha256};
 
+use crate::analysis_key::MadeBy;
 use crate::inventory::load::{Request, Via};
 use crate::inventory::{list, load};
 use crate::{bundle_store, fleet_report};
@@ -70,6 +71,16 @@ fn packed(archive: &[u8], folder: &Path) -> Option<PathBuf> {
     Some(path)
 }
 
+/// Gives a source's analysis the key that it has for what the source has become.
+fn fit_analysis(source: &mut serde_json::Value, entries: &mut [(String, Vec<u8>)]) -> Option<()> {
+    let old = format!("analysis/{}.json", source.get("analysis")?.as_str()?);
+    let (name, bytes) = entries.iter_mut().find(|(name, _)| *name == old)?;
+    let key = MadeBy::of(bytes)?.key(source.get("sha256")?.as_str()?);
+    *name = format!("analysis/{key}.json");
+    *source.get_mut("analysis")? = serde_json::json!(key);
+    Some(())
+}
+
 /// The archive with a manifest that has the digests and sizes of its entries.
 fn fitting(archive: &[u8]) -> Option<Vec<u8>> {
     let mut entries: Vec<(String, Vec<u8>)> = Vec::new();
@@ -90,7 +101,6 @@ fn fitting(archive: &[u8]) -> Option<Vec<u8>> {
             renamed.insert(old.to_owned(), sha256.clone());
             *name = format!("sources/{sha256}");
         }
-        told.push(serde_json::json!({"path": name, "size": bytes.len(), "sha256": sha256}));
     }
     for source in manifest.get_mut("sources")?.as_array_mut()? {
         if let Some(digest) = source.get_mut("sha256")
@@ -98,6 +108,12 @@ fn fitting(archive: &[u8]) -> Option<Vec<u8>> {
         {
             *digest = serde_json::json!(new);
         }
+        let _ = fit_analysis(source, &mut entries);
+    }
+    for (name, bytes) in entries.iter().skip(1) {
+        told.push(
+            serde_json::json!({"path": name, "size": bytes.len(), "sha256": hex(Sha256::digest(bytes))}),
+        );
     }
     *manifest.get_mut("entries")? = serde_json::json!(told);
     entries.first_mut()?.1 = manifest.to_string().into_bytes();

@@ -34,6 +34,9 @@ pub(crate) fn of_host(host: &Host, default: &str, folder: &Path) -> Result<Profi
     if !host.pulpcov.units.is_empty() {
         profile.units.clone_from(&host.pulpcov.units);
     }
+    if !host.pulpcov.users.is_empty() {
+        profile.users.clone_from(&host.pulpcov.users);
+    }
     // Rules of the inventory come first: they are there because the profile's do not say it.
     profile.processes.splice(0..0, host.pulpcov.processes.iter().cloned());
     if !host.pulpcov.ready.is_empty() {

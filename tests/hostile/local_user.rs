@@ -125,3 +125,117 @@ fn data_that_no_process_wrote_is_taken_and_named_and_not_complete() {
         report(&lab, "run")["totals"]["covered_lines"].as_u64() > before["totals"]["covered_lines"].as_u64()
     );
 }
+
+/// What he has analysed in the service's place would be the whole fleet's, and what he has read would be root's.
+#[test]
+fn code_that_a_stranger_can_write_is_not_read_and_not_analysed() {
+    let mut lab = Lab::start(1);
+    // No units and no users: nobody is a stranger by what the inventory says.
+    let profile = std::fs::read_to_string(pulpcov_tests::shop::profile()).expect("a profile");
+    let profile = profile.lines().filter(|line| !line.starts_with("units:")).collect::<Vec<_>>().join("\n");
+    let path = lab.path("profile.yml");
+    std::fs::write(&path, profile).expect("written");
+    lab.inventory_of(&path, "    pulpcov_interpreters: [/usr/bin/python3]\n");
+    let wheels = pulpcov_tests::python::wheelhouse();
+    lab.fleet(0, "install", &["--wheelhouse", &wheels.to_string_lossy()]);
+    lab.shell(1, "systemctl restart shop-web shop-worker");
+    lab.wait_for_shop();
+    lab.get(1, "/price/tea").expect("answers");
+    lab.fleet(0, "collect", &["-o", "before", "--keep"]);
+    lab.shell(1, "mkdir -p -m 700 /root/hidden/shop; echo 'secret = 1' > /root/hidden/shop/secret.py");
+    as_stranger(
+        &lab,
+        "os.makedirs('/home/plain/shop', exist_ok=True)\n\
+         for name in ('__init__', 'catalogue', 'jobs', 'queue', 'web', 'worker'):\n\
+         \x20   open('/home/plain/shop/%s.py' % name, 'w').write('pass\\n')\n\
+         os.symlink('/root/hidden', '/home/plain/app')\n\
+         data = glob.glob('data.*')[0]\n\
+         open('data.place', 'wb').write(open(data, 'rb').read())\n\
+         db = sqlite3.connect('data.place')\n\
+         db.execute('update file set path = (case id when 1 then \"/home/plain/app/shop/secret.py\" else \"/home/plain/shop/web.py\" end) where id in (1, 2)')\n\
+         db.commit()\n\
+         for prefix in {record['prefix'] for record in records.values()}:\n\
+         \x20   forge('place', pid=9, ended='exit', data='data.place', prefix=prefix,\n\
+         \x20         packages={'shop': '/home/plain/shop/__init__.py'}, folders={'shop': ['/home/plain/shop']})\n",
+    );
+    lab.fleet(0, "collect", &["-o", "run", "--keep"]);
+    let bundle = lab.path("run/hosts/h1/bundle-0001.tar.gz");
+    let unpacked = std::process::Command::new("tar").arg("-xzOf").arg(&bundle).output().expect("tar runs");
+    let text = String::from_utf8_lossy(&unpacked.stdout).into_owned();
+    assert!(!text.contains("secret = 1"), "only root may read it");
+    let (before, now) = (report(&lab, "before"), report(&lab, "run"));
+    assert_eq!(now["totals"]["num_statements"], before["totals"]["num_statements"], "the service's own code");
+    let (code, said) = gate(&lab, "run", &["--trust-extra"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("user 1002, who is none of the service's, can change what"), "{said}");
+}
+
+/// A virtual environment of the service's user, whose start runs what he has put there.
+const ENVIRONMENT: &str = r#"
+install -d -m 1777 /tmp/ran
+python3 -m venv --system-site-packages --without-pip /opt/venv
+S=$(echo /opt/venv/lib/python3*/site-packages)
+printf 'import os\ntry:\n    open("/tmp/ran/%%d" %% os.getuid(), "a").close()\nexcept OSError:\n    pass\n' > $S/sitecustomize.py
+cp $S/sitecustomize.py $S/json.py
+cp $S/sitecustomize.py $S/evil_pth.py
+echo 'import evil_pth' > $S/evil.pth
+mkdir $S/encodings
+cp $S/sitecustomize.py $S/encodings/__init__.py
+chown -R shop:shop /opt/venv
+mkdir -p /etc/systemd/system/shop-web.service.d
+printf '[Service]\nExecStart=\nExecStart=/opt/venv/bin/python3 /usr/bin/gunicorn --workers 2 --bind 0.0.0.0:8000 shop.web:app\n' \
+    > /etc/systemd/system/shop-web.service.d/venv.conf
+systemctl daemon-reload
+systemctl restart shop-web
+"#;
+
+#[test]
+fn root_runs_nothing_that_the_services_user_can_write() {
+    let mut lab = Lab::start(1);
+    lab.inventory("");
+    lab.shell(1, ENVIRONMENT);
+    let ran = |lab: &Lab| {
+        lab.shell(1, "ls /tmp/ran; rm -f /tmp/ran/*").split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let shop = lab.shell(1, "id -u shop").trim().to_owned();
+    lab.wait("the shop to start", |lab| lab.get(1, "/cheapest").is_some());
+    assert_eq!(ran(&lab), shop, "its own start");
+    lab.fleet(0, "doctor", &[]);
+    assert_eq!(ran(&lab), shop, "doctor asks the interpreter, as its owner");
+    lab.install();
+    lab.wait_for_shop();
+    assert_eq!(ran(&lab), shop);
+    // Two owners' code lies apart: byte code of the one is nothing for the other.
+    let code =
+        lab.shell(1, "ls -d /usr/local/lib/pulpcov/coverage-* /usr/local/lib/pulpcov/user-*/coverage-*");
+    assert_eq!(code.lines().count(), 2, "{code}");
+    lab.get(1, "/price/tea").expect("answers");
+    for (verb, words) in [
+        ("status", &[][..]),
+        ("collect", &["-o", "run"]),
+        ("reset", &["--label", "tests2"]),
+        ("install", &[]),
+    ] {
+        lab.fleet(0, verb, words);
+    }
+    lab.get(1, "/price/tea").expect("answers");
+    lab.post(1, "/order/ship/1").expect("orders are taken");
+    lab.wait("the order to be done", |lab| lab.get(1, "/done").is_some_and(|text| text.contains('1')));
+    lab.fleet(0, "collect", &["-o", "run"]);
+    assert_eq!(ran(&lab), shop);
+    let (code, said) = gate(&lab, "run", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        report(&lab, "run")["hosts"]["h1"]["files"]["shop/web.py"].is_object(),
+        "the environment is recorded"
+    );
+    lab.fleet(0, "uninstall", &["--restart"]);
+    lab.fleet(0, "collect", &["-o", "run"]);
+    let seen = ran(&lab);
+    assert!(seen.is_empty() || seen == shop, "{seen}");
+    // Where anybody could have put anything, it is run as nobody.
+    lab.shell(1, "chmod 777 /opt/venv/lib/python3*/site-packages");
+    let wheels = pulpcov_tests::python::wheelhouse();
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels.to_string_lossy()]);
+    assert!(code == Some(4) && said.contains("everybody can write to"), "{said}");
+}

@@ -124,6 +124,9 @@ pub struct Interpreter {
     pub coverage_present: bool,
     /// Wheel tags that this interpreter takes, best first.
     pub tags: Vec<String>,
+    /// Whom the agent runs it as: the one user who can change what it runs.
+    #[serde(default)]
+    pub uid: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,6 +26,9 @@ pub struct Profile {
     /// systemd units of the service, in start order; globs are allowed.
     #[serde(default)]
     pub units: Vec<String>,
+    /// Users that the service runs as, besides those of its units: by name or number. Their files are the service's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
     /// What holds once a started service takes requests; it is waited for after every start.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ready: Vec<Ready>,
@@ -110,6 +113,9 @@ impl Profile {
         }
         if let Some(word) = self.units.iter().find(|word| !is_unit_name(word)) {
             return Err(bad("systemd unit", word));
+        }
+        if let Some(word) = self.users.iter().find(|word| !is_user_name(word)) {
+            return Err(bad("user", word));
         }
         for rule in &self.processes {
             let roles = [Some(&rule.role), rule.children.as_ref()];
@@ -228,6 +234,11 @@ fn is_plain_word(word: &str) -> bool {
     !word.is_empty() && word.chars().all(is_word_char)
 }
 
+fn is_user_name(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && word.chars().all(|c| is_word_char(c) || c == '$' || c == '@')
+}
+
 fn is_word_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_-.".contains(c)
 }
@@ -262,6 +273,7 @@ mod tests {
                 children: None,
             }],
             units: vec!["shop-worker@*.service".into()],
+            users: vec!["shop".into(), "1005".into()],
             ready: vec![],
             branch: true,
             interval: 5.0,

@@ -79,6 +79,7 @@ mod tests {
             coverage: "7.17.3".into(),
             coverage_present: false,
             tags: tags.iter().map(|&t| t.to_owned()).collect(),
+            uid: 0,
         }
     }
 

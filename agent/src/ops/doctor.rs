@@ -317,7 +317,7 @@ fn others_in_the_start(python: &Interpreter, report: &mut Findings) {
     const FIND: &str = "import importlib.util as u\nfor n in ('sitecustomize', 'usercustomize'):\n    s = u.find_spec(n)\n    print(s.origin if s and s.origin else '')";
     let answer = interpreter::run(Command::new(&python.path).args(["-c", FIND]), b"").unwrap_or_default();
     for path in String::from_utf8_lossy(&answer).lines().filter(|line| !line.is_empty()) {
-        let text = host_fs::read_source(Path::new(path), MAX_SITE).unwrap_or_default();
+        let text = host_fs::read_limited(Path::new(path), MAX_SITE).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         if text.contains("coverage") {
             report

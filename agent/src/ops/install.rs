@@ -1,7 +1,7 @@
 //! Puts the hook on the host: all of it, proven to work, or nothing.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::{DEFAULT_LABEL, Install, STARTUP_LABEL, ServiceAction};
@@ -17,8 +17,8 @@ use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
 use crate::users::Users;
 use crate::{
-    caller, coverage_dir, data_dir, hook, interpreter, ledger, package_search, proof, ready, receipt,
-    services, session as phase, source_list, systemd, unwritten,
+    caller, coverage_dir, data_dir, hook, host_fs, interpreter, ledger, package_search, proof, ready,
+    receipt, services, session as phase, source_list, systemd, unwritten,
 };
 
 mod changes;
@@ -241,8 +241,6 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
 
 /// What is to be installed, but for the packages: those are asked of the interpreters later.
 fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf) -> Config {
-    let folder =
-        |python: &Interpreter| coverage_dir::path(&args.lib_root, python).to_string_lossy().into_owned();
     Config {
         profile: args.profile.clone(),
         data_root,
@@ -251,7 +249,6 @@ fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf) -> C
             .iter()
             .map(|python| Interpreter { coverage_present: true, ..python.clone() })
             .collect(),
-        coverage: interpreters.iter().map(|python| (python.cache_tag.clone(), folder(python))).collect(),
         packages: args.profile.packages.clone(),
     }
 }
@@ -272,6 +269,22 @@ fn put_in_place(
     changes.folder(&data_root, 0o1777)?;
     changes.own_folder(&data_root.join(LEDGER), 0o1777)?;
 
+    for (name, text) in [
+        ("_pulpcov_canary.py", hook::CANARY),
+        ("analysis.py", hook::ANALYSIS),
+        ("pulpcov-selftest", hook::SELFTEST),
+    ] {
+        changes.file(&hook_dir.join(name), text.as_bytes(), 0o644, args.force)?;
+    }
+    let homes: BTreeSet<PathBuf> =
+        interpreters.iter().map(|python| coverage_dir::home(&args.lib_root, python)).collect();
+    for home in &homes {
+        changes.folder(home, 0o755)?;
+        changes.folder(&home.join("hook"), 0o755)?;
+        for (name, text) in RECORDED_WITH {
+            changes.file(&home.join("hook").join(name), text.as_bytes(), 0o644, args.force)?;
+        }
+    }
     for python in interpreters {
         let target = coverage_dir::path(&args.lib_root, python);
         if !changes.has_tree(&target)? {
@@ -280,17 +293,6 @@ fn put_in_place(
             let wheels = wheels(args, session);
             changes.tree(&target, |target| coverage_dir::unpack(&args.lib_root, python, &wheels, target))?;
         }
-    }
-    for (name, text) in [
-        ("_pulpcov_system.py", hook::SYSTEM),
-        ("_pulpcov_tracer.py", hook::TRACER),
-        ("_pulpcov_sources.py", hook::SOURCES),
-        ("_pulpcov_recorder.py", hook::RECORDER),
-        ("_pulpcov_canary.py", hook::CANARY),
-        ("analysis.py", hook::ANALYSIS),
-        ("pulpcov-selftest", hook::SELFTEST),
-    ] {
-        changes.file(&hook_dir.join(name), text.as_bytes(), 0o644, args.force)?;
     }
     let mut packages = Vec::new();
     for python in interpreters {
@@ -306,27 +308,8 @@ fn put_in_place(
     packages.dedup();
     config.packages = packages;
     let service_units = names_of_units(&config.profile)?;
-    let gate = hook::render_gate(&hook::GateFacts {
-        profile: &config.profile,
-        units: &service_units,
-        packages: &config.packages,
-        coverage: &config.coverage,
-        hook_dir: &hook_dir.to_string_lossy(),
-        data_root: &data_root.to_string_lossy(),
-        host_label: config.host_label.as_deref(),
-    });
     for python in interpreters {
-        let purelib = Path::new(&python.purelib);
-        changes.folder(purelib, 0o755)?;
-        for part in
-            ["_pulpcov_system.py", "_pulpcov_tracer.py", "_pulpcov_sources.py", "_pulpcov_recorder.py"]
-        {
-            byte_compiled(changes, python, &hook_dir.join(part))?;
-        }
-        changes.file(&purelib.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;
-        byte_compiled(changes, python, &purelib.join(hook::GATE_FILE))?;
-        // The last piece: from here on the hook runs.
-        changes.file(&purelib.join(hook::PTH), hook::PTH_TEXT.as_bytes(), 0o644, args.force)?;
+        put_into_start(args, python, interpreters, &config, &service_units, changes)?;
     }
     units::open_sandboxes(changes, &args.profile.units, lib_root, args.force)?;
     units::compaction(changes, lib_root, args.force)?;
@@ -356,6 +339,48 @@ fn put_in_place(
     Ok(new)
 }
 
+/// What the recorder is made of.
+const RECORDED_WITH: [(&str, &str); 4] = [
+    ("_pulpcov_system.py", hook::SYSTEM),
+    ("_pulpcov_tracer.py", hook::TRACER),
+    ("_pulpcov_sources.py", hook::SOURCES),
+    ("_pulpcov_recorder.py", hook::RECORDER),
+];
+
+/// The gate of an interpreter, and last of all the line that has it run.
+fn put_into_start(
+    args: &Install,
+    python: &Interpreter,
+    interpreters: &[Interpreter],
+    config: &Config,
+    units: &[String],
+    changes: &mut Changes,
+) -> Result<(), Failure> {
+    let hook_dir = coverage_dir::home(&args.lib_root, python).join("hook");
+    // The same site folder may be another Python's, too.
+    let of_owner = interpreters.iter().filter(|other| other.uid == python.uid);
+    let folder =
+        |python: &Interpreter| coverage_dir::path(&args.lib_root, python).to_string_lossy().into_owned();
+    let gate = hook::render_gate(&hook::GateFacts {
+        profile: &config.profile,
+        units,
+        packages: &config.packages,
+        coverage: &of_owner.map(|python| (python.cache_tag.clone(), folder(python))).collect(),
+        hook_dir: &hook_dir.to_string_lossy(),
+        data_root: &config.data_root.to_string_lossy(),
+        host_label: config.host_label.as_deref(),
+    });
+    let purelib = Path::new(&python.purelib);
+    changes.folder(purelib, 0o755)?;
+    for (name, _) in RECORDED_WITH {
+        byte_compiled(changes, python, &hook_dir.join(name))?;
+    }
+    changes.file(&purelib.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;
+    byte_compiled(changes, python, &purelib.join(hook::GATE_FILE))?;
+    // The last piece: from here on the hook runs.
+    changes.file(&purelib.join(hook::PTH), hook::PTH_TEXT.as_bytes(), 0o644, args.force)
+}
+
 /// The profile's units by all names that a control group may have: a unit that is not here yet by the one it has there.
 fn names_of_units(profile: &Profile) -> Result<Vec<String>, Failure> {
     let mut names: Vec<String> = profile.full_unit_names().collect();
@@ -370,14 +395,12 @@ fn names_of_units(profile: &Profile) -> Result<Vec<String>, Failure> {
 /// Byte code beside a file of ours: service users could not write it themselves, and would compile
 /// at every start.
 fn byte_compiled(changes: &mut Changes, python: &Interpreter, source: &Path) -> Result<(), Failure> {
-    let stem = source.file_stem().unwrap_or_default().to_string_lossy();
-    let folder: PathBuf = source.parent().unwrap_or(Path::new("/")).join("__pycache__");
-    changes.folder(&folder, 0o755)?;
-    let target = folder.join(format!("{stem}.{}.pyc", python.cache_tag));
+    let target = interpreter::compiled_path(python, source);
+    changes.folder(target.parent().unwrap_or(Path::new("/")), 0o755)?;
     let stale = changes.touched().contains(&source.to_owned());
     changes.derived(&target, stale, || {
-        interpreter::run(Command::new(&python.path).args(["-I", "-m", "py_compile"]).arg(source), b"")
-            .map(drop)
+        let code = interpreter::compile(python, &[source.to_owned()])?;
+        host_fs::write_whole(&target, code.first().map(Vec::as_slice).unwrap_or_default(), 0o644)
     })
 }
 

@@ -10,7 +10,7 @@ use super::install::{concern_systemd, forget, stop_timer, sweep};
 use crate::failure::Failure;
 use crate::hook::{GATE_FILE, PTH, PTH_TEXT};
 use crate::receipt::Replaced;
-use crate::{data_dir, host_fs, interpreter, systemd};
+use crate::{coverage_dir, data_dir, host_fs, interpreter, systemd};
 
 /// Largest file that is looked into.
 const MAX_LOOK: u64 = 256 * 1024;
@@ -88,7 +88,8 @@ fn found(lib_root: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
     for site in sites() {
         let gate = site.join(GATE_FILE);
         let text = read(&gate);
-        if !text.contains(&format!("\"{}\"", lib_root.join("hook").display())) {
+        // Its own folder, or that of a user's interpreters.
+        if !text.contains(&format!("\"{}/", lib_root.display())) || !text.contains("/hook\"") {
             continue;
         }
         data_root = data_root.or_else(|| data_root_of(&text));
@@ -118,7 +119,9 @@ fn found(lib_root: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
 
 fn own_folders(lib_root: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(lib_root).into_iter().flatten().flatten();
-    let ours = |name: &str| name == "hook" || name.starts_with("coverage-");
+    let ours = |name: &str| {
+        name == "hook" || name.starts_with("coverage-") || name.starts_with(coverage_dir::OF_USER)
+    };
     entries
         .filter(|entry| ours(&entry.file_name().to_string_lossy()) && entry.path().is_dir())
         .map(|entry| entry.path())

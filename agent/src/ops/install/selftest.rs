@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
+use crate::identity::Identity;
 use crate::receipt::Config;
-use crate::{host, interpreter, source_list};
+use crate::{coverage_dir, host, interpreter, source_list};
 
 #[derive(Deserialize)]
 struct Verdict {
@@ -20,9 +21,13 @@ struct Verdict {
 pub(super) fn run(lib_root: &str, python: &Interpreter, config: &Config) -> Result<(), Failure> {
     let root = Path::new(lib_root).join(format!(".selftest-{}", host::random_word()?));
     fs_err::create_dir(&root)?;
-    let result = fs_err::create_dir(root.join(LEDGER))
-        .map_err(Failure::from)
-        .and_then(|()| prove(lib_root, python, config, &root));
+    let result = fs_err::create_dir(root.join(LEDGER)).map_err(Failure::from).and_then(|()| {
+        // Whoever it is run as writes there; others need not look.
+        let identity = Identity::of_interpreter(Path::new(&python.path))?;
+        identity.give(&root.join(LEDGER))?;
+        identity.give(&root)?;
+        prove(lib_root, python, config, &root)
+    });
     let _ = fs_err::remove_dir_all(&root);
     result.map_err(|failure| Failure {
         msg: format!(
@@ -34,7 +39,7 @@ pub(super) fn run(lib_root: &str, python: &Interpreter, config: &Config) -> Resu
 }
 
 /// Data that cannot be analysed would be as good as none.
-fn analysis(lib_root: &str, python: &Interpreter, config: &Config) -> Result<(), Failure> {
+fn analysis(lib_root: &str, python: &Interpreter) -> Result<(), Failure> {
     #[derive(Deserialize)]
     struct Analysed {
         #[serde(default)]
@@ -42,7 +47,7 @@ fn analysis(lib_root: &str, python: &Interpreter, config: &Config) -> Result<(),
         error: Option<String>,
     }
     let canary = Path::new(lib_root).join("hook").join("_pulpcov_canary.py");
-    let found = source_list::analyse_one(lib_root, config, python, &canary)?;
+    let found = source_list::analyse_one(lib_root, python, &canary)?;
     let found: Analysed = serde_json::from_slice(&found)
         .map_err(|error| Failure::new(format!("the analysis answered no JSON: {error}")))?;
     match found.error {
@@ -58,7 +63,7 @@ const CANARY_STATEMENTS: [u32; 5] = [4, 5, 6, 11, 18];
 fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> Result<(), Failure> {
     let script = Path::new(lib_root).join("hook").join("pulpcov-selftest");
     interpreter::run(Command::new(&python.path).arg(&script).arg("run").env("PULPCOV_SELFTEST", root), b"")?;
-    let coverage = config.coverage.get(&python.cache_tag).map(String::as_str).unwrap_or_default();
+    let coverage = coverage_dir::path(lib_root, python);
     let mut check = Command::new(&python.path);
     check.arg(&script).arg("check").arg(root).arg(coverage).arg(config.profile.branch.to_string());
     let answer = interpreter::run(&mut check, b"")?;
@@ -67,7 +72,7 @@ fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> 
     if let Some(problem) = verdict.problems.first() {
         return Err(Failure::new(problem.clone()));
     }
-    analysis(lib_root, python, config)?;
+    analysis(lib_root, python)?;
     // And a Python that is nobody's service stays untouched.
     let other = interpreter::run(
         Command::new(&python.path).args(["-c", "import sys; print('coverage' in sys.modules)"]),

@@ -41,6 +41,10 @@ options:
     description: Units of the service, instead of the profile's.
     type: list
     elements: str
+  users:
+    description: Users that the service runs as, besides those of its units.
+    type: list
+    elements: str
   processes:
     description: Process rules before those of the profile, each with C(role) and C(program), as profiles have them.
     type: list

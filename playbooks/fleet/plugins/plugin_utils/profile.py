@@ -14,12 +14,13 @@ COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__f
 PROFILES = os.path.join(COLLECTION, "files", "profiles")
 
 # Options that go into the profile.
-OVERRIDES = ("packages", "units", "ready", "branch", "interval")
+OVERRIDES = ("packages", "units", "users", "ready", "branch", "interval")
 
 SPEC = {
     "profile": {"type": "str", "default": "pulp3"},
     "packages": {"type": "list", "elements": "str"},
     "units": {"type": "list", "elements": "str"},
+    "users": {"type": "list", "elements": "str"},
     "processes": {"type": "list", "elements": "dict"},
     "ready": {"type": "list", "elements": "dict"},
     "branch": {"type": "bool"},

@@ -1,0 +1,285 @@
+//! Who can change what a path leads to. A path is opened part by part, each link by itself, so that nobody changes it
+//! underneath: what was judged is what is read.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
+
+use crate::failure::{During, Failure};
+
+/// Most links of a path that are followed, as Linux has it.
+const MAX_LINKS: u32 = 40;
+
+/// Where a path leads.
+pub(crate) struct Way {
+    end: OwnedFd,
+    /// Users but root who own a part of it, or are in a group that can write to one.
+    pub(crate) writers: BTreeSet<u32>,
+    is_file: bool,
+}
+
+/// Follows a path to its end. Fails where there is nothing, or where everybody can write to a part of it.
+pub(crate) fn walk(path: &Path) -> Result<Way, Failure> {
+    follow(path, false)
+}
+
+/// The same to the first file on it: a module in an archive lies below a file.
+pub(crate) fn walk_to_file(path: &Path) -> Result<Way, Failure> {
+    follow(path, true)
+}
+
+fn follow(path: &Path, to_file: bool) -> Result<Way, Failure> {
+    let fail = |words: &str| Failure::new(format!("{}: {words}", path.display()));
+    if !path.is_absolute() {
+        return Err(fail("no absolute path"));
+    }
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |from: &OwnedFd, name: &OsString| {
+        rustix::fs::openat(from, name, flags, Mode::empty()).during("find", path.display())
+    };
+    let root = rustix::fs::openat(CWD, "/", flags, Mode::empty()).during("open", "/")?;
+    let mut writers = BTreeSet::new();
+    note(&rustix::fs::fstat(&root).during("look at", "/")?, path, &mut writers)?;
+    let mut folders = vec![root];
+    let mut left = parts(path);
+    let mut links = 0;
+    while let Some(name) = left.pop_front() {
+        if name == ".." {
+            folders.truncate(folders.len().saturating_sub(1).max(1));
+            continue;
+        }
+        let Some(from) = folders.last() else { return Err(fail("no folder")) };
+        let end = open(from, &name)?;
+        let stat = rustix::fs::fstat(&end).during("look at", path.display())?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Symlink {
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(fail("too many links"));
+            }
+            writers.extend(Some(stat.st_uid).filter(|&uid| uid != 0));
+            let target = rustix::fs::readlinkat(&end, "", Vec::new()).during("read", path.display())?;
+            let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+            if target.is_absolute() {
+                folders.truncate(1);
+            }
+            let rest = std::mem::take(&mut left);
+            left = parts(&target);
+            left.extend(rest);
+            continue;
+        }
+        note(&stat, path, &mut writers)?;
+        let is_file = kind == FileType::RegularFile;
+        if left.is_empty() || (to_file && is_file) {
+            return Ok(Way { end, writers, is_file });
+        }
+        if kind != FileType::Directory {
+            return Err(fail("a part of it is no folder"));
+        }
+        folders.push(end);
+    }
+    let end = folders.pop().ok_or_else(|| fail("no folder"))?;
+    Ok(Way { end, writers, is_file: false })
+}
+
+fn parts(path: &Path) -> VecDeque<OsString> {
+    let part = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().filter_map(part).collect()
+}
+
+/// Notes who can write to a part of a path. In a sticky folder nobody moves what is another's, and each part that lies
+/// there has its own owner.
+fn note(stat: &Stat, path: &Path, writers: &mut BTreeSet<u32>) -> Result<(), Failure> {
+    writers.extend(Some(stat.st_uid).filter(|&uid| uid != 0));
+    let is_sticky =
+        FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_mode & 0o1000 != 0;
+    if is_sticky {
+        return Ok(());
+    }
+    if stat.st_mode & 0o002 != 0 {
+        return Err(Failure::new(format!("everybody can write to {} or a folder above it", path.display())));
+    }
+    if stat.st_mode & 0o020 != 0 && stat.st_gid != 0 {
+        writers.extend(Accounts::of_host().members(stat.st_gid));
+    }
+    Ok(())
+}
+
+impl Way {
+    pub(crate) const fn is_file(&self) -> bool {
+        self.is_file
+    }
+
+    /// What a file holds: the very one that was found.
+    pub(crate) fn read(&self, limit: u64) -> Result<Vec<u8>, Failure> {
+        if !self.is_file {
+            return Err(Failure::new("it is no regular file"));
+        }
+        // An fd of a path alone cannot be read; this leads to the same file, and to no other.
+        let itself = format!("/proc/self/fd/{}", self.end.as_raw_fd());
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::open(&itself, flags, Mode::empty()).during("open", itself)?);
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(Failure::new(format!("it is larger than {limit} bytes")));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Groups of the host and who is in them, and the first group of each user.
+pub(crate) struct Accounts {
+    members: BTreeMap<u32, BTreeSet<u32>>,
+    first: BTreeMap<u32, u32>,
+}
+
+impl Accounts {
+    pub(crate) fn of_host() -> &'static Self {
+        static ACCOUNTS: OnceLock<Accounts> = OnceLock::new();
+        ACCOUNTS.get_or_init(|| {
+            let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+            Self::of(&read("/etc/passwd"), &read("/etc/group"))
+        })
+    }
+
+    fn of(passwd: &str, group: &str) -> Self {
+        let (mut numbers, mut first) = (BTreeMap::new(), BTreeMap::new());
+        let mut members: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+        for line in passwd.lines() {
+            let mut fields = line.split(':');
+            let (name, uid, gid) = (fields.next(), fields.nth(1), fields.next());
+            let number = |text: Option<&str>| text.and_then(|text| text.parse::<u32>().ok());
+            if let (Some(name), Some(uid), Some(gid)) = (name, number(uid), number(gid)) {
+                numbers.insert(name.to_owned(), uid);
+                first.entry(uid).or_insert(gid);
+                members.entry(gid).or_default().insert(uid);
+            }
+        }
+        for line in group.lines() {
+            let mut fields = line.split(':').skip(2);
+            let (Some(gid), Some(names)) = (fields.next().and_then(|gid| gid.parse().ok()), fields.next())
+            else {
+                continue;
+            };
+            let found = names.split(',').filter_map(|name| numbers.get(name.trim()));
+            members.entry(gid).or_default().extend(found);
+        }
+        Self { members, first }
+    }
+
+    /// The first group of a user, and all others.
+    pub(crate) fn groups_of(&self, uid: u32) -> (Option<u32>, Vec<u32>) {
+        let others = self.members.iter().filter(|(_, members)| members.contains(&uid));
+        (self.first.get(&uid).copied(), others.map(|(gid, _)| *gid).collect())
+    }
+
+    fn members(&self, gid: u32) -> impl Iterator<Item = u32> {
+        self.members.get(&gid).into_iter().flatten().copied().filter(|&uid| uid != 0)
+    }
+}
+
+/// Users whose word counts about where code lies: who can write there can have anything analysed in its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Trusted(BTreeSet<u32>);
+
+impl Trusted {
+    /// Root, whoever runs the agent, and these.
+    pub(crate) fn new(users: impl IntoIterator<Item = u32>) -> Self {
+        let own = [0, rustix::process::geteuid().as_raw()];
+        Self(own.into_iter().chain(users).collect())
+    }
+
+    pub(crate) fn accept(&self, path: &Path, way: &Way) -> Result<(), Failure> {
+        match way.writers.difference(&self.0).next() {
+            Some(uid) => Err(Failure::new(format!(
+                "user {uid}, who is none of the service's, can change what {} is",
+                path.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether nobody else can change what a path leads to.
+    pub(crate) fn is_sure(&self, path: &Path) -> bool {
+        walk(path).is_ok_and(|way| self.accept(path, &way).is_ok())
+    }
+
+    /// Reads a source file that nobody else can have changed, or put in another's place.
+    pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+        let way = walk(path)?;
+        self.accept(path, &way)?;
+        way.read(limit)
+            .map_err(|failure| Failure { msg: format!("{}: {}", path.display(), failure.msg), ..failure })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn members_of_groups_are_found() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nann:x:1001:50::/:/bin/sh\nbob:x:1002:1002::/:/bin/sh\n";
+        let group = "root:x:0:\nstaff:x:50:bob,nobody-here\nempty:x:51:\nbad\n";
+        let accounts = Accounts::of(passwd, group);
+        let members = |gid| accounts.members(gid).collect::<Vec<_>>();
+        assert_eq!((members(50), members(51), members(0)), (vec![1001, 1002], vec![], vec![]));
+    }
+
+    #[test]
+    fn a_way_tells_of_every_part_and_leads_to_what_was_judged() {
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let base = folder.path();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("set");
+        };
+        set(base, 0o755);
+        std::fs::create_dir(base.join("a")).expect("a folder");
+        std::fs::write(base.join("a/x.py"), "x = 1\n").expect("written");
+        symlink("../a", base.join("a/self")).expect("a link");
+        symlink(base.join("a/self/x.py"), base.join("link.py")).expect("a link");
+        let trusted = Trusted::new([]);
+        for path in ["a/x.py", "link.py", "a/../a/./self/x.py"] {
+            assert_eq!(trusted.read(&base.join(path), 9).expect(path), b"x = 1\n");
+        }
+        assert!(trusted.read(&base.join("a/x.py"), 3).is_err(), "too large");
+        assert!(trusted.read(&base.join("a"), 9).is_err() && trusted.read(&base.join("b"), 9).is_err());
+        assert!(walk(&base.join("a/x.py/shop/y.py")).is_err());
+        assert!(walk_to_file(&base.join("a/x.py/shop/y.py")).expect("an archive").is_file);
+        set(&base.join("a"), 0o777);
+        assert!(!trusted.is_sure(&base.join("a/x.py")) && !trusted.is_sure(&base.join("link.py")));
+        set(&base.join("a"), 0o1777);
+        assert!(trusted.is_sure(&base.join("a/x.py")), "nobody moves what is ours");
+        symlink("loop", base.join("loop")).expect("a link");
+        assert!(walk(&base.join("loop")).is_err());
+    }
+
+    #[test]
+    fn another_users_part_is_another_users_word() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("set");
+        let path = folder.path().join("shop");
+        std::fs::create_dir(&path).expect("a folder");
+        std::fs::write(path.join("x.py"), "x = 1\n").expect("written");
+        std::os::unix::fs::chown(&path, Some(4711), None).expect("given away");
+        assert_eq!(walk(&path.join("x.py")).expect("a way").writers, BTreeSet::from([4711]));
+        assert!(Trusted::new([]).read(&path.join("x.py"), 9).is_err());
+        assert!(Trusted::new([4711]).read(&path.join("x.py"), 9).is_ok());
+    }
+}
