@@ -10,7 +10,7 @@ use pulpcov_protocol::wheel;
 
 use crate::failure::{During, Failure};
 use crate::identity::Identity;
-use crate::{host, host_fs, interpreter, wheel_archive};
+use crate::{child, host, host_fs, interpreter, wheel_archive};
 
 /// Largest wheel.
 const MAX_WHEEL: u64 = 64 * 1024 * 1024;
@@ -134,7 +134,7 @@ fn find(python: &Interpreter, wheels: &Wheels<'_>, staging: &Path) -> Result<Pat
         .args(["--no-deps", "--only-binary", ":all:", "--dest"])
         .arg(&brought)
         .arg(&wanted);
-    interpreter::run(&mut pip, b"").map_err(|failure| {
+    child::run(&mut pip, b"").map_err(|failure| {
         Failure::new(format!("no wheel of coverage {} for {}: {}", python.coverage, python.path, failure.msg))
             .hint(format!("pip download --no-deps {wanted} into a folder, and give it as --wheelhouse"))
     })?;

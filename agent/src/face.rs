@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{During, Failure};
 use crate::ops::{self, OUTBOX, Session};
-use crate::{host, host_fs, interpreter, serve};
+use crate::{child, host, host_fs, serve};
 
 const HELP: &str = "\
 pulpcov-agent: records Python services on this host with coverage.py
@@ -99,8 +99,8 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        Some(interpreter::WITH_PARENT) => {
-            complain(&interpreter::become_child(words.get(1..).unwrap_or_default()));
+        Some(child::WITH_PARENT) => {
+            complain(&child::become_child(words.get(1..).unwrap_or_default()));
             ExitCode::from(127)
         }
         Some("ansible") => answer_ansible(words.get(1).map(String::as_str)),

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::budget::Candidate;
 use crate::failure::{During, Failure};
+use crate::place::{self, Place};
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes))
@@ -125,9 +126,9 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result
 
 /// Writes a file whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
+    let place = Place::of(path).during("write", path.display())?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let tmp = folder.join(format!(".{name}.{}", crate::host::random_word()?));
+    let tmp = place.beside(format!(".{name}.{}", crate::host::random_word()?));
     let result = (|| {
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&tmp, flags, Mode::from_raw_mode(0o600)).during("write", path.display())?;
@@ -136,13 +137,13 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fa
         file.set_permissions(std::fs::Permissions::from_mode(mode))
             .during("set the mode of", path.display())?;
         file.sync_all().during("write", path.display())?;
-        std::fs::rename(&tmp, path).during("write", path.display())
+        std::fs::rename(&tmp, place.path()).during("write", path.display())
     })();
     if result.is_err() {
         let _ = std::fs::remove_file(&tmp);
     }
     result?;
-    sync_folder(folder);
+    sync_folder(&place.folder());
     Ok(())
 }
 
@@ -185,9 +186,7 @@ impl Attributes {
         if look_at(path)?.is_symlink() {
             return Err(Failure::new(format!("{} has become a link", path.display())));
         }
-        std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))
-            .during("set the owner of", path.display())?;
-        fs_err::set_permissions(path, std::fs::Permissions::from_mode(self.mode))?;
+        place::set_owner(path, self.uid, self.gid, self.mode).during("set the owner of", path.display())?;
         if let Some(label) = &self.label {
             rustix::fs::lsetxattr(path, LABEL, label.as_bytes(), rustix::fs::XattrFlags::empty())
                 .during("set the label of", path.display())?;

@@ -5,6 +5,7 @@
 
 mod budget;
 mod caller;
+mod child;
 mod collected;
 mod compact;
 mod copies;
@@ -26,6 +27,7 @@ mod ops;
 mod owners;
 mod package_places;
 mod package_search;
+mod place;
 mod processes;
 mod proof;
 mod ready;

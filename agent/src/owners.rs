@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
@@ -22,31 +22,36 @@ pub(crate) struct Way {
     end: OwnedFd,
     /// Users but root who own a part of it, or are in a group that can write to one.
     pub(crate) writers: BTreeSet<u32>,
+    /// Whether everybody can write to a part of it.
+    is_open: bool,
+    /// Owners of links on it.
+    links: BTreeSet<u32>,
     is_file: bool,
 }
 
 /// Follows a path to its end. Fails where there is nothing, or where everybody can write to a part of it.
 pub(crate) fn walk(path: &Path) -> Result<Way, Failure> {
-    follow(path, false)
+    follow(path).during("find", path.display())?.of_somebody(path)
 }
 
 /// The same to the first file on it: a module in an archive lies below a file.
 pub(crate) fn walk_to_file(path: &Path) -> Result<Way, Failure> {
-    follow(path, true)
+    follow_to(path, true).during("find", path.display())?.of_somebody(path)
 }
 
-fn follow(path: &Path, to_file: bool) -> Result<Way, Failure> {
-    let fail = |words: &str| Failure::new(format!("{}: {words}", path.display()));
+/// Follows a path to its end, whoever can write to it.
+pub(crate) fn follow(path: &Path) -> io::Result<Way> {
+    follow_to(path, false)
+}
+
+fn follow_to(path: &Path, to_file: bool) -> io::Result<Way> {
     if !path.is_absolute() {
-        return Err(fail("no absolute path"));
+        return Err(io::Error::other("no absolute path"));
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = |from: &OwnedFd, name: &OsString| {
-        rustix::fs::openat(from, name, flags, Mode::empty()).during("find", path.display())
-    };
-    let root = rustix::fs::openat(CWD, "/", flags, Mode::empty()).during("open", "/")?;
-    let mut writers = BTreeSet::new();
-    note(&rustix::fs::fstat(&root).during("look at", "/")?, path, &mut writers)?;
+    let root = rustix::fs::openat(CWD, "/", flags, Mode::empty())?;
+    let mut seen = Seen::default();
+    seen.note(&rustix::fs::fstat(&root)?);
     let mut folders = vec![root];
     let mut left = parts(path);
     let mut links = 0;
@@ -55,38 +60,37 @@ fn follow(path: &Path, to_file: bool) -> Result<Way, Failure> {
             folders.truncate(folders.len().saturating_sub(1).max(1));
             continue;
         }
-        let Some(from) = folders.last() else { return Err(fail("no folder")) };
-        let end = open(from, &name)?;
-        let stat = rustix::fs::fstat(&end).during("look at", path.display())?;
+        let Some(from) = folders.last() else { break };
+        let end = rustix::fs::openat(from, &name, flags, Mode::empty())?;
+        let stat = rustix::fs::fstat(&end)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Symlink {
             links += 1;
             if links > MAX_LINKS {
-                return Err(fail("too many links"));
+                return Err(rustix::io::Errno::LOOP.into());
             }
-            writers.extend(Some(stat.st_uid).filter(|&uid| uid != 0));
-            let target = rustix::fs::readlinkat(&end, "", Vec::new()).during("read", path.display())?;
+            seen.links.insert(stat.st_uid);
+            let target = rustix::fs::readlinkat(&end, "", Vec::new())?;
             let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
             if target.is_absolute() {
                 folders.truncate(1);
             }
-            let rest = std::mem::take(&mut left);
-            left = parts(&target);
+            let rest = std::mem::replace(&mut left, parts(&target));
             left.extend(rest);
             continue;
         }
-        note(&stat, path, &mut writers)?;
+        seen.note(&stat);
         let is_file = kind == FileType::RegularFile;
         if left.is_empty() || (to_file && is_file) {
-            return Ok(Way { end, writers, is_file });
+            return Ok(seen.end(end, is_file));
         }
         if kind != FileType::Directory {
-            return Err(fail("a part of it is no folder"));
+            return Err(rustix::io::Errno::NOTDIR.into());
         }
         folders.push(end);
     }
-    let end = folders.pop().ok_or_else(|| fail("no folder"))?;
-    Ok(Way { end, writers, is_file: false })
+    let end = folders.pop().ok_or(rustix::io::Errno::NOENT)?;
+    Ok(seen.end(end, false))
 }
 
 fn parts(path: &Path) -> VecDeque<OsString> {
@@ -98,25 +102,56 @@ fn parts(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(part).collect()
 }
 
-/// Notes who can write to a part of a path. In a sticky folder nobody moves what is another's, and each part that lies
-/// there has its own owner.
-fn note(stat: &Stat, path: &Path, writers: &mut BTreeSet<u32>) -> Result<(), Failure> {
-    writers.extend(Some(stat.st_uid).filter(|&uid| uid != 0));
-    let is_sticky =
-        FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_mode & 0o1000 != 0;
-    if is_sticky {
-        return Ok(());
+/// What the parts of a path were.
+#[derive(Default)]
+struct Seen {
+    writers: BTreeSet<u32>,
+    links: BTreeSet<u32>,
+    is_open: bool,
+}
+
+impl Seen {
+    /// Notes who can write to a part. In a sticky folder nobody moves what is another's, and each part that lies there
+    /// has its own owner.
+    fn note(&mut self, stat: &Stat) {
+        self.writers.insert(stat.st_uid);
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_folder && stat.st_mode & 0o1000 != 0 {
+            return;
+        }
+        self.is_open |= stat.st_mode & 0o002 != 0;
+        if stat.st_mode & 0o020 != 0 && stat.st_gid != 0 {
+            self.writers.extend(Accounts::of_host().members(stat.st_gid));
+        }
     }
-    if stat.st_mode & 0o002 != 0 {
-        return Err(Failure::new(format!("everybody can write to {} or a folder above it", path.display())));
+
+    fn end(self, end: OwnedFd, is_file: bool) -> Way {
+        let Self { mut writers, links, is_open } = self;
+        writers.extend(&links);
+        writers.remove(&0);
+        Way { end, writers, is_open, links, is_file }
     }
-    if stat.st_mode & 0o020 != 0 && stat.st_gid != 0 {
-        writers.extend(Accounts::of_host().members(stat.st_gid));
-    }
-    Ok(())
 }
 
 impl Way {
+    fn of_somebody(self, path: &Path) -> Result<Self, Failure> {
+        if self.is_open {
+            let words = format!("everybody can write to {} or a folder above it", path.display());
+            return Err(Failure::new(words));
+        }
+        Ok(self)
+    }
+
+    pub(crate) const fn fd(&self) -> &OwnedFd {
+        &self.end
+    }
+
+    /// Who but root and whoever runs the agent has made a link on it.
+    pub(crate) fn link_of_another(&self) -> Option<u32> {
+        let own = rustix::process::geteuid().as_raw();
+        self.links.iter().copied().find(|&uid| uid != 0 && uid != own)
+    }
+
     pub(crate) const fn is_file(&self) -> bool {
         self.is_file
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::ledger::Ledger;
-use crate::{host_fs, interpreter, processes, systemd};
+use crate::{child, host_fs, interpreter, processes, systemd};
 
 /// Answers with the packages that are neither on the interpreter's path nor in one of the folders. Nothing is
 /// imported: a package's own code runs in nobody's name here.
@@ -79,10 +79,8 @@ pub(crate) fn search(
     let folders: Vec<_> = folders.iter().filter_map(|folder| folder.to_str()).collect();
     for python in interpreters {
         let asked = json!({"packages": missing, "folders": folders});
-        let answer = interpreter::run(
-            Command::new(&python.path).args(["-I", "-c", FIND]),
-            asked.to_string().as_bytes(),
-        )?;
+        let answer =
+            child::run(Command::new(&python.path).args(["-I", "-c", FIND]), asked.to_string().as_bytes())?;
         missing = serde_json::from_slice(&answer)
             .map_err(|error| Failure::new(format!("{} answered no JSON: {error}", python.path)))?;
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pulpcov_protocol::bundle::MAX_SOURCE_BYTES;
+use pulpcov_protocol::bundle::{MAX_ANALYSIS_BYTES, MAX_SOURCE_BYTES};
 use pulpcov_protocol::manifest::{DEFAULT_OPTIONS, Source, Unsourced, analysis_key_text};
 use pulpcov_protocol::outcome::Interpreter;
 use pulpcov_protocol::text::unhex;
@@ -21,7 +21,7 @@ use crate::owners::{self, Trusted};
 use crate::package_places::{self, Places, is_of, is_omitted};
 use crate::receipt::Config;
 use crate::users::Users;
-use crate::{coverage_dir, host_fs, interpreter};
+use crate::{child, coverage_dir, host_fs, interpreter};
 
 /// Largest source file that is taken along.
 pub(crate) const MAX_SOURCE: u64 = MAX_SOURCE_BYTES;
@@ -42,7 +42,7 @@ pub(crate) fn script(lib_root: &str) -> PathBuf {
 }
 
 fn ask(lib_root: &str, python: &Interpreter, request: &Value) -> Result<Vec<u8>, Failure> {
-    interpreter::run(
+    child::run(
         Command::new(&python.path).args(["-I", "-B"]).arg(script(lib_root)),
         request.to_string().as_bytes(),
     )
@@ -187,7 +187,7 @@ fn able<'c>(config: &'c Config, warnings: &mut Vec<String>) -> Result<Vec<&'c In
     let mut able = Vec::new();
     let mut broken = Vec::new();
     for python in &config.interpreters {
-        match interpreter::run(Command::new(&python.path).args(["-I", "-S", "-B", "-c", ""]), b"") {
+        match child::run(Command::new(&python.path).args(["-I", "-S", "-B", "-c", ""]), b"") {
             Ok(_) => able.push(python),
             Err(failure) => broken.push(failure.msg),
         }
@@ -323,6 +323,16 @@ pub(crate) fn analyse_one(lib_root: &str, python: &Interpreter, path: &Path) -> 
     ask(lib_root, python, &json!({"mode": "analyse", "coverage_dir": coverage, "paths": [path]}))
 }
 
+/// An analysis, or what stands for one that no bundle may have.
+fn in_bounds(analysis: &[u8], python: &Interpreter) -> Vec<u8> {
+    if analysis.len() as u64 <= MAX_ANALYSIS_BYTES {
+        return analysis.to_vec();
+    }
+    let error = format!("{} bytes, the limit is {MAX_ANALYSIS_BYTES}", analysis.len());
+    let made_by = interpreter::minor_version(python);
+    json!({"error": error, "coverage": python.coverage, "python": made_by}).to_string().into_bytes()
+}
+
 /// The analyses of `wanted`, as the text of one JSON object each: of copies, which nobody changes meanwhile.
 pub(crate) fn analyse(
     lib_root: &str,
@@ -362,7 +372,7 @@ pub(crate) fn analyse(
         }
         for (i, line) in mine.into_iter().zip(lines) {
             if let Some(slot) = analyses.get_mut(i) {
-                *slot = line.to_vec();
+                *slot = in_bounds(line, python);
             }
         }
     }

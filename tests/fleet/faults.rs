@@ -144,7 +144,8 @@ fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
     names.sort();
     names.dedup();
     assert_eq!(names.len(), count, "no process is told of twice");
-    lab.pulpcov_ends(0, &["report", "run", "--require-complete"]);
+    // The file that somebody left there is nobody's record.
+    lab.pulpcov_ends(0, &["report", "run", "--require-complete", "--trust-extra"]);
 }
 
 #[test]

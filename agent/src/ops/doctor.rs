@@ -13,7 +13,9 @@ use crate::failure::Failure;
 use crate::host_fs::Attributes;
 use crate::receipt::Receipt;
 use crate::sandbox::{self, Verdict};
-use crate::{data_dir, hook, host_fs, interpreter, ledger, package_search, processes, receipt, systemd};
+use crate::{
+    child, data_dir, hook, host_fs, interpreter, ledger, package_search, processes, receipt, systemd,
+};
 
 /// Room for the data of a night; less is a warning.
 const ENOUGH: u64 = 500 * 1024 * 1024;
@@ -309,13 +311,13 @@ fn packages(
 }
 
 fn has_pip(python: &Interpreter) -> bool {
-    interpreter::run(Command::new(&python.path).args(["-I", "-c", "import pip"]), b"").is_ok()
+    child::run(Command::new(&python.path).args(["-I", "-c", "import pip"]), b"").is_ok()
 }
 
 /// A sitecustomize, and what the original `coverage_hook` or coverage.py's own start left.
 fn others_in_the_start(python: &Interpreter, report: &mut Findings) {
     const FIND: &str = "import importlib.util as u\nfor n in ('sitecustomize', 'usercustomize'):\n    s = u.find_spec(n)\n    print(s.origin if s and s.origin else '')";
-    let answer = interpreter::run(Command::new(&python.path).args(["-c", FIND]), b"").unwrap_or_default();
+    let answer = child::run(Command::new(&python.path).args(["-c", FIND]), b"").unwrap_or_default();
     for path in String::from_utf8_lossy(&answer).lines().filter(|line| !line.is_empty()) {
         let text = host_fs::read_limited(Path::new(path), MAX_SITE).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();

@@ -7,10 +7,10 @@ use pulpcov_protocol::op::Uninstall;
 use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
 
 use super::install::{concern_systemd, forget, stop_timer, sweep};
-use crate::failure::Failure;
+use crate::failure::{During, Failure};
 use crate::hook::{GATE_FILE, PTH, PTH_TEXT};
 use crate::receipt::Replaced;
-use crate::{coverage_dir, data_dir, host_fs, interpreter, systemd};
+use crate::{coverage_dir, data_dir, host_fs, interpreter, place, systemd};
 
 /// Largest file that is looked into.
 const MAX_LOOK: u64 = 256 * 1024;
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
     stop_timer(&files);
     let mut removed = Vec::new();
     for path in &files {
-        fs_err::remove_file(path)?;
+        place::remove_file(path).during("remove", path.display())?;
         removed.push(path.display().to_string());
         if let Some(folder) = path.parent().filter(|folder| folder.to_string_lossy().ends_with(".d")) {
             // One that holds somebody else's drop-ins stays.

@@ -2,7 +2,7 @@
 //! it and the receipt tells all of it.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pulpcov_protocol::fleet::{Fleet, Relation};
@@ -11,6 +11,7 @@ use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use crate::failure::{During, Failure};
 use crate::host_fs::{self, Attributes};
+use crate::place::{self, Place};
 use crate::receipt::{Config, MAX_REPLACED, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
 use crate::{host, receipt};
 
@@ -147,9 +148,8 @@ impl Changes {
                     self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
                     self.note_intent()?;
                 }
-                fs_err::create_dir(path)?;
                 self.undo.push(Undo::RemoveFolder(path.to_owned()));
-                fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                place::make_folder(path, mode).during("make", path.display())?;
                 host_fs::restore_labels(&[path]);
             }
             // A site-packages folder may well be a link into lib64; the data directory may not: root reads it.
@@ -171,7 +171,7 @@ impl Changes {
                         self.folders.push(folder);
                         self.note_intent()?;
                     }
-                    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+                    place::set_mode(path, mode).during("set the mode of", path.display())?;
                     self.undo.push(Undo::PutBack(path.to_owned(), before));
                 }
             }
@@ -203,7 +203,7 @@ impl Changes {
         match Attributes::of(path)? {
             None => self.undo.push(Undo::RemoveFile(path.to_owned())),
             Some(attributes) => {
-                let found = host_fs::read_limited(path, MAX_REPLACED)?;
+                let found = of_one_name(path)?;
                 is_same = found == bytes && attributes.mode == mode;
                 let found_digest = host_fs::sha256(&found);
                 let is_ours = of_old.as_ref().is_some_and(|file| file.sha256.as_ref() == Some(&found_digest));
@@ -272,7 +272,6 @@ impl Changes {
             }
             self.note_intent()?;
             make()?;
-            fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o644))?;
         }
         Ok(())
     }
@@ -330,7 +329,7 @@ impl Changes {
                 continue;
             }
             if let Some(attributes) = Attributes::of(path)? {
-                let bytes = host_fs::read_limited(path, MAX_REPLACED)?;
+                let bytes = of_one_name(path)?;
                 self.touched.push(path.clone());
                 let lib_root = Path::new(&self.lib_root);
                 let before = file.before.as_ref().map(|one| one.bytes(lib_root)).transpose()?;
@@ -386,9 +385,9 @@ impl Changes {
         }
         for step in std::mem::take(&mut self.undo).into_iter().rev() {
             let result: Result<(), Failure> = match &step {
-                Undo::RemoveFile(path) => gone(fs_err::remove_file(path)),
-                Undo::RemoveFolder(path) => gone(fs_err::remove_dir(path)),
-                Undo::RemoveTree(path) => gone(fs_err::remove_dir_all(path)),
+                Undo::RemoveFile(path) => gone(place::remove_file(path), path),
+                Undo::RemoveFolder(path) => gone(place::remove_folder(path), path),
+                Undo::RemoveTree(path) => gone(std::fs::remove_dir_all(path), path),
                 Undo::MoveBack(path, aside) => fs_err::rename(aside, path).map_err(Failure::from),
                 Undo::Rewrite(path, bytes, attributes) => host_fs::write_whole(path, bytes, attributes.mode)
                     .and_then(|()| attributes.put_back(path)),
@@ -402,17 +401,35 @@ impl Changes {
     }
 }
 
-fn gone(result: std::io::Result<()>) -> Result<(), Failure> {
+fn gone(result: std::io::Result<()>, path: &Path) -> Result<(), Failure> {
     match result {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).during("remove", path.display())
+        }
         _ => Ok(()),
     }
+}
+
+/// What a file holds that stands where one of ours goes. Another name of a file that its owner may not read would show
+/// it to him.
+fn of_one_name(path: &Path) -> Result<Vec<u8>, Failure> {
+    let place = Place::of(path).during("read", path.display())?;
+    let at = place.path();
+    let links = std::fs::symlink_metadata(&at).during("look at", path.display())?.nlink();
+    if links > 1 {
+        return Err(Failure::new(format!("{} has several names (hard links)", path.display()))
+            .hint("look at it, and remove it"));
+    }
+    host_fs::read_limited(&at, MAX_REPLACED).map_err(|failure| {
+        let msg = failure.msg.replace(&*at.to_string_lossy(), &path.to_string_lossy());
+        Failure { msg, ..failure }
+    })
 }
 
 /// Removes a file of ours, or puts back what it had replaced.
 pub(in crate::ops) fn undo_file(path: &Path, file: &TouchedFile, lib_root: &Path) -> Result<(), Failure> {
     match &file.before {
-        None => gone(fs_err::remove_file(path)),
+        None => gone(place::remove_file(path), path),
         Some(replaced) => {
             let is_back = Attributes::of(path)?.is_some()
                 && host_fs::read_limited(path, MAX_REPLACED)
@@ -435,7 +452,7 @@ pub(in crate::ops) fn undo_folder(folder: &TouchedFolder) -> Result<bool, Failur
             }
             Ok(false)
         }
-        None => match std::fs::remove_dir(&folder.path) {
+        None => match place::remove_folder(&folder.path) {
             Ok(()) => Ok(true),
             Err(error)
                 if matches!(
@@ -452,7 +469,8 @@ pub(in crate::ops) fn undo_folder(folder: &TouchedFolder) -> Result<bool, Failur
 
 /// The receipt's own path never counts as a file of the receipt.
 pub(in crate::ops) fn forget(lib_root: &str) -> Result<(), Failure> {
-    gone(fs_err::remove_file(receipt::path_in(lib_root)))
+    let path = receipt::path_in(lib_root);
+    gone(std::fs::remove_file(&path), &path)
 }
 
 /// Removes what installs that were killed have left: folders in the lib root, and half-written files
@@ -464,7 +482,7 @@ pub(in crate::ops) fn sweep(lib_root: &str, receipt: Option<&Receipt>) {
         let half_written = format!(".{}.", name.to_string_lossy());
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&half_written) {
-                let _ = std::fs::remove_file(entry.path());
+                let _ = place::remove_file(&entry.path());
             }
         }
     }

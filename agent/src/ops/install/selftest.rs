@@ -10,7 +10,7 @@ use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::receipt::Config;
-use crate::{coverage_dir, host, interpreter, source_list};
+use crate::{child, coverage_dir, host, source_list};
 
 #[derive(Deserialize)]
 struct Verdict {
@@ -62,11 +62,11 @@ const CANARY_STATEMENTS: [u32; 5] = [4, 5, 6, 11, 18];
 
 fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> Result<(), Failure> {
     let script = Path::new(lib_root).join("hook").join("pulpcov-selftest");
-    interpreter::run(Command::new(&python.path).arg(&script).arg("run").env("PULPCOV_SELFTEST", root), b"")?;
+    child::run(Command::new(&python.path).arg(&script).arg("run").env("PULPCOV_SELFTEST", root), b"")?;
     let coverage = coverage_dir::path(lib_root, python);
     let mut check = Command::new(&python.path);
     check.arg(&script).arg("check").arg(root).arg(coverage).arg(config.profile.branch.to_string());
-    let answer = interpreter::run(&mut check, b"")?;
+    let answer = child::run(&mut check, b"")?;
     let verdict: Verdict = serde_json::from_slice(&answer)
         .map_err(|error| Failure::new(format!("it answered no JSON: {error}")))?;
     if let Some(problem) = verdict.problems.first() {
@@ -74,7 +74,7 @@ fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> 
     }
     analysis(lib_root, python)?;
     // And a Python that is nobody's service stays untouched.
-    let other = interpreter::run(
+    let other = child::run(
         Command::new(&python.path).args(["-c", "import sys; print('coverage' in sys.modules)"]),
         b"",
     )?;

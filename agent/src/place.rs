@@ -1,0 +1,130 @@
+//! A name in a folder that was opened part by part: whoever owns a folder above it may put another in its place at any
+//! moment, and root would write there.
+
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::owners::{self, Way};
+
+/// Where something is written, or removed.
+pub(crate) struct Place {
+    folder: Way,
+    name: OsString,
+}
+
+impl Place {
+    /// The place of a path. Its last part may be anything, or nothing; of the folders above it, none is behind a link of
+    /// anybody's but root and whoever runs the agent.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or_else(|| io::Error::other("it has no name"))?.to_owned();
+        let folder = owners::follow(path.parent().unwrap_or(Path::new("/")))?;
+        if let Some(uid) = folder.link_of_another() {
+            return Err(io::Error::other(format!("a folder above it is a link of user {uid}")));
+        }
+        Ok(Self { folder, name })
+    }
+
+    /// The path of another name in the same folder, by which the kernel goes there and nowhere else.
+    pub(crate) fn beside(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    /// Its own.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.beside(&self.name)
+    }
+
+    /// The folder's.
+    pub(crate) fn folder(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.folder.fd().as_raw_fd()))
+    }
+
+    /// What is there, opened: not what it links to.
+    fn open(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(self.path(), flags, Mode::empty())?.into())
+    }
+}
+
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(Place::of(path)?.path())
+}
+
+pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
+    std::fs::remove_dir(Place::of(path)?.path())
+}
+
+pub(crate) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    let place = Place::of(path)?;
+    std::fs::create_dir(place.path())?;
+    place.open()?.set_permissions(Permissions::from_mode(mode))
+}
+
+pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    Place::of(path)?.open()?.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Gives a file or folder its owner and mode.
+pub(crate) fn set_owner(path: &Path, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
+    let file = Place::of(path)?.open()?;
+    fchown(&file, Some(uid), Some(gid))?;
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+
+    #[test]
+    fn nothing_is_written_behind_a_link_of_somebody_else() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let base = folder.path();
+        for name in ["real", "site"] {
+            std::fs::create_dir(base.join(name)).expect("a folder");
+        }
+        let link = base.join("swapped");
+        symlink(base.join("real"), &link).expect("a link");
+        make_folder(&link.join("ours"), 0o750).expect("root's links are followed");
+        lchown(&link, Some(4711), None).expect("given away");
+        let said = make_folder(&link.join("theirs"), 0o755).expect_err("his are not").to_string();
+        assert!(said.contains("link of user 4711"), "{said}");
+        for act in [remove_file, remove_folder] {
+            assert!(act(&link.join("ours")).is_err());
+        }
+        assert_eq!(std::fs::metadata(base.join("real/ours")).expect("there").mode() & 0o7777, 0o750);
+        // The last part is never followed.
+        std::fs::write(base.join("secret"), "x").expect("written");
+        std::fs::set_permissions(base.join("secret"), Permissions::from_mode(0o600)).expect("set");
+        symlink(base.join("secret"), base.join("site/gate")).expect("a link");
+        assert!(set_mode(&base.join("site/gate"), 0o644).is_err());
+        assert!(set_owner(&base.join("site/gate"), 4711, 4711, 0o644).is_err());
+        assert_eq!(std::fs::metadata(base.join("secret")).expect("there").mode() & 0o777, 0o600);
+        remove_file(&base.join("site/gate")).expect("the link itself goes");
+        assert!(base.join("secret").exists());
+    }
+
+    /// A folder that is swapped after it was opened is still the one that was opened.
+    #[test]
+    fn who_swaps_a_folder_changes_nothing_that_was_begun() {
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let base = folder.path();
+        for name in ["site", "elsewhere"] {
+            std::fs::create_dir(base.join(name)).expect("a folder");
+        }
+        let place = Place::of(&base.join("site/gate.py")).expect("a place");
+        std::fs::rename(base.join("site"), base.join("moved")).expect("moved");
+        symlink(base.join("elsewhere"), base.join("site")).expect("a link");
+        std::fs::write(place.path(), "x").expect("written");
+        assert!(base.join("moved/gate.py").exists() && !base.join("elsewhere/gate.py").exists());
+    }
+}
