@@ -110,7 +110,7 @@ fn an_analysis_goes_under_no_other_name() {
     assert_eq!((statements, covered), truth(&lab));
 }
 
-/// Six sources of 500 MiB that nobody lists: three megabytes on the wire.
+/// Six sources that nobody lists, of 17 MiB and of 500: three megabytes on the wire.
 #[test]
 fn sources_that_nobody_lists_are_not_taken_nor_held() {
     let lab = lab("sources");
@@ -120,7 +120,7 @@ fn sources_that_nobody_lists_are_not_taken_nor_held() {
     honest(&lab);
     lab.fleet(0, "collect", &["-o", "whole", "--keep"]);
     let bundle = lab.path("whole/hosts/h1/bundle-0001.tar.gz");
-    let make = "import sys; sys.argv[1:] = ['sources']; source = open(sys.stdin.readline().strip()).read()\n\
+    let make = "import sys; sys.argv[1:] = ['huge']; source = open(sys.stdin.readline().strip()).read()\n\
                 exec(source.rsplit('\\nmain()', 1)[0])\n\
                 name = sys.stdin.readline().strip(); data = open(name, 'rb').read(); open(name, 'wb').write(change_bundle(data))";
     let proxy = concat!(env!("CARGO_MANIFEST_DIR"), "/hostile/proxy.py");
