@@ -449,7 +449,9 @@ fn begin_measuring(
             (session.progress)("waiting until every process records");
             proof::wait(receipt, &units)
         })
-        .and_then(|()| proof::settle(receipt));
+        .and_then(|()| proof::settle(receipt))
+        // What was begun by the service since: a slow program may fork after all of it was proven.
+        .and_then(|proven| proof::wait(receipt, &units).map(|()| proven));
     Users::note(root, &receipt.config.profile);
     // Whatever came of it, what runs from here on is no start.
     phase::begin(root, &label, run)?;
