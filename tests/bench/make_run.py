@@ -54,7 +54,8 @@ def analyse(paths):
 
 def as_source(module, text, analysis):
     digest = sha256(text)
-    return {"path": "/srv/app/" + module, "module": module, "text": text, "sha256": digest, "key": sha256(digest.encode()),
+    key = "pulpcov analysis 1\n%s\n%s\n%s\ndefaults\n" % (digest, analysis["coverage"], analysis["python"])
+    return {"path": "/srv/app/" + module, "module": module, "text": text, "sha256": digest, "key": sha256(key.encode()),
             "analysis": json.dumps(analysis, separators=(",", ":")).encode(), "statements": analysis["statements"], "arcs": analysis["arcs"]}
 
 
