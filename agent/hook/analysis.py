@@ -7,7 +7,7 @@ Runs under the interpreter of the service with its pinned coverage.py, reads one
     {"mode": "archived", "coverage_dir": DIR, "paths": [FILE...]}
     {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]},
-     "names": {FILE: NAME}              what errors call a file that is a copy
+     "names": {FILE: NAME},             what errors call a file that is a copy
      "traced": {FILE: {"plugin": NAME, "lines": [LINE...], "arcs": [[LINE, LINE]...]}}}
     {"mode": "about", "options": {}}
     {"mode": "configure", "options": {"config_file": FILE}, "wanted": [OPTION...]}

@@ -1,4 +1,6 @@
-"""Where measured packages came from, and which bytes each module was loaded from: a file that is replaced while its code runs is not that code's source.
+"""Where measured packages came from, and which bytes each module was loaded from.
+
+A file that is replaced while its code runs is not that code's source.
 
 A fingerprint stands for a path and the bytes of the file there. The agent makes the same of what lies there when it
 collects; `agent/src/fingerprint.rs` must agree with `fingerprint`.

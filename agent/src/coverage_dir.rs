@@ -12,8 +12,8 @@ use crate::failure::{During, Failure};
 use crate::identity::Identity;
 use crate::{child, host, host_fs, interpreter, wheel_archive};
 
-/// Largest wheel.
-const MAX_WHEEL: u64 = 64 * 1024 * 1024;
+/// Largest wheel that is taken.
+pub(crate) const MAX_WHEEL: u64 = 64 * 1024 * 1024;
 
 /// How the folder of another user's interpreters begins.
 pub(crate) const OF_USER: &str = "user-";

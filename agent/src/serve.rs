@@ -17,13 +17,10 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::Failure;
 use crate::ops::{self, Session};
-use crate::{caller, host, host_fs};
+use crate::{caller, coverage_dir, host, host_fs};
 
 /// Silence that the controller must not take for death.
 const HEARTBEAT: Duration = Duration::from_secs(2);
-
-/// Largest wheel that is taken.
-const MAX_WHEEL: u64 = 64 * 1024 * 1024;
 
 type Out = Mutex<io::Stdout>;
 
@@ -183,7 +180,7 @@ impl Drop for Spool {
 }
 
 fn receive_one(wheel: &Wheel, input: &mut dyn io::Read) -> Result<Vec<u8>, Failure> {
-    if WheelName::parse(&wheel.file_name).is_none() || wheel.size > MAX_WHEEL {
+    if WheelName::parse(&wheel.file_name).is_none() || wheel.size > coverage_dir::MAX_WHEEL {
         return Err(Failure::new(format!(
             "{:?} of {} bytes is no wheel that is taken",
             wheel.file_name, wheel.size

@@ -3,7 +3,7 @@
 use std::io::{Cursor, Read};
 use std::path::{Component, Path};
 
-use crate::failure::Failure;
+use crate::failure::{During, Failure};
 use crate::host_fs;
 
 /// Most files of a wheel, and bytes in them: coverage.py has a hundred, and four megabytes.
@@ -37,7 +37,7 @@ pub(crate) fn unpack(wheel: &[u8], name: &str, folder: &Path) -> Result<(), Fail
         if let Some(above) = place.parent() {
             fs_err::create_dir_all(above)?;
         }
-        host_fs::write_new(&place, &bytes, 0o644)?;
+        host_fs::write_new(&place, &bytes, 0o644).during("write", place.display())?;
     }
     Ok(())
 }

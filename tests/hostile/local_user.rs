@@ -142,13 +142,13 @@ fn code_that_a_stranger_can_write_is_not_read_and_not_analysed() {
     lab.wait_for_shop();
     lab.get(1, "/price/tea").expect("answers");
     lab.fleet(0, "collect", &["-o", "before", "--keep"]);
-    lab.shell(1, "mkdir -p -m 700 /root/hidden/shop; echo 'secret = 1' > /root/hidden/shop/secret.py");
+    lab.shell(1, "mkdir -p -m 700 /srv/hidden/shop; echo 'secret = 1' > /srv/hidden/shop/secret.py");
     as_stranger(
         &lab,
         "os.makedirs('/home/plain/shop', exist_ok=True)\n\
          for name in ('__init__', 'catalogue', 'jobs', 'queue', 'web', 'worker'):\n\
          \x20   open('/home/plain/shop/%s.py' % name, 'w').write('pass\\n')\n\
-         os.symlink('/root/hidden', '/home/plain/app')\n\
+         os.symlink('/srv/hidden', '/home/plain/app')\n\
          data = glob.glob('data.*')[0]\n\
          open('data.place', 'wb').write(open(data, 'rb').read())\n\
          db = sqlite3.connect('data.place')\n\
