@@ -266,7 +266,7 @@ fn is_version(text: &str) -> bool {
 }
 
 /// All that an analysis tells lies within its source's lines; what a line has of ways out it tells as arcs. True of
-/// coverage.py 6.2 to 7.17 for Python 3.6 to 3.13.
+/// coverage.py 6.2 to 7.17 for Python 3.6 to 3.12 in 9,600 analyses; 3.13 was not looked through.
 fn check_inside(raw: &Raw) -> Result<(), AnalysisError> {
     // An empty source has a line all the same, in arcs.
     let last = raw.n_lines.max(1);
