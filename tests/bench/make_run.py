@@ -73,16 +73,14 @@ for copy in range(10):
             module, text = module.replace("django", "django%d" % copy, 1), text + b"# %d\n" % copy
             analysis["n_lines"] += 1
         sources.append(as_source(module, text, analysis))
-all_sources = list(sources)
-
 work = tempfile.mkdtemp()
 shutil.rmtree(args.out, ignore_errors=True)
+other = None
 if args.other_release:
     text = b"# A comment on top: every line is one further down.\n" + sources[0]["text"] + b"\nALSO_NEW = 1\n"
     with open(os.path.join(work, "other.py"), "wb") as f:
         f.write(text)
     other = as_source(sources[0]["module"], text, json.loads(analyse([f.name])[0]))
-    all_sources.append(other)
     os.remove(f.name)
 groups = {}
 for host in range(args.hosts):
@@ -116,9 +114,9 @@ for host in range(args.hosts):
         processes.append({"record": "proc.%d.json" % (1000 + process), "record_sha256": "0" * 64, "pid": 1000 + process, "parent": 1, "start_ticks": 100 + process,
                           "started_at": 1.0, "argv": ["pulpcore-" + role], "unit": role + ".service", "role": role, "python": "3.11", "coverage": coverage.__version__,
                           "data": data_name, "last_flush": 2.0, "state": "live", "error": None, "generation": process % 2, "label": ("startup", "tests")[process % 2]})
-    if host == 0:
-        entries += [("sources/" + source["sha256"], source["text"]) for source in all_sources]
-        entries += [("analysis/%s.json" % source["key"], source["analysis"]) for source in all_sources]
+    brought = sources if host == 0 else [s for s in sources if s is other]
+    entries += [("sources/" + source["sha256"], source["text"]) for source in brought]
+    entries += [("analysis/%s.json" % source["key"], source["analysis"]) for source in brought]
     manifest = {"format": 1, "host": name, "hostname": name, "boot_id": "b" + name, "agent": "0", "collected_at": 3.0, "data_root": "/srv/pulp_coverage", "profile": "pulp3",
                 "interval": 5.0, "processes": processes, "entries": [{"path": p, "size": len(b), "sha256": sha256(b)} for p, b in entries],
                 "sources": [{"path": s["path"], "module_path": s["module"], "sha256": s["sha256"], "size": len(s["text"]), "analysis": s["key"], "interpreter": "/usr/bin/python3"} for s in sources]}
