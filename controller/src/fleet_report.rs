@@ -444,9 +444,9 @@ fn doubts(
     mut doubted: BTreeMap<String, Doubt>,
     warnings: &mut BTreeSet<String>,
 ) -> usize {
-    for (id, offers) in fleet.all_offers() {
+    for (name, offers) in fleet.all_offers() {
         let disputed = offers.keys().find_map(|key| analyses.disputed(key));
-        doubted.extend(disputed.map(|doubt| (id.module_path.clone(), doubt)));
+        doubted.extend(disputed.map(|doubt| (name, doubt)));
     }
     for (name, (these, those)) in &doubted {
         let (these, those) = (some(these), some(those));

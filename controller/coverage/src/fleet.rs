@@ -276,9 +276,10 @@ impl FleetCoverage {
         self.files.get(id).map(|file| file.analyses.clone()).unwrap_or_default()
     }
 
-    /// The same of every source.
-    pub fn all_offers(&self) -> impl Iterator<Item = (&SourceId, &BTreeMap<String, BTreeSet<String>>)> {
-        self.files.iter().map(|(id, file)| (id, &file.analyses))
+    /// The same of every source, by its name in a report.
+    pub fn all_offers(&self) -> impl Iterator<Item = (String, &BTreeMap<String, BTreeSet<String>>)> {
+        let variants = self.variants();
+        self.files.iter().map(move |(id, file)| (name_of(id, &variants), &file.analyses))
     }
 
     /// How many different sources each module path has.
@@ -467,6 +468,7 @@ mod tests {
             fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2]))).expect("one kind");
         let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["x.py@aaaaaaaa", "x.py@bbbbbbbb"]);
+        assert_eq!(fleet.all_offers().map(|(name, _)| name).collect::<Vec<_>>(), names);
         assert_eq!(fleet.variant_hosts()["x.py"].len(), 2);
     }
 
