@@ -21,15 +21,24 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Whether one more file fits, which it then takes up.
-    fn take(&mut self, candidate: &Candidate) -> bool {
-        let fits = self.files > 0 && self.bytes >= candidate.size;
-        if fits {
-            self.files -= 1;
-            self.bytes -= candidate.size;
-        }
-        fits
+    const fn has_room(&self, candidate: &Candidate) -> bool {
+        self.files > 0 && self.bytes >= candidate.size
     }
+
+    const fn less(self, candidate: &Candidate) -> Self {
+        Self { files: self.files - 1, bytes: self.bytes - candidate.size }
+    }
+}
+
+/// Whether one more file fits into all of the shares, which it then takes up; else it takes nothing of any.
+fn take(candidate: &Candidate, shares: &mut [&mut Share]) -> bool {
+    let fits = shares.iter().all(|share| share.has_room(candidate));
+    if fits {
+        for share in shares.iter_mut() {
+            **share = share.less(candidate);
+        }
+    }
+    fits
 }
 
 /// What is looked at, in order: the service's by name, then those of others, those who have least first; and how many
@@ -44,7 +53,7 @@ pub(crate) fn select(
         candidates.into_iter().partition(|candidate| is_service(candidate.uid));
     taken.sort_by(|a, b| a.name.cmp(&b.name));
     let mut beyond = BTreeMap::new();
-    taken.retain(|candidate| all.take(candidate) || left(candidate, &mut beyond));
+    taken.retain(|candidate| take(candidate, &mut [&mut all]) || left(candidate, &mut beyond));
     let mut by_owner: BTreeMap<u32, Vec<Candidate>> = BTreeMap::new();
     for candidate in strangers {
         by_owner.entry(candidate.uid).or_default().push(candidate);
@@ -54,10 +63,7 @@ pub(crate) fn select(
     for mut files in owners {
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let mut own = stranger;
-        files.retain(|candidate| {
-            let fits = own.take(candidate) && all.take(candidate);
-            fits || left(candidate, &mut beyond)
-        });
+        files.retain(|candidate| take(candidate, &mut [&mut own, &mut all]) || left(candidate, &mut beyond));
         taken.extend(files);
     }
     (taken, beyond)
@@ -136,6 +142,14 @@ mod tests {
         let names: Vec<&str> = taken.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["z", "b", "a000", "a001", "a002"]);
         assert_eq!(beyond, BTreeMap::from([(1005, 497), (1006, 1)]));
+    }
+
+    #[test]
+    fn what_does_not_fit_takes_nothing() {
+        let all = vec![candidate("z", 0, 950), candidate("a", 1006, 60), candidate("b", 1006, 50)];
+        let (taken, beyond) = select(all, &|uid| uid == 0, ALL, STRANGER);
+        let names: Vec<&str> = taken.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!((names, beyond), (vec!["z", "b"], BTreeMap::from([(1006, 1)])));
     }
 
     proptest! {

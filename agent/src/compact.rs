@@ -66,7 +66,8 @@ pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure>
         }
     }
     let (mut merged, mut into) = (0, 0);
-    let mut present = Present::new(source_list::trusted(config));
+    let trusted = source_list::trusted(config);
+    let mut present = Present::new(&trusted);
     for (common, records) in groups {
         if (records.len() as u64) < u64::from(at_least.max(1)) {
             continue;
@@ -114,7 +115,7 @@ fn gather(
     common: &CommonFacts,
     records: &[&Record],
     ledger: &Ledger,
-    present: &mut Present,
+    present: &mut Present<'_>,
 ) -> BTreeMap<bool, Group> {
     let root = &config.data_root;
     let mut groups: BTreeMap<bool, Group> = BTreeMap::new();
@@ -162,7 +163,7 @@ fn gather(
 
 /// Whether what ran has another source by now: lines of two releases are not made one.
 fn is_of_another_release(
-    present: &mut Present,
+    present: &mut Present<'_>,
     data: Option<&CoverageData>,
     sources: Option<&Fingerprints>,
 ) -> bool {
@@ -194,7 +195,7 @@ impl Group {
     }
 
     /// An earlier compaction's file grows instead of getting a sister.
-    fn take_in(&mut self, root: &Path, many: &Many, present: &mut Present) {
+    fn take_in(&mut self, root: &Path, many: &Many, present: &mut Present<'_>) {
         let compacted = &many.compacted;
         if self.members.len() + compacted.members.len() > MAX_MEMBERS {
             return;

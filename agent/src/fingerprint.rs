@@ -2,14 +2,13 @@
 //! what lies there now.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use pulpcov_protocol::bundle::MAX_SOURCE_BYTES;
 use pulpcov_protocol::manifest::{FINGERPRINT_LETTERS, fingerprint_text};
 
 use crate::host_fs;
-use crate::owners::Trusted;
-use crate::source_list::MAX_SOURCE;
+use crate::owners::{self, Trusted, Way};
 
 /// Those that a process record holds, each for one file that its data tells of.
 pub(crate) type Fingerprints = BTreeSet<String>;
@@ -23,18 +22,17 @@ pub(crate) fn of_source(path: &str, sha256: &str) -> String {
 
 /// Of the file at a path. Nothing where there is none, or where somebody else can have put one.
 pub(crate) fn of(path: &str, trusted: &Trusted) -> Option<String> {
-    let bytes = trusted.read(Path::new(path), MAX_SOURCE).ok();
-    bytes.map(|bytes| of_source(path, &host_fs::sha256(&bytes))).or_else(|| of_archived(path))
+    let bytes = trusted.read(Path::new(path), MAX_SOURCE_BYTES).ok();
+    bytes.map(|bytes| of_source(path, &host_fs::sha256(&bytes))).or_else(|| of_archived(path, trusted))
 }
 
-/// Of a module in a zip, which lies below a file: the archive stands for it.
-pub(crate) fn of_archived(path: &str) -> Option<String> {
-    let meta = Path::new(path).ancestors().skip(1).find_map(|above| std::fs::metadata(above).ok())?;
-    if !meta.is_file() {
-        return None;
-    }
-    let mtime_ns = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
-    Some(of_source(path, &format!("{} {mtime_ns} {}", meta.size(), meta.ino())))
+/// Of a module in a zip, which lies below a file: the archive stands for it, if nobody else can have put it there.
+pub(crate) fn of_archived(path: &str, trusted: &Trusted) -> Option<String> {
+    let way = owners::walk_to_file(Path::new(path).parent()?).ok().filter(Way::is_file)?;
+    trusted.accept(Path::new(path), &way).ok()?;
+    let stat = rustix::fs::fstat(way.fd()).ok()?;
+    let mtime_ns = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
+    Some(of_source(path, &format!("{} {mtime_ns} {}", stat.st_size, stat.st_ino)))
 }
 
 /// What a record holds as one word; what is no whole fingerprint of it is none.
@@ -49,13 +47,13 @@ pub(crate) fn join(all: &Fingerprints) -> String {
 
 /// What lies at measured paths, each looked at once: many processes ran the same files.
 #[derive(Debug)]
-pub(crate) struct Present {
+pub(crate) struct Present<'t> {
     found: BTreeMap<String, Option<String>>,
-    trusted: Trusted,
+    trusted: &'t Trusted,
 }
 
-impl Present {
-    pub(crate) fn new(trusted: Trusted) -> Self {
+impl<'t> Present<'t> {
+    pub(crate) const fn new(trusted: &'t Trusted) -> Self {
         Self { found: BTreeMap::new(), trusted }
     }
 
@@ -66,7 +64,7 @@ impl Present {
         recorded: &Fingerprints,
     ) -> Vec<String> {
         let mut is_there = |path: &&String| {
-            let now = self.found.entry((*path).clone()).or_insert_with(|| of(path, &self.trusted));
+            let now = self.found.entry((*path).clone()).or_insert_with(|| of(path, self.trusted));
             now.as_ref().is_some_and(|now| recorded.contains(now))
         };
         paths.filter(|path| !is_there(path)).cloned().collect()
@@ -106,5 +104,12 @@ mod tests {
         std::fs::write(&path, "PK").expect("written");
         let inside = |name: &str| of(&path.join(name).to_string_lossy(), &Trusted::new([]));
         assert!(inside("shop/x.py").is_some() && inside("shop/x.py") != inside("shop/y.py"));
+        let set = |mode| {
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("set");
+        };
+        set(0o666);
+        assert_eq!(inside("shop/x.py"), None, "anybody's words");
+        set(0o644);
+        assert!(inside("shop/x.py").is_some());
     }
 }

@@ -119,7 +119,7 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     let extra = extra(&data, &ledger);
     let sources = source_list::list(lib_root, &receipt.config, &ledger, &measured)?;
     let trusted = source_list::trusted(&receipt.config);
-    let replaced = replaced(&paths, &ledger, &sources, trusted);
+    let replaced = replaced(&paths, &ledger, &sources, &trusted);
     warnings.extend(ledger.warnings.iter().cloned());
     warnings.extend(sources.warnings);
     Ok(Gathered {
@@ -192,12 +192,12 @@ fn extra(data: &[(Held, Entry)], ledger: &ledger::Ledger) -> BTreeMap<String, u3
 }
 
 /// What ran of bytes that are no longer there, by the very sources that were listed.
-fn replaced(by_data: &Paths, ledger: &ledger::Ledger, sources: &Sources, trusted: Trusted) -> Replaced {
+fn replaced(by_data: &Paths, ledger: &ledger::Ledger, sources: &Sources, trusted: &Trusted) -> Replaced {
     let mut present = Present::new(trusted);
     for source in &sources.listed {
         let is_archived = sources.archived.contains_key(&source.path);
         let now = if is_archived {
-            fingerprint::of_archived(&source.path)
+            fingerprint::of_archived(&source.path, trusted)
         } else {
             Some(fingerprint::of_source(&source.path, &source.sha256))
         };

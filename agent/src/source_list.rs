@@ -23,9 +23,6 @@ use crate::receipt::Config;
 use crate::users::Users;
 use crate::{child, coverage_dir, host_fs, interpreter};
 
-/// Largest source file that is taken along.
-pub(crate) const MAX_SOURCE: u64 = MAX_SOURCE_BYTES;
-
 /// Why there is no source of what the hook measured under other `packages`, or where no name leads to it.
 const OF_NO_PACKAGE: &str = "of no package that is measured now";
 
@@ -126,7 +123,7 @@ pub(crate) fn list(
                 missing.insert(package);
                 continue;
             };
-            match trusted.read(Path::new(&path), MAX_SOURCE) {
+            match trusted.read(Path::new(&path), MAX_SOURCE_BYTES) {
                 Ok(bytes) => found.add(path, module_path, asked, &bytes),
                 Err(failure) => {
                     // It is missing from the list, whether it ran or not.
@@ -157,7 +154,7 @@ pub(crate) fn list(
         }
         let of_prefix = able.iter().copied().find(|python| Some(&python.prefix) == prefix.as_ref());
         let Some(python) = of_prefix.or(able.first().copied()) else { continue };
-        match trusted.read(Path::new(path), MAX_SOURCE) {
+        match trusted.read(Path::new(path), MAX_SOURCE_BYTES) {
             Ok(bytes) => found.add(path.clone(), module_path, python, &bytes),
             Err(failure) if may_be_archived(path, &trusted) => {
                 archived.push((path.clone(), module_path, python, failure.msg));
@@ -272,7 +269,7 @@ fn take_out_of_archives(
         let mut texts: BTreeMap<String, Vec<u8>> = answered
             .into_iter()
             .filter_map(|one| Some((one.path, unhex(&one.text?)?)))
-            .filter(|(_, text)| text.len() as u64 <= MAX_SOURCE)
+            .filter(|(_, text)| text.len() as u64 <= MAX_SOURCE_BYTES)
             .collect();
         for (path, module_path, _, reason) in mine {
             match texts.remove(path) {
@@ -309,7 +306,7 @@ pub(crate) fn text_of(
 ) -> Result<Vec<u8>, Failure> {
     let text = match archived.get(&source.path) {
         Some(text) => text.clone(),
-        None => trusted.read(Path::new(&source.path), MAX_SOURCE)?,
+        None => trusted.read(Path::new(&source.path), MAX_SOURCE_BYTES)?,
     };
     if host_fs::sha256(&text) == source.sha256 {
         return Ok(text);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use pulpcov_protocol::bundle::MAX_SOURCE_BYTES;
 use pulpcov_protocol::manifest::Source;
 use pulpcov_protocol::op::Analyse;
 use pulpcov_protocol::outcome::{AnalyseDetail, Detail, Outcome};
@@ -19,7 +20,7 @@ pub(super) fn run(args: &Analyse) -> Result<Outcome, Failure> {
     let trusted = source_list::trusted(&receipt.config);
     let mut sources = Vec::new();
     for path in &args.paths {
-        let bytes = trusted.read(Path::new(path), source_list::MAX_SOURCE)?;
+        let bytes = trusted.read(Path::new(path), MAX_SOURCE_BYTES)?;
         sources.push(Source {
             path: path.clone(),
             module_path: path.clone(),
