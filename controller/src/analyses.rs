@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pulpcov_coverage::analysis::{AnalysisError, SourceAnalysis};
+use pulpcov_coverage::choice::version_key;
 use pulpcov_coverage::fleet::{Doubt, SourceId};
 use pulpcov_protocol::text::{error_chain, hex};
+use pulpcov_protocol::wheel::pinned_coverage;
 use sha2::{Digest, Sha256};
 
 use crate::analysis_key::MadeBy;
@@ -37,11 +39,15 @@ impl Said {
         self == other || matches!((self, other), (Self::Failed(_), Self::Failed(_)))
     }
 
-    /// Of several the one that finds most to run: no lie makes a number better than it is.
-    fn rank(&self) -> (usize, usize) {
+    /// Of several the one that finds most to run. Which of them is true nobody can tell here.
+    fn rank(&self) -> (usize, i64, usize) {
         match self {
-            Self::Analysed(analysis) => (1 + analysis.statements.len(), analysis.arcs.len()),
-            Self::NotPython | Self::Failed(_) => (0, 0),
+            Self::Analysed(analysis) => {
+                let exits =
+                    analysis.exit_counts.values().fold(0, |sum: i64, exits| sum.saturating_add(*exits));
+                (1 + analysis.statements.len(), exits, analysis.arcs.len())
+            }
+            Self::NotPython | Self::Failed(_) => (0, 0, 0),
         }
     }
 }
@@ -124,6 +130,14 @@ impl Analyses {
         if best.made_by.key(&id.sha256) != key {
             return Err("its analysis is one of another source".to_owned());
         }
+        if let Said::Analysed(analysis) = &best.said
+            && !is_pinned_or_older(&analysis.coverage)
+        {
+            return Err(format!(
+                "its analysis is of coverage {}, which pulpcov puts on no host",
+                analysis.coverage
+            ));
+        }
         if let (Said::Analysed(analysis), Some(&most)) = (&best.said, self.lines.get(&id.sha256)) {
             let told = usize::try_from(analysis.n_lines).unwrap_or(usize::MAX);
             if told > most {
@@ -163,6 +177,13 @@ impl Analyses {
     }
 }
 
+/// Whether a coverage.py can be one that pulpcov has put on a host: the newest one's view counts, so none is newer
+/// than there are.
+fn is_pinned_or_older(version: &str) -> bool {
+    let newest = pinned_coverage(3, u32::MAX).unwrap_or_default();
+    version_key(version) <= version_key(newest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +219,18 @@ mod tests {
     }
 
     #[test]
-    fn who_says_otherwise_is_named_and_no_number_is_better_for_it() {
+    fn a_coverage_that_nobody_has_is_not_believed() {
+        let newer = text("1").replace("7.17.3", "7.99.9");
+        let mut all = Analyses::default();
+        let key = key_of("aa", "7.99.9", "3.11");
+        all.add(key.clone(), Brought::of("h1", newer.as_bytes()).expect("an analysis")).expect("small");
+        assert!(all.find(&id("aa"), &key).is_none());
+        let lack = all.lack(&id("aa"), std::iter::once(key.as_str()));
+        assert!(matches!(lack, Lack::Because(Some(words)) if words.contains("coverage 7.99.9")));
+    }
+
+    #[test]
+    fn who_says_otherwise_is_named() {
         let (honest, lie) = (text("1,2,3"), text("1"));
         let key = key_of("aa", "7.17.3", "3.11");
         for order in [[("h1", &honest), ("h2", &lie)], [("h2", &lie), ("h1", &honest)]] {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use pulpcov_protocol::bundle::EntryPath;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Longest wait for what another host has promised; then whoever waits brings it itself.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -30,9 +31,22 @@ enum Claim {
     Here,
 }
 
+/// What a host has promised or brought, and since when.
+struct Claimed {
+    claim: Claim,
+    by: String,
+    since: Instant,
+}
+
+impl Claimed {
+    fn promised_by(host: &str) -> Self {
+        Self { claim: Claim::Promised, by: host.to_owned(), since: Instant::now() }
+    }
+}
+
 #[derive(Default)]
 struct State {
-    claims: BTreeMap<String, (Claim, String)>,
+    claims: BTreeMap<String, Claimed>,
     /// Analyses that two hosts are asked for.
     checked: BTreeMap<String, String>,
     /// Hosts that had something to list.
@@ -65,7 +79,7 @@ impl Claims {
             let mut mine = Vec::new();
             for key in keys {
                 if !state.claims.contains_key(&key) {
-                    state.claims.insert(key.clone(), (Claim::Promised, host.to_owned()));
+                    state.claims.insert(key.clone(), Claimed::promised_by(host));
                     mine.push(key);
                 }
             }
@@ -79,7 +93,8 @@ impl Claims {
         self.with(|state| {
             state.hosts += usize::from(!keys.is_empty());
             let may_check = |key: &&String| {
-                let of_another = state.claims.get(*key).is_some_and(|(_, by)| by != host && !by.is_empty());
+                let of_another =
+                    state.claims.get(*key).is_some_and(|one| one.by != host && !one.by.is_empty());
                 of_another && !state.checked.contains_key(*key) && is_analysis(key)
             };
             let mut others: Vec<&String> = keys.iter().filter(may_check).collect();
@@ -101,9 +116,9 @@ impl Claims {
     pub(crate) fn keep(&self, host: &str, keys: impl IntoIterator<Item = String>) {
         self.with(|state| {
             for key in keys {
-                let first = |(claim, by): &(Claim, String)| *claim == Claim::Here && by != host;
+                let first = |one: &Claimed| one.claim == Claim::Here && one.by != host;
                 if !state.claims.get(&key).is_some_and(first) {
-                    state.claims.insert(key, (Claim::Here, host.to_owned()));
+                    state.claims.insert(key, Claimed { claim: Claim::Here, ..Claimed::promised_by(host) });
                 }
             }
         });
@@ -118,18 +133,29 @@ impl Claims {
 
     /// Gives back all that `host` promised and did not bring.
     fn give_back(&self, host: &str) {
-        self.with(|state| state.claims.retain(|_, (claim, by)| *claim == Claim::Here || by != host));
+        self.with(|state| state.claims.retain(|_, one| one.claim == Claim::Here || one.by != host));
         self.changed.notify_waiters();
     }
 
-    /// Takes over those of `keys` that others have promised and did not bring for so long.
-    fn take_over(&self, host: &str, keys: &[String]) -> Vec<String> {
+    /// Takes over those of `keys` that others promised too long ago and did not bring; or tells when the next of them
+    /// will be late.
+    fn take_over(&self, host: &str, keys: &[String]) -> Result<Vec<String>, Instant> {
         self.with(|state| {
-            let late =
-                |key: &&String| state.claims.get(*key).is_some_and(|(claim, _)| *claim == Claim::Promised);
-            let late: Vec<String> = keys.iter().filter(late).cloned().collect();
-            state.claims.extend(late.iter().map(|key| (key.clone(), (Claim::Promised, host.to_owned()))));
-            late
+            let ends = |key: &String| {
+                state
+                    .claims
+                    .get(key)
+                    .filter(|one| one.claim == Claim::Promised)
+                    .map(|one| one.since + PATIENCE)
+            };
+            let now = Instant::now();
+            let late: Vec<String> =
+                keys.iter().filter(|key| ends(key).is_some_and(|end| end <= now)).cloned().collect();
+            if late.is_empty() {
+                return Err(keys.iter().filter_map(ends).min().unwrap_or(now + PATIENCE));
+            }
+            state.claims.extend(late.iter().map(|key| (key.clone(), Claimed::promised_by(host))));
+            Ok(late)
         })
     }
 
@@ -141,13 +167,15 @@ impl Claims {
             changed.as_mut().enable();
             let mine = self.promise(host, keys.iter().cloned());
             let all_here = self.with(|state| {
-                keys.iter().all(|key| state.claims.get(key).is_some_and(|(claim, _)| *claim == Claim::Here))
+                keys.iter().all(|key| state.claims.get(key).is_some_and(|one| one.claim == Claim::Here))
             });
             if !mine.is_empty() || all_here {
                 return mine;
             }
-            if tokio::time::timeout(PATIENCE, changed).await.is_err() {
-                return self.take_over(host, keys);
+            match self.take_over(host, keys) {
+                Ok(late) => return late,
+                // Whatever else comes meanwhile, it is no answer of the one that is waited for.
+                Err(end) => drop(tokio::time::timeout_at(end, changed).await),
             }
         }
     }
@@ -216,6 +244,20 @@ mod tests {
         claims.promise("a", keys(&["x", "y"]));
         claims.keep("a", keys(&["y"]));
         assert_eq!(claims.settle("b", &keys(&["x", "y"])).await, keys(&["x"]));
+        // Others wait as long for who took it over, whatever comes meanwhile.
+        let (begin, wanted) = (Instant::now(), keys(&["x"]));
+        let ((), late) = tokio::join!(
+            async {
+                for n in 0..9 {
+                    tokio::time::sleep(Duration::from_mins(1)).await;
+                    claims.keep("d", keys(&[&format!("other{n}")]));
+                }
+            },
+            claims.settle("c", &wanted)
+        );
+        assert_eq!((late, claims.settle("b", &[]).await), (keys(&["x"]), Vec::new()));
+        assert!(begin.elapsed() < Duration::from_mins(10));
+        claims.promise("b", keys(&["x"]));
         // What the first one brings after all is no harm, nor what it then fails to.
         claims.keep("b", keys(&["x"]));
         claims.give_back("a");

@@ -371,6 +371,7 @@ impl Gathered {
         report.lacks_sources = unknown().next().is_some();
         ledger.note_unsourced(unknown().count(), unknown().map(|(_, lines)| lines.iter().count()).sum());
         if let Some((lines, arcs)) = fleet.mixed() {
+            ledger.note_without_branches(lines.len());
             let names = |hosts: &BTreeSet<String>| hosts.iter().cloned().collect::<Vec<_>>().join(", ");
             warnings.insert(format!(
                 "line data of {} and branch data of {} are reported as lines",
@@ -448,10 +449,16 @@ fn doubts(
         let disputed = offers.keys().find_map(|key| analyses.disputed(key));
         doubted.extend(disputed.map(|doubt| (name, doubt)));
     }
-    for (name, (these, those)) in &doubted {
-        let (these, those) = (some(these), some(those));
+    let mut by_hosts: BTreeMap<&Doubt, Vec<&str>> = BTreeMap::new();
+    for (name, doubt) in &doubted {
+        by_hosts.entry(doubt).or_default().push(name);
+    }
+    for ((these, those), names) in by_hosts {
+        let (these, those, files) = (some(these), some(those), counted(names.len() as u64, "file"));
+        let such = names.iter().take(3).copied().collect::<Vec<_>>().join(", ");
         warnings.insert(format!(
-            "{name}: {these} and {those} do not see the same statements in it; it is reported as {these} has it"
+            "{these} and {those} say different things of {files}, such as {such}, reported as {these} has it; \
+             report --python analyses all here"
         ));
     }
     doubted.len()

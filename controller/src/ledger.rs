@@ -152,6 +152,8 @@ pub(crate) struct Ledger {
     unanalysed: usize,
     /// Sources of which hosts say different things.
     doubted: usize,
+    /// Hosts that recorded lines where others recorded branches.
+    without_branches: usize,
     /// Whether data that no process of the service tells of is as good as any.
     trusts_extra: bool,
     /// Measured files without a source, and their lines that ran.
@@ -204,6 +206,11 @@ impl Ledger {
 
     fn extra(&self) -> usize {
         self.hosts.values().map(HostLedger::extra).sum()
+    }
+
+    /// So many hosts recorded no branches, so those of the others are not reported.
+    pub(crate) fn note_without_branches(&mut self, hosts: usize) {
+        self.without_branches = hosts;
     }
 
     pub(crate) fn note_doubted(&mut self, sources: usize) {
@@ -366,6 +373,7 @@ impl Ledger {
             && counts.missing_hosts == 0
             && self.unanalysed == 0
             && self.doubted == 0
+            && self.without_branches == 0
             && (self.trusts_extra || self.extra() == 0)
             && self.unsourced.0 == 0
             && self.unlisted().is_empty()
@@ -406,6 +414,10 @@ impl Ledger {
         }
         if self.doubted > 0 {
             let _ = write!(text, "; hosts disagree about {}", counted(self.doubted as u64, "source"));
+        }
+        if self.without_branches > 0 {
+            let hosts = counted(self.without_branches as u64, "host");
+            let _ = write!(text, "; no branches, for {hosts} recorded none");
         }
         if let (files @ 1.., lines) = self.unsourced {
             let (lines, files) = (counted(lines as u64, "measured line"), counted(files as u64, "file"));
@@ -537,6 +549,19 @@ mod tests {
         assert!(!ledger.is_complete());
         ledger.trust_extra();
         assert!(ledger.is_complete());
+    }
+
+    #[test]
+    fn a_host_that_recorded_no_branches_takes_those_of_all() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.is_complete());
+        ledger.note_without_branches(1);
+        assert!(
+            ledger.headline().ends_with("; no branches, for 1 host recorded none"),
+            "{}",
+            ledger.headline()
+        );
+        assert!(!ledger.is_complete());
     }
 
     #[test]

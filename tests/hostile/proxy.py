@@ -17,6 +17,7 @@ import time
 OP, PROGRESS, DATA, DATA_END, OUTCOME = 2, 3, 4, 5, 6
 MODE = sys.argv[1]
 OUT = sys.stdout.buffer
+CLAIMS = {"newer": ("99.0.0", "3.11"), "python": ("7.17.3", "3.99")}     # who made its analyses, as it says
 MEGABYTES = {"sources": 17, "huge": 500}     # of sources that nobody lists
 
 
@@ -35,7 +36,7 @@ def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def key(sha256, coverage, python="3.11"):
+def key(sha256, coverage, python):
     return digest(("pulpcov analysis 1\n%s\n%s\n%s\ndefaults\n" % (sha256, coverage, python)).encode())
 
 
@@ -62,11 +63,18 @@ def one_statement(text, **more):
     return json.dumps(analysis).encode()
 
 
+def no_branch(text, **more):
+    """All lines as they are, and of each the one exit that was taken."""
+    analysis = json.loads(text)
+    analysis.update(exit_counts=[[line, min(exits, 1)] for line, exits in analysis["exit_counts"]], **more)
+    return json.dumps(analysis).encode()
+
+
 def change_sources(sources):
     """What the host says that it has."""
-    if MODE == "newer":
+    if MODE in CLAIMS:
         for source in sources:
-            source["analysis"] = key(source["sha256"], "99.0.0")
+            source["analysis"] = key(source["sha256"], *CLAIMS[MODE])
     if MODE == "relabel":
         smallest = min(sources, key=lambda source: source["size"])
         for source in sources:
@@ -86,8 +94,12 @@ def change_bundle(bundle):
         entries = [entry for entry in entries if not is_analysis(entry[0])]
     if MODE == "false":
         entries = [(name, one_statement(data) if is_analysis(name) else data) for name, data in entries]
-    if MODE == "newer":
-        entries = [("analysis/%s.json" % key(old[name[9:-5]], "99.0.0"), one_statement(data, coverage="99.0.0"))
+    if MODE == "exits":
+        entries = [(name, no_branch(data) if is_analysis(name) else data) for name, data in entries]
+    if MODE in CLAIMS:
+        coverage, python = CLAIMS[MODE]
+        lie = one_statement if MODE == "newer" else no_branch
+        entries = [("analysis/%s.json" % key(old[name[9:-5]], coverage, python), lie(data, coverage=coverage, python=python))
                    if is_analysis(name) else (name, data) for name, data in entries]
     if MODE == "relabel":
         kept = {source["analysis"] for source in manifest["sources"]}
@@ -101,8 +113,8 @@ def change_bundle(bundle):
 def real_names(op):
     """The real agent knows none of the names that were made up."""
     want = op.get("want", {}).get("only") if isinstance(op.get("want"), dict) else None
-    if want and MODE == "newer":
-        known = {key(source["sha256"], "99.0.0"): source["analysis"] for source in REAL["sources"]}
+    if want and MODE in CLAIMS:
+        known = {key(source["sha256"], *CLAIMS[MODE]): source["analysis"] for source in REAL["sources"]}
         want["analyses"] = [known.get(name, name) for name in want["analyses"]]
     return op
 

@@ -1,9 +1,10 @@
 //! Which of several analyses of one source counts: hosts with other Pythons see it otherwise, and a host may lie.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::analysis::SourceAnalysis;
+use crate::data::Kind;
 use crate::fleet::Doubt;
 
 /// An analysis, and who has the source and a Python that makes it.
@@ -15,29 +16,40 @@ pub(crate) struct Offered<'a> {
 }
 
 impl Offered<'_> {
-    fn says_the_same(&self, other: &Self) -> bool {
+    /// Whether both make the same number of what ran.
+    fn says_the_same(&self, other: &Self, kind: Kind) -> bool {
         let (a, b) = (&self.analysis, &other.analysis);
-        a.statements == b.statements && a.excluded == b.excluded
+        let lines = a.statements == b.statements && a.excluded == b.excluded && a.multiline == b.multiline;
+        lines && (kind == Kind::Lines || branches(a) == branches(b))
     }
 }
 
+/// Lines with several exits, each with their number and that of the arcs that leave it. Where these lead, Pythons
+/// tell in their own ways, but what did not run of so many is not fewer for it.
+fn branches(analysis: &SourceAnalysis) -> BTreeMap<i32, (i64, usize)> {
+    let is_branch = |(line, exits): &(&i32, &i64)| **exits > 1 && !analysis.no_branch.contains(line);
+    let arcs = |line: i32| analysis.arcs.range((line, i32::MIN)..=(line, i32::MAX)).count();
+    analysis.exit_counts.iter().filter(is_branch).map(|(&line, &exits)| (line, (exits, arcs(line)))).collect()
+}
+
 /// The newest coverage.py's view; of equally new ones that of most hosts. Besides, the hosts behind it and behind
-/// another that sees other statements, where that is no matter of versions: the same coverage.py, or one host alone
-/// against others.
-pub(crate) fn choose(offered: &[Offered<'_>]) -> Option<(Arc<SourceAnalysis>, Option<Doubt>)> {
+/// another that sees other statements or branches, where that is no matter of versions: the same coverage.py, or one
+/// host alone against others.
+pub(crate) fn choose(offered: &[Offered<'_>], kind: Kind) -> Option<(Arc<SourceAnalysis>, Option<Doubt>)> {
     let rank =
         |one: &&Offered<'_>| (version_key(&one.analysis.coverage), one.hosts.len(), one.key.to_owned());
     let chosen = offered.iter().max_by_key(rank)?;
     let is_doubtful = |other: &&Offered<'_>| {
         let is_alone = chosen.hosts.len() == 1 && !other.hosts.is_subset(chosen.hosts);
-        (is_alone || other.analysis.coverage == chosen.analysis.coverage) && !other.says_the_same(chosen)
+        (is_alone || other.analysis.coverage == chosen.analysis.coverage)
+            && !other.says_the_same(chosen, kind)
     };
     let doubt = offered.iter().find(is_doubtful);
     Some((Arc::clone(&chosen.analysis), doubt.map(|other| (chosen.hosts.clone(), other.hosts.clone()))))
 }
 
 /// `7.17.3` as numbers, for comparing.
-fn version_key(version: &str) -> Vec<u32> {
+pub fn version_key(version: &str) -> Vec<u32> {
     version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
@@ -68,7 +80,7 @@ mod tests {
                 analysis: analysis(version, lines),
             })
             .collect();
-        let (analysis, doubt) = choose(&offered).expect("some");
+        let (analysis, doubt) = choose(&offered, Kind::Arcs).expect("some");
         (analysis.coverage.clone(), analysis.statements.len(), doubt.is_some())
     }
 
@@ -81,6 +93,30 @@ mod tests {
         // A host with two Pythons has nobody against it.
         let own = ("a", &["h3"][..], "7.6.1", &[1, 2, 3][..]);
         assert_eq!(chosen(&[own, ("b", &["h3"], "7.17.3", &[1])]), ("7.17.3".into(), 1, false));
+    }
+
+    #[test]
+    fn branches_that_one_host_alone_sees_otherwise_are_doubted() {
+        let of = |exits: i64, arcs: &[(i32, i32)]| {
+            let plain = analysis("7.17.3", &[1, 2, 3]);
+            Arc::new(SourceAnalysis {
+                exit_counts: [(1, exits)].into(),
+                arcs: arcs.iter().copied().collect(),
+                ..(*plain).clone()
+            })
+        };
+        let (honest, few, lost) = (of(2, &[(1, 2), (1, 3)]), of(1, &[(1, 2), (1, 3)]), of(2, &[(1, 2)]));
+        let elsewhere = of(2, &[(1, 2), (1, -1)]);
+        let (one, other) = (hosts(&["h1"]), hosts(&["h2"]));
+        let is_doubted =
+            |lie: &Arc<SourceAnalysis>, kind| {
+                let offered = [("a", &one, &honest), ("b", &other, lie)]
+                    .map(|(key, hosts, analysis)| Offered { key, hosts, analysis: Arc::clone(analysis) });
+                choose(&offered, kind).expect("some").1.is_some()
+            };
+        assert!(is_doubted(&few, Kind::Arcs) && is_doubted(&lost, Kind::Arcs));
+        assert!(!is_doubted(&few, Kind::Lines), "no number of lines is another");
+        assert!(!is_doubted(&elsewhere, Kind::Arcs), "as many that did not run");
     }
 
     #[test]

@@ -317,7 +317,7 @@ impl FleetFile {
         let found = self.analyses.iter().filter_map(|(key, hosts)| {
             Some(Offered { key: key.as_str(), hosts, analysis: analysis(id, key)? })
         });
-        let Some((source, doubt)) = choice::choose(&found.collect::<Vec<_>>()) else { return Ok(None) };
+        let Some((source, doubt)) = choice::choose(&found.collect::<Vec<_>>(), kind) else { return Ok(None) };
         let mut all = Measured::none(kind);
         let mut by_origin: Vec<(usize, Measured)> = Vec::new();
         for (place, measured) in &self.by_origin {

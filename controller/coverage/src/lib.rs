@@ -5,7 +5,7 @@
 
 pub mod aliases;
 pub mod analysis;
-mod choice;
+pub mod choice;
 pub mod combine;
 pub mod config;
 pub mod data;

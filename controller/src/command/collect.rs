@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use pulpcov_protocol::bundle::EntryPath;
@@ -172,6 +173,7 @@ async fn collect_one(
         })
     };
     let (mut agent, mut outcome) = access.ask(host, &list(Some(options.flush_timeout), 0), reporter).await?;
+    let begin = Instant::now();
     let (mut skip, mut files, mut bytes, mut erased) = (0, 0, 0, 0);
     let mut warnings = Vec::new();
     let mut rounds = 1;
@@ -194,6 +196,11 @@ async fn collect_one(
         skip += listed.data_files - gone.min(listed.data_files);
         if listed.remaining == 0 || listed.data_files == 0 {
             break (listed.processes, listed.others);
+        }
+        // Rounds have the time of one op, all together: who always has more is never done.
+        let limit = access.limits.op;
+        if begin.elapsed() > limit {
+            return Err(AgentError::OpTimeout(limit.as_secs()));
         }
         rounds += 1;
         if rounds > MAX_ROUNDS {
