@@ -10,7 +10,6 @@ Nothing here may raise into the service, block it, or print.
 """
 import _thread
 import atexit
-import binascii
 import collections
 import copy
 import json
@@ -21,7 +20,7 @@ import time
 
 from _pulpcov_gate import unit
 from _pulpcov_sources import fingerprint, note_loads, package_files, package_folders, sealed
-from _pulpcov_system import boot_id, read_small, remove, start_ticks, sync_folder, temporary, write_file
+from _pulpcov_system import boot_id, owner, put, read_small, remove, start_ticks, sync_folder, temporary, word, write_file
 from _pulpcov_tracer import close_data, make_coverage
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
@@ -79,11 +78,12 @@ class State(object):
     def begin(self, session):
         """A generation of this process: a data file and a record of its own."""
         self.session = self.wanted = session
-        suffix = "%s.%d.%s" % (self.host, self.pid, binascii.hexlify(os.urandom(6)).decode())
+        suffix = "%s.%d.%s" % (self.host, self.pid, word(6))
         self.data_name, self.record_name = "data." + suffix, "proc." + suffix + ".json"
-        self.secret = binascii.hexlify(os.urandom(16)).decode()
+        self.secret = word(16)
         self.seal = sealed(self.secret)     # told at once; the secret only by whatever goes on from this record
         self.seen_files, self.sources = set(), set()
+        self.data_user = None       # whose a file is that this process writes there
         self.size = 0               # sum of the sets at the last flush: they only grow, so it tells all
         self.last_flush = self.ack = self.ended = None
 
@@ -126,7 +126,8 @@ def has_news():
     """Whether anything ran since the last flush: within a generation the sets only grow."""
     s = _state
     size = sum(len(lines) for lines in list(s.collector.data.values()))
-    return size and (size != s.size or not os.path.exists(os.path.join(s.root, s.data_name)))
+    # What was written may be fetched since, and a stranger's file stand in its place.
+    return size and (size != s.size or owner(os.path.join(s.root, s.data_name)) != s.data_user)
 
 
 def note_sources(live):
@@ -156,9 +157,10 @@ def write_data(live, taken, ease):
         try:
             os.fchmod(fd, 0o644)
             os.fsync(fd)
+            s.data_user = os.fstat(fd).st_uid
         finally:
             os.close(fd)
-        os.rename(tmp, os.path.join(s.root, s.data_name))
+        s.data_name = put(tmp, s.root, s.data_name, "data.%s.%s" % (s.record_name[5:-5], word(6)))
     except BaseException:
         remove(tmp)
         raise

@@ -3,6 +3,11 @@ import binascii
 import os
 
 
+def word(size):
+    """Letters of so many random bytes."""
+    return binascii.hexlify(os.urandom(size)).decode()
+
+
 def start_ticks():
     """Clock ticks between boot and the start of this process."""
     with open("/proc/self/stat", "rb") as f:
@@ -26,6 +31,25 @@ def read_small(path):
         return os.read(fd, 4096).decode("utf-8", "replace")
     finally:
         os.close(fd)
+
+
+def owner(path):
+    """Whose a file is; None where there is none."""
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
+
+
+def put(tmp, folder, name, other):
+    """Gives a file its name, or the other one where a stranger sits on it: in a sticky folder nobody replaces what is
+    another's. Returns which."""
+    try:
+        os.rename(tmp, os.path.join(folder, name))
+        return name
+    except OSError:
+        os.rename(tmp, os.path.join(folder, other))
+        return other
 
 
 def write_file(folder, name, data, durable):
@@ -63,7 +87,7 @@ def sync_folder(folder):
 
 def temporary(folder):
     """A name that nobody can guess: others may write to the folder, and would put a link there."""
-    return os.path.join(folder, ".tmp." + binascii.hexlify(os.urandom(12)).decode())
+    return os.path.join(folder, ".tmp." + word(12))
 
 
 def remove(path):

@@ -53,7 +53,7 @@ struct Group {
 pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure> {
     let root = &config.data_root;
     ledger::check_folder(root)?;
-    Users::note(root, &config.profile);
+    Users::note(root, &config.profile)?;
     let ledger = ledger::read(root)?;
     // What a compaction that was cut off left, by the same rules as what is to be compacted.
     for record in ledger.stale.iter().filter(|record| owner_of_all(root, record).is_some()) {

@@ -130,7 +130,7 @@ fn find(python: &Interpreter, wheels: &Wheels<'_>, staging: &Path) -> Result<Pat
     Identity::of_interpreter(Path::new(&python.path))?.give(&brought)?;
     fs_err::set_permissions(staging, std::fs::Permissions::from_mode(0o755))?;
     let mut pip = Command::new(&python.path);
-    pip.args(["-B", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"])
+    pip.args(["-I", "-B", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"])
         .args(["--no-deps", "--only-binary", ":all:", "--dest"])
         .arg(&brought)
         .arg(&wanted);

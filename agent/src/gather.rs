@@ -75,9 +75,11 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     }
     let lock = CollectLock::share(&receipt::path_in(lib_root));
     let root = &receipt.config.data_root;
-    Users::note(root, &receipt.config.profile);
-    let users = Users::known(root);
     let mut warnings = Vec::new();
+    // On a full disk, what was known before is known.
+    if let Err(failure) = Users::note(root, &receipt.config.profile) {
+        warnings.push(format!("who the service's users are now could not be noted: {}", failure.msg));
+    }
     if args.finish && args.skip == 0 {
         session::finish(root)?;
     }
@@ -89,13 +91,13 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     });
     let skip = usize::try_from(args.skip).unwrap_or(usize::MAX);
     let listing = {
-        let before = ledger::read(root)?.of_service(&users);
+        let before = ledger::read(root)?;
         let runs = before.runs();
         data_dir::list(root, skip, open_file_budget(), &|name| args.part.takes(runs.get(name).copied()))?
     };
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
-    let ledger = ledger::read(root)?.of_service(&users);
+    let ledger = ledger::read(root)?;
     let mut spool = Spool::new(Path::new(lib_root))?;
     let mut data = Vec::with_capacity(listing.files.len());
     warnings.extend(listing.warnings);

@@ -77,6 +77,19 @@ pub(crate) fn names_in(folder: &Path, is_meant: &dyn Fn(&std::ffi::OsStr) -> boo
     Ok(names)
 }
 
+/// The first bytes of a file, behind links as well: at most `limit`, and without waiting for any.
+pub(crate) fn read_head(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file =
+        std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).during("open", path.display())?);
+    if !file.metadata().during("look at", path.display())?.is_file() {
+        return Err(Failure::new(format!("{} is not a regular file", path.display())));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).during("read", path.display())?;
+    Ok(bytes)
+}
+
 /// Reads a regular file of at most `limit` bytes.
 pub(crate) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     Ok(read_owned(path, limit)?.0)
@@ -145,6 +158,18 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fa
     result?;
     sync_folder(&place.folder());
     Ok(())
+}
+
+/// The same in a folder that everybody can write to: a folder that somebody has put in the way is moved out of it.
+pub(crate) fn write_among_others(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    if look_at(path).is_ok_and(|found| found.is_dir()) {
+        let place = Place::of(path).during("write", path.display())?;
+        let aside = place.beside(format!(".aside.{}", crate::host::random_word()?));
+        std::fs::rename(place.path(), &aside).during("move what is in the way of", path.display())?;
+        // What cannot be removed is in nobody's way there.
+        let _ = std::fs::remove_dir_all(aside);
+    }
+    write_whole(path, bytes, mode)
 }
 
 /// Makes a rename or an unlink in `folder` survive a power loss, where the file system can.

@@ -1,8 +1,9 @@
 //! Whom an interpreter is run as. Its code is whoever's who can write to it: it never runs as root where that is
 //! anybody else.
 
-use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Gid, Uid};
@@ -44,18 +45,19 @@ impl Identity {
             return Ok(own);
         }
         let writers = writers(path)?;
-        let mut users = writers.iter().copied();
+        let mut users = writers.keys().copied();
         match (users.next(), users.next()) {
             (None, _) => Ok(own),
             (Some(uid), None) => Ok(Self::of_user(uid)),
             _ => {
-                let users: Vec<String> = writers.iter().map(u32::to_string).collect();
+                let each = |(uid, place): (&u32, &PathBuf)| format!("user {uid} {}", place.display());
+                let all: Vec<String> = writers.iter().map(each).collect();
                 Err(Failure::new(format!(
-                    "{}: users {} can each change what it runs, so it is run as none of them",
+                    "{} is run as nobody, for several can change what it runs: {}",
                     path.display(),
-                    users.join(" and ")
+                    all.join(", ")
                 ))
-                .hint("give the environment, and what its .pth files name, one owner"))
+                .hint("give the environment, and what its .pth files name, one owner, and no group that can write"))
             }
         }
     }
@@ -89,7 +91,7 @@ impl Identity {
         rustix::thread::set_thread_res_uid(uid, uid, uid)
     }
 
-    /// Gives an open file or folder to this user.
+    /// Gives what is at a path to this user, if root can.
     pub(crate) fn give(&self, path: &Path) -> Result<(), Failure> {
         if !self.is_root() && Self::own().is_root() {
             std::os::unix::fs::lchown(path, Some(self.uid), Some(self.gid))?;
@@ -98,42 +100,53 @@ impl Identity {
     }
 }
 
-/// Users but root who can change what an interpreter runs when it starts.
-fn writers(path: &Path) -> Result<BTreeSet<u32>, Failure> {
-    let mut writers = owners::walk(path)?.writers;
+/// Users but root who can change what an interpreter runs when it starts, each with a place where.
+fn writers(path: &Path) -> Result<BTreeMap<u32, PathBuf>, Failure> {
+    let mut writers = BTreeMap::new();
     let mut add = |path: &Path| {
-        if path.exists() {
-            writers.extend(owners::walk(path)?.writers);
+        for uid in owners::walk_as_far(path)?.writers {
+            writers.entry(uid).or_insert_with(|| path.to_owned());
         }
         Ok::<(), Failure>(())
     };
-    let mut children = BTreeSet::new();
+    add(path)?;
     for prefix in prefixes(path) {
         add(&prefix)?;
+        add(&prefix.join("pyvenv.cfg"))?;
         for folder in folders(&prefix) {
             add(&folder)?;
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                // What lies in a folder of root's may have been given away.
-                children.extend(entry.metadata().ok().map(|meta| meta.uid()));
-                if entry.path().extension().is_some_and(|end| end == "pth") {
-                    for target in targets(&folder, &entry.path()) {
-                        add(&target)?;
-                    }
+                for path in at_start(&folder, &entry) {
+                    add(&path)?;
                 }
             }
         }
     }
-    writers.extend(children.into_iter().filter(|&uid| uid != 0));
     Ok(writers)
+}
+
+/// What may run when a Python starts of what lies in one of its folders: itself, which may have been given away or lead
+/// elsewhere, what makes it a package, and what it puts on the path.
+fn at_start(folder: &Path, entry: &DirEntry) -> Vec<PathBuf> {
+    let path = entry.path();
+    let Ok(kind) = entry.file_type() else { return vec![path] };
+    let mut found = match path.extension().and_then(OsStr::to_str) {
+        Some("pth") => targets(folder, &path),
+        // Notes of installers, which nobody imports.
+        Some("dist-info" | "egg-info") => return Vec::new(),
+        _ if kind.is_dir() => vec![path.join("__init__.py")],
+        _ => Vec::new(),
+    };
+    found.push(path);
+    found
 }
 
 /// `sys.prefix` of an interpreter, and of those that it is made of: of the file behind its name, and of the one that its
 /// environment was made with.
 fn prefixes(path: &Path) -> BTreeSet<PathBuf> {
-    let of_binary = |path: &Path| Some(path.parent()?.parent()?.to_owned());
     let real = std::fs::canonicalize(path).ok();
     let mut found: BTreeSet<PathBuf> =
-        [Some(path.to_owned()), real].into_iter().flatten().filter_map(|path| of_binary(&path)).collect();
+        [Some(path.to_owned()), real].into_iter().flatten().filter_map(|path| prefix_of(&path)).collect();
     for prefix in found.clone() {
         let text = host_fs::read_limited(&prefix.join("pyvenv.cfg"), MAX_PTH).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
@@ -163,24 +176,61 @@ fn folders(prefix: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
-/// Folders that a `.pth` file puts on the path.
+/// Places that a `.pth` file puts on the path, and those that its lines of code name.
 fn targets(folder: &Path, pth: &Path) -> Vec<PathBuf> {
     let text = host_fs::read_limited(pth, MAX_PTH).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
-    let lines = text.lines().map(str::trim).filter(|line| {
-        !line.is_empty()
-            && !line.starts_with('#')
-            && !line.starts_with("import ")
-            && !line.starts_with("import\t")
-    });
-    lines.map(|line| folder.join(line)).collect()
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if line.starts_with("import ") || line.starts_with("import\t") {
+            let literals = line.split(['"', '\'']).skip(1).step_by(2);
+            found.extend(literals.filter(|text| text.starts_with('/')).map(PathBuf::from));
+        } else {
+            found.push(folder.join(line));
+        }
+    }
+    found
 }
 
-/// Whether a folder is one in which the interpreter at `path` has its packages, whatever it says itself.
-pub(crate) fn has_packages_in(path: &Path, folder: &Path) -> bool {
-    let Ok(folder) = std::fs::canonicalize(folder) else { return false };
-    let all = prefixes(path).into_iter().flat_map(|prefix| folders(&prefix));
-    all.filter_map(|known| std::fs::canonicalize(known).ok()).any(|known| known == folder)
+/// The folder into which the packages of a Python go that is not root's, which says so itself: root is going to write
+/// there. It counts where that user could write there without us. What is on the path of a Python of root's, by a `.pth`
+/// file of root's, runs in all of its processes already, so that one's own folder counts too.
+pub(crate) fn packages_folder(python: &Path, uid: u32, told: &str) -> Result<PathBuf, Failure> {
+    let refused = || {
+        Failure::new(format!(
+            "{} says that its packages lie in {told}, which is not for user {uid} to say",
+            python.display()
+        ))
+    };
+    // The folder itself: nobody can then lead elsewhere what is written there.
+    let folder = std::fs::canonicalize(told).map_err(|_| refused())?;
+    let known = |prefix: &Path| {
+        folders(prefix)
+            .iter()
+            .filter_map(|known| std::fs::canonicalize(known).ok())
+            .any(|known| known == folder)
+    };
+    let writers = owners::walk(&folder)?.writers;
+    let is_his = writers.contains(&uid) && prefixes(python).iter().any(|prefix| known(prefix));
+    if is_his || (is_roots_own(python, &folder)? && prefix_of(python).is_some_and(|prefix| known(&prefix))) {
+        return Ok(folder);
+    }
+    Err(refused())
+}
+
+/// Whether a Python but for what is put on its path is root's alone, and a folder is the one of its own version.
+fn is_roots_own(python: &Path, folder: &Path) -> Result<bool, Failure> {
+    let Some(prefix) = prefix_of(python) else { return Ok(false) };
+    let mut all = owners::walk(python)?.writers;
+    all.extend(owners::walk_as_far(&prefix.join("pyvenv.cfg"))?.writers);
+    all.extend(owners::walk(folder)?.writers);
+    let version = std::fs::canonicalize(python).ok().and_then(|path| path.file_name().map(OsStr::to_owned));
+    let of_version = folder.parent().and_then(Path::file_name);
+    Ok(all.is_empty() && of_version.is_some() && of_version == version.as_deref())
+}
+
+fn prefix_of(python: &Path) -> Option<PathBuf> {
+    Some(python.parent()?.parent()?.to_owned())
 }
 
 #[cfg(test)]
@@ -218,7 +268,6 @@ mod tests {
         let python = base.join("venv/bin/python3");
         let uid = || Identity::of_interpreter(&python).map(|identity| identity.uid);
         assert_eq!(uid().expect("root's"), 0);
-        assert!(has_packages_in(&python, &site) && !has_packages_in(&python, Path::new("/etc")));
         let code = base.join("code");
         std::fs::create_dir(&code).expect("a folder");
         std::fs::write(site.join("shop.pth"), format!("import os\n# x\n{}\n", code.display()))
@@ -228,13 +277,74 @@ mod tests {
             assert_eq!(uid().expect("his"), 4711, "{part}");
             chown(base.join(part), Some(0), None).expect("taken back");
         }
+        // What is not there yet is whose who can put it there; a line of code names places as well.
+        chown(base.join("venv/bin"), Some(0), None).expect("taken back");
+        let line = format!("import sys; sys.path.insert(0, '{}/gone/src')\n", code.display());
+        for text in [line, format!("{}/gone/src\n", code.display())] {
+            std::fs::write(site.join("shop.pth"), &text).expect("written");
+            assert_eq!(uid().expect("root's"), 0, "{text}");
+            chown(&code, Some(4711), None).expect("given away");
+            assert_eq!(uid().expect("his"), 4711, "{text}");
+            chown(&code, Some(0), None).expect("taken back");
+        }
+        symlink(code.join("custom.py"), site.join("sitecustomize.py")).expect("a link");
+        chown(&code, Some(4711), None).expect("given away");
+        assert_eq!(uid().expect("his"), 4711, "a link into his folder");
+        chown(&code, Some(0), None).expect("taken back");
+        std::fs::remove_file(site.join("sitecustomize.py")).expect("removed");
+        std::fs::create_dir(site.join("sitecustomize")).expect("a folder");
+        std::fs::write(site.join("sitecustomize/__init__.py"), "").expect("written");
+        let inside = |mode| {
+            let path = site.join("sitecustomize/__init__.py");
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("set");
+        };
+        inside(0o666);
+        assert!(uid().expect_err("of all").msg.contains("everybody can write"));
+        inside(0o644);
+        assert_eq!(uid().expect("root's"), 0);
         std::fs::write(site.join("sitecustomize.py"), "").expect("written");
         chown(site.join("sitecustomize.py"), Some(4711), None).expect("given away");
         assert_eq!(uid().expect("his"), 4711);
         chown(&code, Some(4712), None).expect("given away");
-        assert!(uid().expect_err("of two").msg.contains("users 4711 and 4712"));
+        let said = uid().expect_err("of two").msg;
+        assert!(said.contains("user 4711 /") && said.contains("user 4712 /"), "{said}");
         chown(&code, Some(4711), None).expect("given away");
         std::fs::set_permissions(&site, PermissionsExt::from_mode(0o777)).expect("set");
         assert!(uid().expect_err("of all").msg.contains("everybody can write"));
+    }
+
+    #[test]
+    fn packages_go_where_a_user_can_write_and_nowhere_else() {
+        assert!(rustix::process::geteuid().is_root(), "gives files away, which needs root");
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let base = folder.path();
+        let site = environment(base);
+        let python = base.join("venv/bin/python3");
+        let of = |told: &Path| packages_folder(&python, 4711, &told.to_string_lossy());
+        assert!(of(&site).is_err(), "root's");
+        chown(&site, Some(4711), None).expect("given away");
+        assert_eq!(of(&site).expect("his"), site);
+        chown(base.join("venv"), Some(4711), None).expect("given away");
+        for elsewhere in ["/etc", "/usr/local/lib", "/nowhere"] {
+            assert!(of(Path::new(elsewhere)).is_err(), "{elsewhere}");
+        }
+        // The base's packages are not for him to name, whether he names them or leads to them.
+        let roots = base.join("base/lib/python3.11/site-packages");
+        std::fs::create_dir_all(&roots).expect("folders");
+        std::fs::write(base.join("venv/pyvenv.cfg"), format!("home = {}/base/bin\n", base.display()))
+            .expect("written");
+        assert!(of(&roots).is_err(), "the base's");
+        std::fs::remove_dir(&site).expect("removed");
+        symlink(&roots, &site).expect("a link");
+        assert!(of(&site).is_err(), "behind a link");
+        // Root's own Python, with a place of his on its path by a file of root's.
+        let system = base.join("base/bin/python3");
+        std::fs::create_dir_all(base.join("base/bin")).expect("folders");
+        std::fs::write(base.join("base/bin/python3.11"), "").expect("written");
+        symlink("python3.11", &system).expect("a link");
+        assert_eq!(packages_folder(&system, 4711, &roots.to_string_lossy()).expect("its own"), roots);
+        let older = base.join("base/lib/python3.9/site-packages");
+        std::fs::create_dir_all(&older).expect("folders");
+        assert!(packages_folder(&system, 4711, &older.to_string_lossy()).is_err(), "another Python's");
     }
 }

@@ -11,7 +11,7 @@ use pulpcov_protocol::wheel::pinned_coverage;
 use crate::child::run;
 use crate::failure::Failure;
 use crate::identity::{self, Identity};
-use crate::{host, owners};
+use crate::{host, host_fs, owners};
 
 /// Prints what the agent must know, as JSON. `-I`: nothing of the working directory or the user's
 /// site is imported; the paths it tells are the same without.
@@ -51,6 +51,30 @@ struct Facts {
     tags: Vec<String>,
 }
 
+impl Facts {
+    /// Most of it becomes part of a path that root writes to.
+    fn check(&self, path: &str) -> Result<(), Failure> {
+        let is_word = |text: &str| {
+            let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
+            (1..=MAX_WORD).contains(&text.len()) && text.chars().all(is_plain) && !text.starts_with('.')
+        };
+        let is_path = |text: &str| {
+            text.starts_with('/') && text.len() <= MAX_PATH && !text.chars().any(char::is_control)
+        };
+        let words = [&self.version, &self.cache_tag].into_iter().chain(&self.tags);
+        let paths = [&self.prefix, &self.purelib].into_iter();
+        let odd = words.filter(|text| !is_word(text)).chain(paths.filter(|text| !is_path(text))).next();
+        odd.map_or(Ok(()), |text| {
+            let shown: String = text.chars().take(MAX_WORD).collect();
+            Err(Failure::new(format!("{path} says {shown:?} of itself, which no Python does")))
+        })
+    }
+}
+
+/// Longest word of what a Python says of itself, and longest path.
+const MAX_WORD: usize = 100;
+const MAX_PATH: usize = 4096;
+
 /// Asks the interpreter at `path` what it is.
 pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
     if !Path::new(path).is_absolute() {
@@ -66,14 +90,11 @@ pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
             facts.implementation
         )));
     }
-    // Root is going to write there: a user's interpreter may say anything.
-    if !identity.is_root() && !identity::has_packages_in(Path::new(path), Path::new(&facts.purelib)) {
-        return Err(Failure::new(format!("{path} says that its packages lie in {}", facts.purelib)));
-    }
-    // The folder itself: its owner cannot then lead elsewhere what is written there.
-    let purelib = match std::fs::canonicalize(&facts.purelib) {
-        Ok(folder) if !identity.is_root() => into_text(folder),
-        _ => facts.purelib,
+    facts.check(path)?;
+    let purelib = if identity.is_root() {
+        facts.purelib
+    } else {
+        into_text(identity::packages_folder(Path::new(path), identity.uid, &facts.purelib)?)
     };
     let coverage = pinned_coverage(facts.major, facts.minor).ok_or_else(|| {
         Failure::new(format!("{path} is Python {}, the hook needs 3.6 or later", facts.version))
@@ -139,9 +160,7 @@ pub(crate) fn of_program(program: &str) -> Option<String> {
 }
 
 fn follow(program: &str, depth: u32) -> Option<String> {
-    let mut text = Vec::new();
-    let file = fs_err::File::open(program).ok()?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_WRAPPER), &mut text).ok()?;
+    let text = host_fs::read_head(Path::new(program), MAX_WRAPPER).ok()?;
     if text.starts_with(b"\x7fELF") {
         return is_python_name(program).then(|| program.to_owned());
     }
@@ -287,6 +306,34 @@ mod tests {
     }
 
     #[test]
+    fn what_a_python_says_is_no_way_to_another_place() {
+        let facts = |version: &str, cache_tag: &str, purelib: &str, tag: &str| Facts {
+            version: version.into(),
+            major: 3,
+            minor: 11,
+            prefix: "/usr".into(),
+            cache_tag: cache_tag.into(),
+            implementation: "cpython".into(),
+            purelib: purelib.into(),
+            tags: vec![tag.into()],
+        };
+        let tag = "cp311-cp311-manylinux_2_17_x86_64";
+        let check = |facts: Facts| facts.check("/srv/python3");
+        check(facts("3.11.2", "cpython-311", "/usr/lib/python3/dist-packages", tag)).expect("honest");
+        for lie in [
+            facts("3.11.2", "cpython-311/../../../srv", "/usr/lib", tag),
+            facts("3.11.2", "..", "/usr/lib", tag),
+            facts("../../etc", "cpython-311", "/usr/lib", tag),
+            facts("3.11.2", "", "/usr/lib", tag),
+            facts("3.11.2", "cpython-311", "usr/lib", tag),
+            facts("3.11.2", "cpython-311", "/usr/\nlib", tag),
+            facts("3.11.2", "cpython-311", "/usr/lib", "../../x"),
+        ] {
+            assert!(check(lie).expect_err("a lie").msg.contains("which no Python does"));
+        }
+    }
+
+    #[test]
     fn every_form_of_a_script_head_is_read() {
         assert_eq!(
             of("#!/opt/venv/bin/python3.11 -s\nimport x", "").as_deref(),
@@ -323,6 +370,16 @@ mod tests {
             std::fs::write(&wrapper, format!("#!/bin/bash\n{start}\n")).expect("written");
             assert_eq!(of_program(&into_text(wrapper)), Some(format!("{bin}/python3")), "{start}");
         }
+    }
+
+    /// Its owner can put anything in the place of a unit's program.
+    #[test]
+    fn a_pipe_is_no_program_and_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pulpcore-worker");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
+            .expect("a pipe");
+        assert_eq!(of_program(&into_text(path)), None);
     }
 
     #[test]

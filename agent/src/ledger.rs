@@ -181,7 +181,7 @@ impl Ledger {
     }
 
     /// Leaves out what users say of themselves who are none of the service's; they are named.
-    pub(crate) fn of_service(mut self, users: &Users) -> Self {
+    fn of_service(mut self, users: &Users) -> Self {
         let mut strangers: BTreeMap<u32, u64> = BTreeMap::new();
         self.records.retain(|record| {
             let is_service = users.is_service(record.uid);
@@ -190,6 +190,7 @@ impl Ledger {
             }
             is_service
         });
+        self.stale.retain(|record| users.is_service(record.uid));
         self.many.retain(|many| users.is_service(many.compacted.common.uid));
         self.warnings.extend(strangers.into_iter().map(|(uid, count)| {
             format!("user {uid} is none of the service's, and tells of {}", counted(count, "process"))
@@ -252,8 +253,14 @@ impl Ledger {
     }
 }
 
-/// Reads every record. One that cannot be read is a warning: it must not hide the others.
+/// Reads every record of the service's users; what others tell of is named, and is nothing that anybody waits for. One
+/// that cannot be read is a warning: it must not hide the others.
 pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
+    Ok(read_all(data_root)?.of_service(&Users::known(data_root)))
+}
+
+/// The same of everybody.
+pub(crate) fn read_all(data_root: &Path) -> Result<Ledger, Failure> {
     let folder = data_root.join(LEDGER);
     let mut ledger = Ledger::default();
     if !folder.is_dir() {
@@ -364,7 +371,11 @@ fn read_one(data_root: &Path, name: &str, boot_id: &str) -> Result<Record, Failu
     if alive && uid != 0 && host::uids(raw.pid).is_some_and(|uids| !uids.contains(&uid)) {
         return Err(Failure::new(format!("user {uid} wrote it, whose process that is not")));
     }
-    let data = own_data(data_root, name, uid, raw.data.take())?;
+    let mut data = own_data(name, raw.data.take())?;
+    if let Some(owner) = squatter(data_root, uid, data.as_ref())? {
+        data = None;
+        raw.error = Some(format!("user {owner} has put a file in the place of its data"));
+    }
     let state = match (&raw.ended, alive) {
         (Some(_), _) => ProcessState::Ended,
         (None, true) => ProcessState::Live,
@@ -424,25 +435,27 @@ fn check_words(raw: &mut Raw) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The data file of a record, if it names one: its own, of its own user.
-fn own_data(
-    data_root: &Path,
-    record: &str,
-    uid: u32,
-    data: Option<String>,
-) -> Result<Option<String>, Failure> {
+/// The data file that a record names: its own by its name, which may go on with a dot and letters.
+fn own_data(record: &str, data: Option<String>) -> Result<Option<String>, Failure> {
     let Some(data) = data else { return Ok(None) };
     let suffix = record.strip_prefix(ONE).and_then(|rest| rest.strip_suffix(".json"));
-    if !is_file_name(&data) || data.strip_prefix("data.") != suffix {
+    let more = data.strip_prefix("data.").zip(suffix).and_then(|(name, suffix)| name.strip_prefix(suffix));
+    let is_own = more.is_some_and(|more| {
+        let letters = more.strip_prefix('.').unwrap_or_default();
+        more.is_empty() || (!letters.is_empty() && letters.chars().all(|letter| letter.is_ascii_hexdigit()))
+    });
+    if !is_file_name(&data) || !is_own {
         return Err(Failure::new("it names a data file that is not its own"));
     }
-    match host_fs::Attributes::of(&data_root.join(&data))? {
-        Some(found) if found.uid != uid => {
-            Err(Failure::new(format!("user {uid} wrote it, and user {} its data", found.uid)))
-        }
-        // One that is gone was collected, or is missing: others can tell which.
-        _ => Ok(Some(data)),
-    }
+    Ok(Some(data))
+}
+
+/// Who has put a file in the place of a process's data. One that is gone was collected, or is missing: others can tell
+/// which.
+fn squatter(data_root: &Path, uid: u32, data: Option<&String>) -> Result<Option<u32>, Failure> {
+    let Some(data) = data else { return Ok(None) };
+    let found = host_fs::Attributes::of(&data_root.join(data))?;
+    Ok(found.map(|found| found.uid).filter(|&owner| owner != uid))
 }
 
 /// Root is about to write into a folder in a world-writable one: only if it is the one that install
@@ -466,7 +479,7 @@ pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, 
     let request = host::random_word()?;
     // A new file renamed over the old one: in a sticky directory even root may not write to a
     // file that somebody else owns (fs.protected_regular).
-    host_fs::write_whole(&trigger(data_root), request.as_bytes(), 0o644)?;
+    host_fs::write_among_others(&trigger(data_root), request.as_bytes(), 0o644)?;
     let deadline = Instant::now() + timeout;
     // Only those that live now are asked, and only their records are read again.
     let mut waiting: Vec<Record> = read(data_root)?.records.into_iter().filter(Record::is_live).collect();

@@ -36,15 +36,28 @@ pub(crate) fn walk(path: &Path) -> Result<Way, Failure> {
 
 /// The same to the first file on it: a module in an archive lies below a file.
 pub(crate) fn walk_to_file(path: &Path) -> Result<Way, Failure> {
-    follow_to(path, true).during("find", path.display())?.of_somebody(path)
+    follow_to(path, End::AtTheFirstFile).during("find", path.display())?.of_somebody(path)
 }
 
 /// Follows a path to its end, whoever can write to it.
 pub(crate) fn follow(path: &Path) -> io::Result<Way> {
-    follow_to(path, false)
+    follow_to(path, End::Nowhere)
 }
 
-fn follow_to(path: &Path, to_file: bool) -> io::Result<Way> {
+/// Follows a path as far as it goes: who can write to its last folder can put there what is missing.
+pub(crate) fn walk_as_far(path: &Path) -> Result<Way, Failure> {
+    follow_to(path, End::WhereItIsMissing).during("find", path.display())?.of_somebody(path)
+}
+
+/// Where a path may end before its last part.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Nowhere,
+    AtTheFirstFile,
+    WhereItIsMissing,
+}
+
+fn follow_to(path: &Path, may_end: End) -> io::Result<Way> {
     if !path.is_absolute() {
         return Err(io::Error::other("no absolute path"));
     }
@@ -61,7 +74,14 @@ fn follow_to(path: &Path, to_file: bool) -> io::Result<Way> {
             continue;
         }
         let Some(from) = folders.last() else { break };
-        let end = rustix::fs::openat(from, &name, flags, Mode::empty())?;
+        let end = match rustix::fs::openat(from, &name, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) if may_end == End::WhereItIsMissing => {
+                // Where everybody can write, a sticky bit keeps what is there, and nobody from what is not.
+                seen.is_open |= rustix::fs::fstat(from)?.st_mode & 0o002 != 0;
+                break;
+            }
+            opened => opened?,
+        };
         let stat = rustix::fs::fstat(&end)?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Symlink {
@@ -81,7 +101,12 @@ fn follow_to(path: &Path, to_file: bool) -> io::Result<Way> {
         }
         seen.note(&stat);
         let is_file = kind == FileType::RegularFile;
-        if left.is_empty() || (to_file && is_file) {
+        let ends_here = match may_end {
+            End::Nowhere => false,
+            End::AtTheFirstFile => is_file,
+            End::WhereItIsMissing => kind != FileType::Directory,
+        };
+        if left.is_empty() || ends_here {
             return Ok(seen.end(end, is_file));
         }
         if kind != FileType::Directory {
@@ -237,25 +262,24 @@ impl Trusted {
         Self(own.into_iter().chain(users).collect())
     }
 
-    pub(crate) fn accept(&self, path: &Path, way: &Way) -> Result<(), Failure> {
+    pub(crate) fn accept(&self, way: &Way) -> Result<(), Failure> {
         match way.writers.difference(&self.0).next() {
             Some(uid) => Err(Failure::new(format!(
-                "user {uid}, who is none of the service's, can change what {} is",
-                path.display()
+                "user {uid} can change it, who is none of the service's (pulpcov_users names more of those)"
             ))),
             None => Ok(()),
         }
     }
 
-    /// Whether nobody else can change what a path leads to.
-    pub(crate) fn is_sure(&self, path: &Path) -> bool {
-        walk(path).is_ok_and(|way| self.accept(path, &way).is_ok())
+    /// Fails where somebody else can change what a path leads to.
+    pub(crate) fn judge(&self, path: &Path) -> Result<(), Failure> {
+        self.accept(&walk(path)?)
     }
 
     /// Reads a source file that nobody else can have changed, or put in another's place.
     pub(crate) fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
         let way = walk(path)?;
-        self.accept(path, &way)?;
+        self.accept(&way)?;
         way.read(path, limit)
     }
 }
@@ -295,11 +319,16 @@ mod tests {
         assert!(walk(&base.join("a/x.py/shop/y.py")).is_err());
         assert!(walk_to_file(&base.join("a/x.py/shop/y.py")).expect("an archive").is_file);
         set(&base.join("a"), 0o777);
-        assert!(!trusted.is_sure(&base.join("a/x.py")) && !trusted.is_sure(&base.join("link.py")));
+        assert!(
+            trusted.judge(&base.join("a/x.py")).is_err() && trusted.judge(&base.join("link.py")).is_err()
+        );
         set(&base.join("a"), 0o1777);
-        assert!(trusted.is_sure(&base.join("a/x.py")), "nobody moves what is ours");
+        assert!(trusted.judge(&base.join("a/x.py")).is_ok(), "nobody moves what is ours");
         symlink("loop", base.join("loop")).expect("a link");
-        assert!(walk(&base.join("loop")).is_err());
+        assert!(walk(&base.join("loop")).is_err() && walk_as_far(&base.join("loop")).is_err());
+        // What is missing is whose who can put it there.
+        assert!(walk_as_far(&base.join("b/c/x.py")).is_ok() && walk_as_far(&base.join("a/x.py/y")).is_ok());
+        assert!(walk_as_far(&base.join("a/b/x.py")).is_err(), "of all");
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub(crate) struct Places {
     pub(crate) files: BTreeMap<String, BTreeSet<String>>,
     /// Package to its folders: a namespace and an extended path have several.
     pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
+    /// What does not count of what they say, each place with the reason.
+    pub(crate) refused: BTreeMap<String, String>,
 }
 
 impl Places {
@@ -24,10 +26,11 @@ impl Places {
     pub(crate) fn of(config: &Config, ledger: &Ledger, python: &Interpreter, trusted: &Trusted) -> Self {
         let mut places = Self::default();
         // Many processes say the same.
-        let mut judged: BTreeMap<String, bool> = BTreeMap::new();
+        let mut judged: BTreeMap<String, Option<String>> = BTreeMap::new();
         let mut counts = |package: &String, path: &String| {
             let is_known = config.packages.iter().any(|known| known == package);
-            is_known && *judged.entry(path.clone()).or_insert_with(|| trusted.is_sure(Path::new(path)))
+            let judge = || trusted.judge(Path::new(path)).err().map(|failure| failure.msg);
+            is_known && judged.entry(path.clone()).or_insert_with(judge).is_none()
         };
         for (package, path) in ledger.package_places(&python.prefix) {
             let tail = package.replace('.', "/");
@@ -42,6 +45,7 @@ impl Places {
                 places.folders.entry(package.clone()).or_default().insert(folder.clone());
             }
         }
+        places.refused = judged.into_iter().filter_map(|(path, reason)| Some((path, reason?))).collect();
         places
     }
 

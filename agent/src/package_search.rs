@@ -1,6 +1,6 @@
 //! Which of the profile's packages no Python of the service can import: a name that is mistyped measures nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,31 +10,33 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::ledger::Ledger;
+use crate::owners::Trusted;
 use crate::{child, host_fs, interpreter, processes, systemd};
 
-/// Answers with the packages that are neither on the interpreter's path nor in one of the folders. Nothing is
+/// Answers with where the packages lie that are on the interpreter's path or in one of the folders. Nothing is
 /// imported: a package's own code runs in nobody's name here.
 const FIND: &str = r"
 import importlib.util, json, sys
 from importlib.machinery import PathFinder
 
-def is_found(name, folders):
+def places(name, folders):
     first, *rest = name.split('.')
     specs = [PathFinder.find_spec(first, folders)]
     try:
         specs.append(importlib.util.find_spec(first))
     except Exception:
         pass
+    found = []
     for spec in specs:
         for part in rest:
-            places = spec and spec.submodule_search_locations
-            spec = PathFinder.find_spec(part, list(places)) if places else None
+            inside = spec and spec.submodule_search_locations
+            spec = PathFinder.find_spec(part, list(inside)) if inside else None
         if spec:
-            return True
-    return False
+            found += list(spec.submodule_search_locations or [spec.origin or ''])
+    return found
 
 asked = json.load(sys.stdin)
-print(json.dumps([name for name in asked['packages'] if not is_found(name, asked['folders'])]))
+print(json.dumps({name: places(name, asked['folders']) for name in asked['packages']}))
 ";
 
 /// What was looked for.
@@ -42,6 +44,8 @@ print(json.dumps([name for name in asked['packages'] if not is_found(name, asked
 pub(crate) struct Search {
     /// Packages that nothing here can import.
     pub(crate) missing: Vec<String>,
+    /// Where the others lie, as far as anybody says so.
+    pub(crate) places: BTreeSet<String>,
     /// Whether this host shows where its service has its code: its units or its processes are here, and are Python's.
     pub(crate) is_sure: bool,
 }
@@ -71,25 +75,31 @@ pub(crate) fn search(
         let environment = String::from_utf8_lossy(&environment).into_owned();
         add_places(environment.split('\0').filter(|word| word.starts_with("PYTHONPATH=")), &mut folders);
     }
-    let mut missing: Vec<String> = profile.packages.clone();
-    let seen = |name: &str| {
-        ledger.is_some_and(|ledger| ledger.records.iter().any(|record| record.packages.contains_key(name)))
-    };
-    missing.retain(|name| !seen(name));
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let of_profile = |(name, _): &(&String, &String)| profile.packages.contains(name);
+    let told = ledger.into_iter().flat_map(|ledger| ledger.records.iter().flat_map(|one| &one.packages));
+    for (name, path) in told.filter(of_profile) {
+        found.entry(name.clone()).or_default().insert(path.clone());
+    }
     let folders: Vec<_> = folders.iter().filter_map(|folder| folder.to_str()).collect();
     for python in interpreters {
-        let asked = json!({"packages": missing, "folders": folders});
+        let asked = json!({"packages": profile.packages, "folders": folders});
         let answer =
             child::run(Command::new(&python.path).args(["-I", "-c", FIND]), asked.to_string().as_bytes())?;
-        missing = serde_json::from_slice(&answer)
+        let places: BTreeMap<String, Vec<String>> = serde_json::from_slice(&answer)
             .map_err(|error| Failure::new(format!("{} answered no JSON: {error}", python.path)))?;
+        for (name, places) in places.into_iter().filter(|(_, places)| !places.is_empty()) {
+            found.entry(name).or_default().extend(places);
+        }
     }
+    let missing = profile.packages.iter().filter(|name| !found.contains_key(*name)).cloned().collect();
+    let places = found.into_values().flatten().filter(|place| place.starts_with('/')).collect();
     let is_sure = if running.is_empty() {
         !units.is_empty() && shows_its_python(&units)?
     } else {
         running.iter().all(processes::Running::is_python)
     };
-    Ok(Search { missing, is_sure })
+    Ok(Search { missing, places, is_sure })
 }
 
 /// Whether each program of the units is Python's own. Others, as Apache and uWSGI, have their path in files of theirs.
@@ -101,6 +111,17 @@ fn shows_its_python(units: &[String]) -> Result<bool, Failure> {
         }
     }
     Ok(true)
+}
+
+impl Search {
+    /// Where packages lie whose code will not be read, each with the reason.
+    pub(crate) fn untrusted(&self, trusted: &Trusted) -> Vec<String> {
+        let judge = |place: &String| {
+            let verdict = trusted.judge(Path::new(place));
+            Some(format!("the code in {place} will not be read: {}", verdict.err()?.msg))
+        };
+        self.places.iter().filter_map(judge).collect()
+    }
 }
 
 /// As a person would say it.

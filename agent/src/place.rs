@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -73,6 +73,10 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 /// Gives a file or folder its owner and mode.
 pub(crate) fn set_owner(path: &Path, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
     let file = Place::of(path)?.open()?;
+    let found = file.metadata()?;
+    if found.is_file() && found.nlink() > 1 {
+        return Err(io::Error::other("it has several names (hard links)"));
+    }
     fchown(&file, Some(uid), Some(gid))?;
     file.set_permissions(Permissions::from_mode(mode))
 }
@@ -80,7 +84,7 @@ pub(crate) fn set_owner(path: &Path, uid: u32, gid: u32, mode: u32) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, lchown, symlink};
+    use std::os::unix::fs::{lchown, symlink};
 
     #[test]
     fn nothing_is_written_behind_a_link_of_somebody_else() {

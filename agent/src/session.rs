@@ -59,7 +59,7 @@ fn write(data_root: &Path, label: &str, run: String, recording: bool) -> Result<
     let session = Session { generation, label: label.to_owned(), run, recording };
     let text = serde_json::to_vec(&session)
         .map_err(|error| Failure::new(format!("cannot write the session: {error}")))?;
-    host_fs::write_whole(&data_root.join(LEDGER).join(FILE), &text, 0o644)?;
+    host_fs::write_among_others(&data_root.join(LEDGER).join(FILE), &text, 0o644)?;
     Ok(session)
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use pulpcov_protocol::bundle::{MAX_ANALYSIS_BYTES, MAX_SOURCE_BYTES};
 use pulpcov_protocol::manifest::{DEFAULT_OPTIONS, Source, Unsourced, analysis_key_text};
 use pulpcov_protocol::outcome::Interpreter;
+use pulpcov_protocol::profile::Profile;
 use pulpcov_protocol::text::unhex;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ use crate::owners::{self, Trusted};
 use crate::package_places::{self, Places, is_of, is_omitted};
 use crate::receipt::Config;
 use crate::users::Users;
-use crate::{child, coverage_dir, host_fs, interpreter};
+use crate::{child, coverage_dir, host_fs, interpreter, users};
 
 /// Why there is no source of what the hook measured under other `packages`, or where no name leads to it.
 const OF_NO_PACKAGE: &str = "of no package that is measured now";
@@ -56,7 +57,7 @@ fn answers<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<Vec<T>, Failur
 pub(crate) fn packages(
     lib_root: &str,
     python: &Interpreter,
-    profile: &pulpcov_protocol::profile::Profile,
+    profile: &Profile,
     coverage_dir: &Path,
 ) -> Result<Vec<String>, Failure> {
     let mut packages: BTreeSet<String> = profile.packages.iter().cloned().collect();
@@ -133,6 +134,9 @@ pub(crate) fn list(
                 }
             }
         }
+        for (path, reason) in &own.refused {
+            refused.add(reason.clone(), path.clone());
+        }
         places.extend(own);
     }
     sources.warnings.extend(refused.lines("is left out", "are left out"));
@@ -167,7 +171,7 @@ pub(crate) fn list(
     let nowhere = |package: &String| !sources.listed.iter().any(|source| is_of(&source.module_path, package));
     let nowhere: Vec<String> = missing.into_iter().filter(nowhere).collect();
     if !nowhere.is_empty() {
-        sources.warnings.push(format!("no Python of the service finds {}", nowhere.join(", ")));
+        sources.warnings.push(format!("no source of {} was found", nowhere.join(", ")));
     }
     Ok(sources)
 }
@@ -286,15 +290,24 @@ fn take_out_of_archives(
 
 /// Users who may say where code lies: the service's, and the owners of its interpreters' packages.
 pub(crate) fn trusted(config: &Config) -> Trusted {
+    Trusted::new(Users::known(&config.data_root).ids().chain(owners_of(&config.interpreters)))
+}
+
+/// The same before anything was noted.
+pub(crate) fn trusted_now(profile: &Profile, interpreters: &[Interpreter]) -> Trusted {
+    Trusted::new(users::of_service(profile).into_iter().chain(owners_of(interpreters)))
+}
+
+/// Owners of interpreters' packages.
+fn owners_of(interpreters: &[Interpreter]) -> impl Iterator<Item = u32> {
     let owner = |python: &Interpreter| Some(host_fs::Attributes::of(Path::new(&python.purelib)).ok()??.uid);
-    let owners: Vec<u32> = config.interpreters.iter().filter_map(owner).collect();
-    Trusted::new(Users::known(&config.data_root).ids().chain(owners))
+    interpreters.iter().filter_map(owner)
 }
 
 /// Whether a path that is no file lies in an archive that nobody else can have put there.
 fn may_be_archived(path: &str, trusted: &Trusted) -> bool {
     let path = Path::new(path);
-    owners::walk_to_file(path).is_ok_and(|way| way.is_file() && trusted.accept(path, &way).is_ok())
+    owners::walk_to_file(path).is_ok_and(|way| way.is_file() && trusted.accept(&way).is_ok())
 }
 
 /// The bytes of a source: those of its file, or what was taken out of its archive. Others than were listed are an

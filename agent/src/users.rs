@@ -8,6 +8,7 @@ use std::process::Command;
 use pulpcov_protocol::profile::Profile;
 
 use crate::data_dir::LEDGER;
+use crate::failure::Failure;
 use crate::host::User;
 use crate::{host_fs, systemd};
 
@@ -35,20 +36,20 @@ impl Users {
     }
 
     /// Notes those that the units run as now, besides those that they ran as before: what these left may still lie
-    /// there. Where nothing can be written, what was known is.
-    pub(crate) fn note(data_root: &Path, profile: &Profile) {
+    /// there.
+    pub(crate) fn note(data_root: &Path, profile: &Profile) -> Result<(), Failure> {
         let now = of_service(profile);
         if now.is_empty() || !data_root.join(LEDGER).is_dir() {
-            return;
+            return Ok(());
         }
         let before = Self::known(data_root);
         let mut all = before.0.clone().unwrap_or_default();
         all.extend(now);
-        if before.0.as_ref() != Some(&all)
-            && let Ok(text) = serde_json::to_vec(&all)
-        {
-            let _ = host_fs::write_whole(&data_root.join(LEDGER).join(FILE), &text, 0o644);
+        if before.0.as_ref() == Some(&all) {
+            return Ok(());
         }
+        let text = serde_json::json!(all).to_string();
+        host_fs::write_among_others(&data_root.join(LEDGER).join(FILE), text.as_bytes(), 0o644)
     }
 
     /// Those that are known.
@@ -64,7 +65,7 @@ impl Users {
 }
 
 /// Users of the units' processes, those that they will start as, and those that are named.
-fn of_service(profile: &Profile) -> BTreeSet<u32> {
+pub(crate) fn of_service(profile: &Profile) -> BTreeSet<u32> {
     let mut users: BTreeSet<u32> = profile.users.iter().filter_map(|name| number_of(name)).collect();
     if !systemd::is_here() {
         return users;
@@ -80,6 +81,14 @@ fn of_service(profile: &Profile) -> BTreeSet<u32> {
         users.extend(systemd::pids(&unit).into_iter().filter_map(User::of).map(|user| user.uid));
     }
     users
+}
+
+/// Users that are named and that the host does not know, as a warning: nothing of theirs is the service's here.
+pub(crate) fn unknown(profile: &Profile) -> Option<String> {
+    let unknown: Vec<&str> =
+        profile.users.iter().filter(|name| number_of(name).is_none()).map(String::as_str).collect();
+    (!unknown.is_empty())
+        .then(|| format!("pulpcov_users names whom this host does not know: {}", unknown.join(", ")))
 }
 
 /// The number of a user, wherever the host knows it from.

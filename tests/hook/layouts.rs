@@ -98,7 +98,7 @@ fn packages_of_every_kind_are_reported() {
         let bundle = Path::new(outcome["pulpcov"]["bundle"].as_str().expect("a bundle")).to_owned();
         let said: Vec<&str> =
             outcome["warnings"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-        assert_eq!(said, ["no Python of the service finds nowhere"]);
+        assert_eq!(said, ["no source of nowhere was found"]);
         let (code, text, _) = report(&place, &bundle, &["--json", "-"]);
         assert_eq!(code, Some(0), "{text}");
         let report_json: Value = serde_json::from_str(&text).expect("JSON");

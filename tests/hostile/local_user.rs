@@ -126,6 +126,89 @@ fn data_that_no_process_wrote_is_taken_and_named_and_not_complete() {
     );
 }
 
+/// A process of his own that says that it cannot write, and a folder where the service's users are noted.
+#[test]
+fn a_strangers_process_is_waited_for_by_nobody_and_his_folder_is_in_nobodys_way() {
+    let mut lab = Lab::start(1);
+    lab.inventory("");
+    // As in the middle of an install: the folder is there, and nothing of root's in it.
+    lab.shell(
+        1,
+        "D=/srv/pulp_coverage/.pulpcov; install -d -m 1777 /srv/pulp_coverage $D; \
+         runuser -u plain -- mkdir -p $D/users/x $D/session/x $D/flush/x",
+    );
+    lab.install();
+    lab.wait_for_shop();
+    lab.shell(1, "systemd-run --quiet --unit strange --uid plain /bin/sleep 1000000");
+    let pid = lab.shell(1, "systemctl show -p MainPID --value strange").trim().to_owned();
+    as_stranger(
+        &lab,
+        &format!(
+            "ticks = int(open('/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[19])\n\
+             forge('h1.{pid}.aa', pid={pid}, start_ticks=ticks, ended=None, data=None, unit='shop-web.service',\n\
+             \x20     error='No space left on device')\n"
+        ),
+    );
+    let status = lab.fleet(0, "status", &[]);
+    assert!(!status.contains("cannot write"), "{status}");
+    lab.get(1, "/price/tea").expect("answers");
+    let (code, said) = lab.fleet_says("collect", &["-o", "run"]);
+    let words = "user 1002 is none of the service's, and tells of 1 process";
+    assert!(code == Some(0) && said.contains(words), "{said}");
+    let (code, said) = gate(&lab, "run", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("could not record"), "{said}");
+    lab.fleet(0, "uninstall", &["--restart"]);
+}
+
+/// A record tells under which name its process is going to write.
+#[test]
+fn who_sits_on_the_name_of_a_processs_data_keeps_nothing_from_being_written() {
+    let mut lab = Lab::start(1);
+    lab.inventory("");
+    lab.install();
+    lab.wait_for_shop();
+    lab.fleet(0, "reset", &["--label", "squat"]);
+    let squat = "for name in records:\n\
+        \x20   data = 'data.' + os.path.basename(name)[5:-5]\n\
+        \x20   if not os.path.exists(data):\n\
+        \x20       open(data, 'w').write('mine')\n\
+        \x20       print(data)\n";
+    assert!(as_stranger(&lab, squat).lines().count() > 2);
+    lab.get(1, "/cheapest").expect("answers");
+    lab.post(1, "/order/ship/1").expect("orders are taken");
+    lab.wait("the order to be done", |lab| lab.get(1, "/done").is_some_and(|text| text.contains('1')));
+    lab.fleet(0, "collect", &["-o", "run"]);
+    let (code, said) = gate(&lab, "run", &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let ran = report(&lab, "run")["files"]["shop/jobs.py"]["summary"]["covered_lines"].as_u64();
+    assert!(ran.is_some_and(|lines| lines > 8), "{ran:?}");
+}
+
+/// Code that somebody else brings to a host than root and the service's users.
+#[test]
+fn code_of_a_user_who_deploys_is_read_once_he_is_named() {
+    let mut lab = Lab::start(1);
+    lab.shell(1, "chown -R plain: /opt/shop");
+    lab.inventory("");
+    let doctor = lab.fleet_command("doctor", &[]).output().expect("pulpcov runs");
+    let said = String::from_utf8_lossy(&[doctor.stdout, doctor.stderr].concat()).into_owned();
+    let words = "the code in /opt/shop/shop will not be read: user 1002 can change it";
+    assert!(said.contains(words) && said.contains("pulpcov_users"), "{said}");
+    let wheels = pulpcov_tests::python::wheelhouse().to_string_lossy().into_owned();
+    let install = |lab: &Lab| lab.fleet_says("install", &["--wheelhouse", &wheels, "--restart"]).1;
+    let said = install(&lab);
+    assert!(said.contains(words), "{said}");
+    lab.inventory("    pulpcov_users: [plain, nobody-here]\n");
+    let said = install(&lab);
+    assert!(!said.contains(words) && said.contains("does not know: nobody-here"), "{said}");
+    lab.wait_for_shop();
+    lab.get(1, "/price/tea").expect("answers");
+    lab.fleet(0, "collect", &["-o", "run"]);
+    let (code, said) = gate(&lab, "run", &[]);
+    assert_eq!(code, Some(0), "{said}");
+}
+
 /// What he has analysed in the service's place would be the whole fleet's, and what he has read would be root's.
 #[test]
 fn code_that_a_stranger_can_write_is_not_read_and_not_analysed() {
@@ -167,20 +250,46 @@ fn code_that_a_stranger_can_write_is_not_read_and_not_analysed() {
     assert_eq!(now["totals"]["num_statements"], before["totals"]["num_statements"], "the service's own code");
     let (code, said) = gate(&lab, "run", &["--trust-extra"]);
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("user 1002, who is none of the service's, can change what"), "{said}");
+    assert!(said.contains("user 1002 can change it, who is none of the service's"), "{said}");
 }
 
-/// A virtual environment of the service's user, whose start runs what he has put there.
+/// A virtual environment of the service's user, whose start runs what he has put there: before Python's own modules, too.
+/// It says of itself what `/tmp/lie` has.
 const ENVIRONMENT: &str = r#"
 install -d -m 1777 /tmp/ran
 python3 -m venv --system-site-packages --without-pip /opt/venv
 S=$(echo /opt/venv/lib/python3*/site-packages)
-printf 'import os\ntry:\n    open("/tmp/ran/%%d" %% os.getuid(), "a").close()\nexcept OSError:\n    pass\n' > $S/sitecustomize.py
-cp $S/sitecustomize.py $S/json.py
-cp $S/sitecustomize.py $S/evil_pth.py
-echo 'import evil_pth' > $S/evil.pth
-mkdir $S/encodings
-cp $S/sitecustomize.py $S/encodings/__init__.py
+cat > $S/mark.py <<'EOF'
+import os
+def ran(name):
+    try:
+        open("/tmp/ran/%s-%d" % (name, os.getuid()), "a").close()
+    except OSError:
+        pass
+EOF
+cat > $S/sitecustomize.py <<'EOF'
+import mark
+mark.ran("sitecustomize")
+EOF
+cat > $S/json.py <<'EOF'
+import sys
+import mark
+mark.ran("json")
+ours = sys.path.pop(0)
+del sys.modules["json"]
+import json as real
+sys.path.insert(0, ours)
+sys.modules["json"] = real
+EOF
+cat > $S/evil.py <<'EOF'
+import os, sys, sysconfig
+sys.path.insert(0, os.path.dirname(__file__))
+import mark
+mark.ran("pth")
+if os.path.exists("/tmp/lie"):
+    exec(open("/tmp/lie").read())
+EOF
+echo 'import evil' > $S/evil.pth
 chown -R shop:shop /opt/venv
 mkdir -p /etc/systemd/system/shop-web.service.d
 printf '[Service]\nExecStart=\nExecStart=/opt/venv/bin/python3 /usr/bin/gunicorn --workers 2 --bind 0.0.0.0:8000 shop.web:app\n' \
@@ -188,6 +297,41 @@ printf '[Service]\nExecStart=\nExecStart=/opt/venv/bin/python3 /usr/bin/gunicorn
 systemctl daemon-reload
 systemctl restart shop-web
 "#;
+
+/// What root writes, it writes where the service's user could have written himself.
+#[test]
+fn what_a_users_python_says_of_itself_leads_root_nowhere() {
+    let mut lab = Lab::start(1);
+    lab.inventory("");
+    lab.shell(1, ENVIRONMENT);
+    lab.wait("the shop to start", |lab| lab.get(1, "/cheapest").is_some());
+    lab.shell(1, "install -d -m 700 /srv/victim; echo kept > /srv/victim/file");
+    let roots = |lab: &Lab| {
+        lab.shell(1, "find /srv/victim /usr/local/lib/python3* /usr/lib/python3/dist-packages -newer /tmp/lie; cat /srv/victim/file")
+    };
+    let wheels = pulpcov_tests::python::wheelhouse().to_string_lossy().into_owned();
+    for (lie, words) in [
+        (
+            "sysconfig.get_path = lambda *a, **k: '/usr/local/lib/python%d.%d/dist-packages' % sys.version_info[:2]",
+            "is not for user",
+        ),
+        ("sysconfig.get_path = lambda *a, **k: '/usr/lib/python3/dist-packages'", "is not for user"),
+        ("sys.implementation.cache_tag += '/../../../../srv/victim'", "which no Python does"),
+        ("sys.prefix += chr(10)", "which no Python does"),
+    ] {
+        lab.shell(1, &format!("cat > /tmp/lie <<'END'\n{lie}\nEND"));
+        for verb in ["doctor", "install"] {
+            let more = ["--wheelhouse", &wheels];
+            let more: &[&str] = if verb == "install" { &more } else { &[] };
+            let output = lab.fleet_command(verb, more).output().expect("pulpcov runs");
+            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.code() == Some(4) && said.contains(words), "{lie}: {verb}: {said}");
+            assert_eq!(roots(&lab), "kept\n", "{lie}: {verb}");
+        }
+    }
+    lab.shell(1, "rm -f /tmp/lie /tmp/ran/*; python3 -c pass");
+    assert_eq!(lab.shell(1, "ls /tmp/ran"), "", "root's Python runs nothing of it");
+}
 
 #[test]
 fn root_runs_nothing_that_the_services_user_can_write() {
@@ -197,14 +341,16 @@ fn root_runs_nothing_that_the_services_user_can_write() {
     let ran = |lab: &Lab| {
         lab.shell(1, "ls /tmp/ran; rm -f /tmp/ran/*").split_whitespace().collect::<Vec<_>>().join(" ")
     };
+    let is_shops = |ran: &str, uid: &str| ran.split(' ').all(|mark| mark.ends_with(&format!("-{uid}")));
     let shop = lab.shell(1, "id -u shop").trim().to_owned();
     lab.wait("the shop to start", |lab| lab.get(1, "/cheapest").is_some());
-    assert_eq!(ran(&lab), shop, "its own start");
+    let all = format!("json-{shop} pth-{shop} sitecustomize-{shop}");
+    assert_eq!(ran(&lab), all, "its own start");
     lab.fleet(0, "doctor", &[]);
-    assert_eq!(ran(&lab), shop, "doctor asks the interpreter, as its owner");
+    assert_eq!(ran(&lab), all, "doctor asks the interpreter, as its owner");
     lab.install();
     lab.wait_for_shop();
-    assert_eq!(ran(&lab), shop);
+    assert_eq!(ran(&lab), all);
     // Two owners' code lies apart: byte code of the one is nothing for the other.
     let code =
         lab.shell(1, "ls -d /usr/local/lib/pulpcov/coverage-* /usr/local/lib/pulpcov/user-*/coverage-*");
@@ -222,7 +368,7 @@ fn root_runs_nothing_that_the_services_user_can_write() {
     lab.post(1, "/order/ship/1").expect("orders are taken");
     lab.wait("the order to be done", |lab| lab.get(1, "/done").is_some_and(|text| text.contains('1')));
     lab.fleet(0, "collect", &["-o", "run"]);
-    assert_eq!(ran(&lab), shop);
+    assert_eq!(ran(&lab), all);
     let (code, said) = gate(&lab, "run", &[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
@@ -232,10 +378,62 @@ fn root_runs_nothing_that_the_services_user_can_write() {
     lab.fleet(0, "uninstall", &["--restart"]);
     lab.fleet(0, "collect", &["-o", "run"]);
     let seen = ran(&lab);
-    assert!(seen.is_empty() || seen == shop, "{seen}");
+    assert!(seen.is_empty() || is_shops(&seen, &shop), "{seen}");
     // Where anybody could have put anything, it is run as nobody.
     lab.shell(1, "chmod 777 /opt/venv/lib/python3*/site-packages");
     let wheels = pulpcov_tests::python::wheelhouse();
     let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels.to_string_lossy()]);
     assert!(code == Some(4) && said.contains("everybody can write to"), "{said}");
+}
+
+/// The folder of the environment's packages, and a link into root's own in its place, in turn.
+const SWAPPED: &str = r#"
+mkdir -p /srv/roots/own
+cd /opt/venv/lib/python3*
+ln -s /srv/roots/own other
+chown -h shop:shop other
+cat > /opt/swap.py <<'EOF'
+import ctypes, time
+libc = ctypes.CDLL(None, use_errno=True)
+EXCHANGE = 2
+while True:
+    if libc.renameat2(-100, b"site-packages", -100, b"other", EXCHANGE):
+        raise OSError(ctypes.get_errno(), "renameat2")
+    time.sleep(0.001)
+EOF
+systemd-run --quiet --unit swap --uid shop --working-directory "$PWD" /usr/bin/python3 /opt/swap.py
+"#;
+
+#[test]
+fn who_swaps_folders_while_root_writes_has_nothing_written_elsewhere() {
+    let mut lab = Lab::start(1);
+    lab.inventory("");
+    lab.shell(1, ENVIRONMENT);
+    lab.wait("the shop to start", |lab| lab.get(1, "/cheapest").is_some());
+    let wheels = pulpcov_tests::python::wheelhouse().to_string_lossy().into_owned();
+    lab.shell(1, SWAPPED);
+    let roots = |lab: &Lab| lab.shell(1, "stat -c '%n %U %a %Y %Z' /srv/roots/own; ls -A /srv/roots/own");
+    let before = roots(&lab);
+    let mut said = Vec::new();
+    for _ in 0..8 {
+        said.push(lab.fleet_says("install", &["--wheelhouse", &wheels]));
+        said.push(lab.fleet_says("uninstall", &[]));
+        assert_eq!(roots(&lab), before, "{said:?}");
+    }
+    assert_eq!(lab.shell(1, "systemctl is-active swap").trim(), "active", "it went on all the time");
+    assert!(said.iter().any(|(_, said)| said.contains("link of user")), "it was in the way: {said:?}");
+    // Nothing of that stays in the way of an honest install.
+    lab.shell(
+        1,
+        "systemctl stop swap; cd /opt/venv/lib/python3*; \
+         if [ -L site-packages ]; then rm site-packages; mv other site-packages; else rm other; fi",
+    );
+    lab.fleet(0, "uninstall", &[]);
+    lab.install();
+    lab.wait_for_shop();
+    lab.get(1, "/price/tea").expect("answers");
+    lab.fleet(0, "collect", &["-o", "run"]);
+    assert_eq!(gate(&lab, "run", &[]).0, Some(0));
+    lab.fleet(0, "uninstall", &["--restart"]);
+    assert_eq!(roots(&lab), before);
 }

@@ -14,7 +14,8 @@ use crate::host_fs::Attributes;
 use crate::receipt::Receipt;
 use crate::sandbox::{self, Verdict};
 use crate::{
-    child, data_dir, hook, host_fs, interpreter, ledger, package_search, processes, receipt, systemd,
+    child, data_dir, hook, host_fs, interpreter, ledger, package_search, processes, receipt, source_list,
+    systemd,
 };
 
 /// Room for the data of a night; less is a warning.
@@ -307,6 +308,9 @@ fn packages(
             .add(Grade::Warning, "packages", package_search::words(&found.missing))
             .hint("is it mistyped in pulpcov_packages or the profile, or on other hosts only?");
     }
+    for words in found.untrusted(&source_list::trusted_now(profile, interpreters)) {
+        report.add(Grade::Warning, "packages", words);
+    }
     Ok(found.is_sure.then_some(found.missing))
 }
 
@@ -317,7 +321,7 @@ fn has_pip(python: &Interpreter) -> bool {
 /// A sitecustomize, and what the original `coverage_hook` or coverage.py's own start left.
 fn others_in_the_start(python: &Interpreter, report: &mut Findings) {
     const FIND: &str = "import importlib.util as u\nfor n in ('sitecustomize', 'usercustomize'):\n    s = u.find_spec(n)\n    print(s.origin if s and s.origin else '')";
-    let answer = child::run(Command::new(&python.path).args(["-c", FIND]), b"").unwrap_or_default();
+    let answer = child::run(Command::new(&python.path).args(["-I", "-c", FIND]), b"").unwrap_or_default();
     for path in String::from_utf8_lossy(&answer).lines().filter(|line| !line.is_empty()) {
         let text = host_fs::read_limited(Path::new(path), MAX_SITE).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();

@@ -22,7 +22,8 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     let _lock = HostLock::take(&args.lib_root)?;
     let receipt = receipt::of_data(&args.lib_root)?;
     let root = &receipt.config.data_root;
-    let ledger = ledger::read(root)?;
+    // Whosever a process is that lives, it goes on writing.
+    let ledger = ledger::read_all(root)?;
     let live: BTreeSet<&str> = ledger
         .records
         .iter()

@@ -18,7 +18,7 @@ use crate::receipt::{Config, Receipt};
 use crate::users::Users;
 use crate::{
     caller, coverage_dir, data_dir, hook, host_fs, interpreter, ledger, package_search, proof, ready,
-    receipt, services, session as phase, source_list, systemd, unwritten,
+    receipt, services, session as phase, source_list, systemd, unwritten, users,
 };
 
 mod changes;
@@ -196,6 +196,8 @@ fn missing_packages(receipt: &Receipt, warnings: &mut Vec<String>) -> Result<Opt
     if !found.missing.is_empty() {
         warnings.push(package_search::words(&found.missing));
     }
+    warnings.extend(found.untrusted(&source_list::trusted(config)));
+    warnings.extend(users::unknown(&config.profile));
     Ok(found.is_sure.then_some(found.missing))
 }
 
@@ -419,7 +421,7 @@ fn begin_measuring(
     session: &Session<'_>,
 ) -> Result<Option<Started>, Failure> {
     let root = &receipt.config.data_root;
-    Users::note(root, &receipt.config.profile);
+    Users::note(root, &receipt.config.profile)?;
     let units = units_to_restart(args, receipt)?;
     let runs = !(units.is_empty() && args.commands.is_empty());
     // Who restarts what runs begins anew; who only installs again changes nothing.
@@ -452,10 +454,11 @@ fn begin_measuring(
         .and_then(|()| proof::settle(receipt))
         // What was begun by the service since: a slow program may fork after all of it was proven.
         .and_then(|proven| proof::wait(receipt, &units).map(|()| proven));
-    Users::note(root, &receipt.config.profile);
+    let noted = Users::note(root, &receipt.config.profile);
     // Whatever came of it, what runs from here on is no start.
     phase::begin(root, &label, run)?;
     ledger::flush(root, proof::FLUSH)?;
+    noted?;
     Ok(Some(Started { units, proven: proven? }))
 }
 
