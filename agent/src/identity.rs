@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Gid, Uid};
@@ -103,42 +102,38 @@ impl Identity {
 /// Users but root who can change what an interpreter runs when it starts, each with a place where.
 fn writers(path: &Path) -> Result<BTreeMap<u32, PathBuf>, Failure> {
     let mut writers = BTreeMap::new();
-    let mut add = |path: &Path| {
-        for uid in owners::walk_as_far(path)?.writers {
+    let mut add = |path: &Path, of_path: BTreeSet<u32>| {
+        for uid in of_path {
             writers.entry(uid).or_insert_with(|| path.to_owned());
         }
-        Ok::<(), Failure>(())
     };
-    add(path)?;
+    add(path, owners::walk(path)?.writers);
     for prefix in prefixes(path) {
-        add(&prefix)?;
-        add(&prefix.join("pyvenv.cfg"))?;
+        let config = prefix.join("pyvenv.cfg");
+        add(&prefix, owners::walk_as_far(&prefix)?.writers);
+        add(&config, owners::writers_inside(&config)?);
         for folder in folders(&prefix) {
-            add(&folder)?;
+            add(&folder, owners::walk_as_far(&folder)?.writers);
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-                for path in at_start(&folder, &entry) {
-                    add(&path)?;
+                let path = entry.path();
+                add(&path, owners::writers_inside(&path)?);
+                match path.extension().and_then(OsStr::to_str) {
+                    Some("pth") => {
+                        for target in targets(&folder, &path) {
+                            add(&target, owners::walk_as_far(&target)?.writers);
+                        }
+                    }
+                    // Notes of installers, which nobody imports.
+                    Some("dist-info" | "egg-info") => {}
+                    _ => {
+                        let package = path.join("__init__.py");
+                        add(&package, owners::writers_inside(&package)?);
+                    }
                 }
             }
         }
     }
     Ok(writers)
-}
-
-/// What may run when a Python starts of what lies in one of its folders: itself, which may have been given away or lead
-/// elsewhere, what makes it a package, and what it puts on the path.
-fn at_start(folder: &Path, entry: &DirEntry) -> Vec<PathBuf> {
-    let path = entry.path();
-    let Ok(kind) = entry.file_type() else { return vec![path] };
-    let mut found = match path.extension().and_then(OsStr::to_str) {
-        Some("pth") => targets(folder, &path),
-        // Notes of installers, which nobody imports.
-        Some("dist-info" | "egg-info") => return Vec::new(),
-        _ if kind.is_dir() => vec![path.join("__init__.py")],
-        _ => Vec::new(),
-    };
-    found.push(path);
-    found
 }
 
 /// `sys.prefix` of an interpreter, and of those that it is made of: of the file behind its name, and of the one that its

@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -47,6 +48,21 @@ pub(crate) fn follow(path: &Path) -> io::Result<Way> {
 /// Follows a path as far as it goes: who can write to its last folder can put there what is missing.
 pub(crate) fn walk_as_far(path: &Path) -> Result<Way, Failure> {
     follow_to(path, End::WhereItIsMissing).during("find", path.display())?.of_somebody(path)
+}
+
+/// Who can change what lies in a folder that was judged already; nobody where there is nothing.
+pub(crate) fn writers_inside(path: &Path) -> Result<BTreeSet<u32>, Failure> {
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(BTreeSet::new()) };
+    if meta.is_symlink() {
+        return Ok(walk_as_far(path)?.writers);
+    }
+    let mut seen = Seen::default();
+    seen.note_part(meta.uid(), meta.gid(), meta.mode());
+    if seen.is_open {
+        return Err(Failure::new(format!("everybody can write to {}", path.display())));
+    }
+    seen.writers.remove(&0);
+    Ok(seen.writers)
 }
 
 /// Where a path may end before its last part.
@@ -139,14 +155,18 @@ impl Seen {
     /// Notes who can write to a part. In a sticky folder nobody moves what is another's, and each part that lies there
     /// has its own owner.
     fn note(&mut self, stat: &Stat) {
-        self.writers.insert(stat.st_uid);
-        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if is_folder && stat.st_mode & 0o1000 != 0 {
+        self.note_part(stat.st_uid, stat.st_gid, stat.st_mode);
+    }
+
+    fn note_part(&mut self, uid: u32, gid: u32, mode: u32) {
+        self.writers.insert(uid);
+        let is_folder = FileType::from_raw_mode(mode) == FileType::Directory;
+        if is_folder && mode & 0o1000 != 0 {
             return;
         }
-        self.is_open |= stat.st_mode & 0o002 != 0;
-        if stat.st_mode & 0o020 != 0 && stat.st_gid != 0 {
-            self.writers.extend(Accounts::of_host().members(stat.st_gid));
+        self.is_open |= mode & 0o002 != 0;
+        if mode & 0o020 != 0 && gid != 0 {
+            self.writers.extend(Accounts::of_host().members(gid));
         }
     }
 
