@@ -15,6 +15,7 @@ use crate::budget::{self, Remarks, Share};
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::fingerprint::Fingerprints;
+use crate::receipt::Config;
 use crate::users::Users;
 use crate::{caller, data_dir, fingerprint, host, host_fs};
 
@@ -257,6 +258,11 @@ impl Ledger {
 /// that cannot be read is a warning: it must not hide the others.
 pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
     Ok(read_all(data_root)?.of_service(&Users::known(data_root)))
+}
+
+/// The same for who only looks, and notes nothing: of those users that the service has at this moment.
+pub(crate) fn read_now(config: &Config) -> Result<Ledger, Failure> {
+    Ok(read_all(&config.data_root)?.of_service(&Users::now(&config.data_root, &config.profile)))
 }
 
 /// The same of everybody.

@@ -291,9 +291,15 @@ impl Trusted {
         }
     }
 
-    /// Fails where somebody else can change what a path leads to.
-    pub(crate) fn judge(&self, path: &Path) -> Result<(), Failure> {
-        self.accept(&walk(path)?)
+    /// Whether nobody else can change what a path leads to.
+    pub(crate) fn is_sure(&self, path: &Path) -> bool {
+        walk(path).is_ok_and(|way| self.accept(&way).is_ok())
+    }
+
+    /// Why what is at a path does not count; nothing where there is none.
+    pub(crate) fn distrusts(&self, path: &Path) -> Option<String> {
+        let way = follow(path).ok()?.of_somebody(path);
+        way.and_then(|way| self.accept(&way)).err().map(|failure| failure.msg)
     }
 
     /// Reads a source file that nobody else can have changed, or put in another's place.
@@ -339,13 +345,12 @@ mod tests {
         assert!(walk(&base.join("a/x.py/shop/y.py")).is_err());
         assert!(walk_to_file(&base.join("a/x.py/shop/y.py")).expect("an archive").is_file);
         set(&base.join("a"), 0o777);
-        assert!(
-            trusted.judge(&base.join("a/x.py")).is_err() && trusted.judge(&base.join("link.py")).is_err()
-        );
+        assert!(!trusted.is_sure(&base.join("a/x.py")) && trusted.distrusts(&base.join("link.py")).is_some());
         set(&base.join("a"), 0o1777);
-        assert!(trusted.judge(&base.join("a/x.py")).is_ok(), "nobody moves what is ours");
+        assert!(trusted.is_sure(&base.join("a/x.py")), "nobody moves what is ours");
         symlink("loop", base.join("loop")).expect("a link");
         assert!(walk(&base.join("loop")).is_err() && walk_as_far(&base.join("loop")).is_err());
+        assert_eq!(trusted.distrusts(&base.join("a/nothing.py")), None);
         // What is missing is whose who can put it there.
         assert!(walk_as_far(&base.join("b/c/x.py")).is_ok() && walk_as_far(&base.join("a/x.py/y")).is_ok());
         assert!(walk_as_far(&base.join("a/b/x.py")).is_err(), "of all");

@@ -26,11 +26,10 @@ impl Places {
     pub(crate) fn of(config: &Config, ledger: &Ledger, python: &Interpreter, trusted: &Trusted) -> Self {
         let mut places = Self::default();
         // Many processes say the same.
-        let mut judged: BTreeMap<String, Option<String>> = BTreeMap::new();
+        let mut judged: BTreeMap<String, bool> = BTreeMap::new();
         let mut counts = |package: &String, path: &String| {
             let is_known = config.packages.iter().any(|known| known == package);
-            let judge = || trusted.judge(Path::new(path)).err().map(|failure| failure.msg);
-            is_known && judged.entry(path.clone()).or_insert_with(judge).is_none()
+            is_known && *judged.entry(path.clone()).or_insert_with(|| trusted.is_sure(Path::new(path)))
         };
         for (package, path) in ledger.package_places(&python.prefix) {
             let tail = package.replace('.', "/");
@@ -45,7 +44,9 @@ impl Places {
                 places.folders.entry(package.clone()).or_default().insert(folder.clone());
             }
         }
-        places.refused = judged.into_iter().filter_map(|(path, reason)| Some((path, reason?))).collect();
+        for (path, _) in judged.into_iter().filter(|(_, counts)| !counts) {
+            places.refused.extend(trusted.distrusts(Path::new(&path)).map(|reason| (path, reason)));
+        }
         places
     }
 

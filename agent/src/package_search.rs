@@ -117,8 +117,7 @@ impl Search {
     /// Where packages lie whose code will not be read, each with the reason.
     pub(crate) fn untrusted(&self, trusted: &Trusted) -> Vec<String> {
         let judge = |place: &String| {
-            let verdict = trusted.judge(Path::new(place));
-            Some(format!("the code in {place} will not be read: {}", verdict.err()?.msg))
+            Some(format!("the code in {place} will not be read: {}", trusted.distrusts(Path::new(place))?))
         };
         self.places.iter().filter_map(judge).collect()
     }

@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::processes::{self, Running};
 use crate::receipt::Receipt;
+use crate::users::Users;
 use crate::{caller, ledger, systemd};
 
 /// Longest wait for services that have just started: importing Pulp on a busy host takes a minute.
@@ -35,6 +36,8 @@ pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<(), Failure> {
     let mut before = String::new();
     loop {
         caller::still_listens()?;
+        // Processes may become another user after their start.
+        Users::note(&receipt.config.data_root, &receipt.config.profile)?;
         let ledger = ledger::read(&receipt.config.data_root)?;
         let service = processes::of_service(&receipt.config.profile)?;
         let units = lasting(units)?;

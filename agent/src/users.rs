@@ -35,20 +35,21 @@ impl Users {
         Self(noted.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Notes those that the units run as now, besides those that they ran as before: what these left may still lie
-    /// there.
+    /// Those that the units run as now, besides those that they ran as before: what these left may still lie there.
+    pub(crate) fn now(data_root: &Path, profile: &Profile) -> Self {
+        let mut all = Self::known(data_root).0.unwrap_or_default();
+        all.extend(of_service(profile));
+        Self((!all.is_empty()).then_some(all))
+    }
+
+    /// Notes them. A unit may run as somebody else since, or its processes become another user: it is for whoever is
+    /// going to judge records to note them first.
     pub(crate) fn note(data_root: &Path, profile: &Profile) -> Result<(), Failure> {
-        let now = of_service(profile);
-        if now.is_empty() || !data_root.join(LEDGER).is_dir() {
+        let now = Self::now(data_root, profile);
+        if now.0.is_none() || !data_root.join(LEDGER).is_dir() || now == Self::known(data_root) {
             return Ok(());
         }
-        let before = Self::known(data_root);
-        let mut all = before.0.clone().unwrap_or_default();
-        all.extend(now);
-        if before.0.as_ref() == Some(&all) {
-            return Ok(());
-        }
-        let text = serde_json::json!(all).to_string();
+        let text = serde_json::json!(now.0).to_string();
         host_fs::write_among_others(&data_root.join(LEDGER).join(FILE), text.as_bytes(), 0o644)
     }
 

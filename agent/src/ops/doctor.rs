@@ -301,7 +301,7 @@ fn packages(
     if interpreters.is_empty() {
         return Ok(None);
     }
-    let ledger = receipt.map(|receipt| ledger::read(&receipt.config.data_root)).transpose()?;
+    let ledger = receipt.map(|receipt| ledger::read_now(&receipt.config)).transpose()?;
     let found = package_search::search(profile, interpreters, ledger.as_ref())?;
     if !found.missing.is_empty() {
         report
@@ -363,7 +363,7 @@ fn installation(receipt: Option<&Receipt>, report: &mut Findings) -> Result<(), 
             .hint("install again with --force");
     }
     let root = &receipt.config.data_root;
-    let ledger = ledger::read(root)?;
+    let ledger = ledger::read_now(&receipt.config)?;
     for words in &ledger.warnings {
         report.add(Grade::Warning, root.join(LEDGER).display(), words.clone());
     }

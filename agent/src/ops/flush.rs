@@ -6,18 +6,19 @@ use pulpcov_protocol::op::Flush;
 use pulpcov_protocol::outcome::{Detail, Outcome};
 
 use crate::failure::Failure;
+use crate::users::Users;
 use crate::{host::HostLock, ledger, receipt};
 
 pub(super) fn run(args: &Flush) -> Result<Outcome, Failure> {
     let receipt = receipt::required(&args.lib_root)?;
     if args.check {
-        let live =
-            ledger::read(&receipt.config.data_root)?.records.iter().filter(|one| one.is_live()).count();
+        let live = ledger::read_now(&receipt.config)?.records.iter().filter(|one| one.is_live()).count();
         let msg = format!("would flush {}", super::counted(live as u64, "process"));
         return Ok(Outcome::ok(live > 0, msg, Detail::None));
     }
     let _lock = HostLock::take(&args.lib_root)?;
     let timeout = Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0));
+    let _ = Users::note(&receipt.config.data_root, &receipt.config.profile);
     let detail = ledger::flush(&receipt.config.data_root, timeout)?;
     let mut warnings: Vec<String> =
         detail.silent.iter().map(|pid| format!("process {pid} did not answer")).collect();

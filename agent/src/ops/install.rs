@@ -191,7 +191,7 @@ fn wanted(
 /// The packages that cannot be found here, where that is sure; a service may well have none of some.
 fn missing_packages(receipt: &Receipt, warnings: &mut Vec<String>) -> Result<Option<Vec<String>>, Failure> {
     let config = &receipt.config;
-    let ledger = ledger::read(&config.data_root)?;
+    let ledger = ledger::read_now(config)?;
     let found = package_search::search(&config.profile, &config.interpreters, Some(&ledger))?;
     if !found.missing.is_empty() {
         warnings.push(package_search::words(&found.missing));

@@ -6,6 +6,7 @@ use pulpcov_protocol::op::Reset;
 use pulpcov_protocol::outcome::{Detail, Outcome, ResetDetail};
 
 use crate::failure::Failure;
+use crate::users::Users;
 use crate::{host::HostLock, ledger, receipt, session};
 
 pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
@@ -21,6 +22,8 @@ pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
         let next = session::current(&root).map_or(1, |now| now.generation + 1);
         return Ok(Outcome::ok(true, format!("would begin generation {next}, label {label}"), Detail::None));
     }
+    // On a full disk those that were known are.
+    let _ = Users::note(&root, &receipt.config.profile);
     let session = session::begin(&root, &label, None)?;
     let flush = ledger::flush(&root, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
     let mut warnings: Vec<String> = flush

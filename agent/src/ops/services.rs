@@ -7,6 +7,7 @@ use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::host::HostLock;
 use crate::receipt::{Config, Receipt};
+use crate::users::Users;
 use crate::{host_fs, ledger, proof, ready, receipt, services, session, systemd, unwritten};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
@@ -41,6 +42,10 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     if let (Some(receipt), ServiceAction::Stop | ServiceAction::Restart) = (&receipt, args.action) {
         // Units that were named, or all that the service has.
         let concerned = (!args.units.is_empty()).then_some(&units[..]);
+        if !args.check {
+            // On a full disk those that were known are.
+            let _ = Users::note(&receipt.config.data_root, &receipt.config.profile);
+        }
         unwritten::check(&receipt.config.data_root, concerned, args.check).map_err(|failure| {
             failure.hint("nothing was stopped; mend that and try again: systemctl does it all the same")
         })?;

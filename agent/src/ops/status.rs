@@ -17,7 +17,7 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         left => return not_installed(left.as_ref()),
     };
     let root = &receipt.config.data_root;
-    let ledger = ledger::read(root)?;
+    let ledger = ledger::read_now(&receipt.config)?;
     let (data_files, data_bytes) = data_dir::measure(root)?;
     let mut unrecorded = unrecorded(&receipt, &ledger)?;
     let obstacle = data_dir::obstacle(root);

@@ -15,6 +15,7 @@ use crate::hook::PTH;
 use crate::host::HostLock;
 use crate::host_fs::{self, Attributes};
 use crate::receipt::Receipt;
+use crate::users::Users;
 use crate::{caller, collected, data_dir, ledger, proof, ready, receipt, services, systemd, unwritten};
 
 /// Largest file whose difference is shown: the agent's own program.
@@ -44,6 +45,10 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     let diff = differences(args, &receipt)?;
     let lib_root = Path::new(&args.lib_root);
     let root = &receipt.config.data_root;
+    if !args.check {
+        // On a full disk those that were known are.
+        let _ = Users::note(root, &receipt.config.profile);
+    }
     if !args.erase_data {
         have_it_written(args, root)?;
     }
