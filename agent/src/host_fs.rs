@@ -213,7 +213,8 @@ impl Attributes {
         }
         place::set_owner(path, self.uid, self.gid, self.mode).during("set the owner of", path.display())?;
         if let Some(label) = &self.label {
-            rustix::fs::lsetxattr(path, LABEL, label.as_bytes(), rustix::fs::XattrFlags::empty())
+            let place = Place::of(path).during("set the label of", path.display())?;
+            rustix::fs::lsetxattr(place.path(), LABEL, label.as_bytes(), rustix::fs::XattrFlags::empty())
                 .during("set the label of", path.display())?;
         }
         Ok(())

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::process::{Gid, Uid};
 
@@ -39,10 +40,22 @@ impl Identity {
     /// Whom the interpreter at `path` is run as: root only where nobody else can change what it runs. Whom it should be
     /// run as where several can, nobody can tell.
     pub(crate) fn of_interpreter(path: &Path) -> Result<Self, Failure> {
+        // Where only root can change it, nobody else has since; where a user can, it is never root's again.
+        static FOUND: Mutex<BTreeMap<PathBuf, Identity>> = Mutex::new(BTreeMap::new());
         let own = Self::own();
         if own.uid != 0 {
             return Ok(own);
         }
+        let known = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known().get(path).cloned() {
+            return Ok(found);
+        }
+        let found = Self::judge(path, own)?;
+        known().insert(path.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    fn judge(path: &Path, own: Self) -> Result<Self, Failure> {
         let writers = writers(path)?;
         let mut users = writers.keys().copied();
         match (users.next(), users.next()) {
@@ -117,18 +130,13 @@ fn writers(path: &Path) -> Result<BTreeMap<u32, PathBuf>, Failure> {
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let path = entry.path();
                 add(&path, owners::writers_inside(&path)?);
-                match path.extension().and_then(OsStr::to_str) {
-                    Some("pth") => {
-                        for target in targets(&folder, &path) {
-                            add(&target, owners::walk_as_far(&target)?.writers);
-                        }
+                if path.extension().is_some_and(|end| end == "pth") {
+                    for target in targets(&folder, &path) {
+                        add(&target, owners::walk_as_far(&target)?.writers);
                     }
-                    // Notes of installers, which nobody imports.
-                    Some("dist-info" | "egg-info") => {}
-                    _ => {
-                        let package = path.join("__init__.py");
-                        add(&package, owners::writers_inside(&package)?);
-                    }
+                } else {
+                    let package = path.join("__init__.py");
+                    add(&package, owners::writers_inside(&package)?);
                 }
             }
         }
@@ -261,7 +269,7 @@ mod tests {
         let base = folder.path();
         let site = environment(base);
         let python = base.join("venv/bin/python3");
-        let uid = || Identity::of_interpreter(&python).map(|identity| identity.uid);
+        let uid = || Identity::judge(&python, Identity::own()).map(|identity| identity.uid);
         assert_eq!(uid().expect("root's"), 0);
         let code = base.join("code");
         std::fs::create_dir(&code).expect("a folder");

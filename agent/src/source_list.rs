@@ -293,9 +293,15 @@ pub(crate) fn trusted(config: &Config) -> Trusted {
     Trusted::new(Users::known(&config.data_root).ids().chain(owners_of(&config.interpreters)))
 }
 
-/// The same before anything was noted.
-pub(crate) fn trusted_now(profile: &Profile, interpreters: &[Interpreter]) -> Trusted {
-    Trusted::new(users::of_service(profile).into_iter().chain(owners_of(interpreters)))
+/// The same before those of this moment were noted, or before there is anything to note them in.
+pub(crate) fn trusted_now(
+    data_root: Option<&Path>,
+    profile: &Profile,
+    interpreters: &[Interpreter],
+) -> Trusted {
+    let known = data_root.map(Users::known).unwrap_or_default();
+    let users = known.ids().chain(users::of_service(profile)).collect::<Vec<_>>();
+    Trusted::new(users.into_iter().chain(owners_of(interpreters)))
 }
 
 /// Owners of interpreters' packages.

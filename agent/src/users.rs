@@ -10,6 +10,7 @@ use pulpcov_protocol::profile::Profile;
 use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::host::User;
+use crate::receipt::Config;
 use crate::{host_fs, systemd};
 
 /// Root's note beside the records.
@@ -51,6 +52,11 @@ impl Users {
         }
         let text = serde_json::json!(now.0).to_string();
         host_fs::write_among_others(&data_root.join(LEDGER).join(FILE), text.as_bytes(), 0o644)
+    }
+
+    /// The same where it may fail: on a full disk those that were known are.
+    pub(crate) fn note_if_possible(config: &Config) {
+        let _ = Self::note(&config.data_root, &config.profile);
     }
 
     /// Those that are known.

@@ -196,10 +196,16 @@ fn code_of_a_user_who_deploys_is_read_once_he_is_named() {
     let words = "the code in /opt/shop/shop will not be read: user 1002 can change it";
     assert!(said.contains(words) && said.contains("pulpcov_users"), "{said}");
     let wheels = pulpcov_tests::python::wheelhouse().to_string_lossy().into_owned();
+    lab.inventory("    pulpcov_users: [plain]\n");
+    let (_, said) = lab.fleet_says("install", &["--wheelhouse", &wheels, "--check"]);
+    assert!(!said.contains("will not be read"), "nothing is noted yet: {said}");
+    lab.inventory("");
     let install = |lab: &Lab| lab.fleet_says("install", &["--wheelhouse", &wheels, "--restart"]).1;
     let said = install(&lab);
     assert!(said.contains(words), "{said}");
     lab.inventory("    pulpcov_users: [plain, nobody-here]\n");
+    let doctor = lab.fleet_command("doctor", &[]).output().expect("pulpcov runs");
+    assert!(String::from_utf8_lossy(&doctor.stdout).contains("does not know: nobody-here"));
     let said = install(&lab);
     assert!(!said.contains(words) && said.contains("does not know: nobody-here"), "{said}");
     lab.wait_for_shop();

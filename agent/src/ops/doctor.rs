@@ -15,7 +15,7 @@ use crate::receipt::Receipt;
 use crate::sandbox::{self, Verdict};
 use crate::{
     child, data_dir, hook, host_fs, interpreter, ledger, package_search, processes, receipt, source_list,
-    systemd,
+    systemd, users,
 };
 
 /// Room for the data of a night; less is a warning.
@@ -308,7 +308,9 @@ fn packages(
             .add(Grade::Warning, "packages", package_search::words(&found.missing))
             .hint("is it mistyped in pulpcov_packages or the profile, or on other hosts only?");
     }
-    for words in found.untrusted(&source_list::trusted_now(profile, interpreters)) {
+    let data_root = receipt.map(|receipt| receipt.config.data_root.as_path());
+    let trusted = source_list::trusted_now(data_root, profile, interpreters);
+    for words in found.untrusted(&trusted).into_iter().chain(users::unknown(profile)) {
         report.add(Grade::Warning, "packages", words);
     }
     Ok(found.is_sure.then_some(found.missing))

@@ -18,7 +18,7 @@ pub(super) fn run(args: &Flush) -> Result<Outcome, Failure> {
     }
     let _lock = HostLock::take(&args.lib_root)?;
     let timeout = Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0));
-    let _ = Users::note(&receipt.config.data_root, &receipt.config.profile);
+    Users::note_if_possible(&receipt.config);
     let detail = ledger::flush(&receipt.config.data_root, timeout)?;
     let mut warnings: Vec<String> =
         detail.silent.iter().map(|pid| format!("process {pid} did not answer")).collect();

@@ -196,7 +196,8 @@ fn missing_packages(receipt: &Receipt, warnings: &mut Vec<String>) -> Result<Opt
     if !found.missing.is_empty() {
         warnings.push(package_search::words(&found.missing));
     }
-    warnings.extend(found.untrusted(&source_list::trusted(config)));
+    let trusted = source_list::trusted_now(Some(&config.data_root), &config.profile, &config.interpreters);
+    warnings.extend(found.untrusted(&trusted));
     warnings.extend(users::unknown(&config.profile));
     Ok(found.is_sure.then_some(found.missing))
 }

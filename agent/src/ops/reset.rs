@@ -13,19 +13,18 @@ pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let receipt = receipt::required(&args.lib_root)?;
     receipt.check_fleet(args.fleet.as_ref())?;
-    let root = receipt.config.data_root;
+    let root = &receipt.config.data_root;
     let label = match &args.label {
         Some(label) => session::check_own_label(label).map(|()| label.clone())?,
-        None => session::label(&root),
+        None => session::label(root),
     };
     if args.check {
-        let next = session::current(&root).map_or(1, |now| now.generation + 1);
+        let next = session::current(root).map_or(1, |now| now.generation + 1);
         return Ok(Outcome::ok(true, format!("would begin generation {next}, label {label}"), Detail::None));
     }
-    // On a full disk those that were known are.
-    let _ = Users::note(&root, &receipt.config.profile);
-    let session = session::begin(&root, &label, None)?;
-    let flush = ledger::flush(&root, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
+    Users::note_if_possible(&receipt.config);
+    let session = session::begin(root, &label, None)?;
+    let flush = ledger::flush(root, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
     let mut warnings: Vec<String> = flush
         .silent
         .iter()

@@ -43,8 +43,7 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
         // Units that were named, or all that the service has.
         let concerned = (!args.units.is_empty()).then_some(&units[..]);
         if !args.check {
-            // On a full disk those that were known are.
-            let _ = Users::note(&receipt.config.data_root, &receipt.config.profile);
+            Users::note_if_possible(&receipt.config);
         }
         unwritten::check(&receipt.config.data_root, concerned, args.check).map_err(|failure| {
             failure.hint("nothing was stopped; mend that and try again: systemctl does it all the same")

@@ -46,8 +46,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     let lib_root = Path::new(&args.lib_root);
     let root = &receipt.config.data_root;
     if !args.check {
-        // On a full disk those that were known are.
-        let _ = Users::note(root, &receipt.config.profile);
+        Users::note_if_possible(&receipt.config);
     }
     if !args.erase_data {
         have_it_written(args, root)?;
