@@ -18,7 +18,6 @@ use crate::failure::Failure;
 use crate::fingerprint::{self, Fingerprints, Present};
 use crate::ledger::{self, Ledger, MANY, MAX_MANY, Many, RawMany, Record};
 use crate::receipt::Config;
-use crate::users::Users;
 use crate::{host, host_fs, source_list};
 
 /// A record is left alone until it is that old: an `exec` that failed takes its last word back.
@@ -49,11 +48,11 @@ struct Group {
     single: u64,
 }
 
-/// Compacts where there are `at_least` files of a kind; returns how many went into how many.
+/// Compacts where there are `at_least` files of a kind, of the users that were noted; returns how many went into how
+/// many.
 pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure> {
     let root = &config.data_root;
     ledger::check_folder(root)?;
-    Users::note(root, &config.profile)?;
     let ledger = ledger::read(root)?;
     // What a compaction that was cut off left, by the same rules as what is to be compacted.
     for record in ledger.stale.iter().filter(|record| owner_of_all(root, record).is_some()) {

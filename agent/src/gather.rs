@@ -22,7 +22,6 @@ use crate::owners::Trusted;
 use crate::receipt::{self, Receipt};
 use crate::source_list::Sources;
 use crate::spool::{Held, NotHeld, Spool};
-use crate::users::Users;
 use crate::{host, host_fs, ledger, session, source_list};
 
 /// What one `collect` listed; the files stay open until the bundle is sent.
@@ -65,7 +64,7 @@ impl Gathered {
     }
 }
 
-/// Flushes, then lists data files, processes and sources.
+/// Flushes, then lists data files, processes and sources, of the users that were noted.
 pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     let lib_root = &args.lib_root;
     let receipt = receipt::of_data(lib_root)?;
@@ -76,10 +75,6 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     let lock = CollectLock::share(&receipt::path_in(lib_root));
     let root = &receipt.config.data_root;
     let mut warnings = Vec::new();
-    // On a full disk, what was known before is known.
-    if let Err(failure) = Users::note(root, &receipt.config.profile) {
-        warnings.push(format!("who the service's users are now could not be noted: {}", failure.msg));
-    }
     if args.finish && args.skip == 0 {
         session::finish(root)?;
     }

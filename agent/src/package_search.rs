@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::owners::Trusted;
+use crate::systemd::Unit;
 use crate::{child, host_fs, interpreter, processes, systemd};
 
 /// Answers with where the packages lie that are on the interpreter's path or in one of the folders. Nothing is
@@ -39,6 +40,9 @@ asked = json.load(sys.stdin)
 print(json.dumps({name: places(name, asked['folders']) for name in asked['packages']}))
 ";
 
+/// Properties of a unit that may name folders of its code.
+const NAME_FOLDERS: [&str; 4] = ["WorkingDirectory", "Environment", "EnvironmentFiles", "ExecStart"];
+
 /// What was looked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Search {
@@ -57,13 +61,9 @@ pub(crate) fn search(
     ledger: Option<&Ledger>,
 ) -> Result<Search, Failure> {
     let mut folders = BTreeSet::new();
-    let units = if systemd::is_here() { systemd::expand(&profile.units)? } else { Vec::new() };
-    for unit in &units {
-        let found =
-            systemd::properties(unit, &["WorkingDirectory", "Environment", "EnvironmentFiles", "ExecStart"])?;
-        for value in found.values() {
-            add_places(value.split_whitespace(), &mut folders);
-        }
+    let units = if systemd::is_here() { systemd::units(&profile.units, &NAME_FOLDERS)? } else { Vec::new() };
+    for value in units.iter().flat_map(|unit| NAME_FOLDERS.map(|name| unit.property(name))) {
+        add_places(value.split_whitespace(), &mut folders);
     }
     let running = processes::of_service(profile)?;
     for process in &running {
@@ -95,7 +95,7 @@ pub(crate) fn search(
     let missing = profile.packages.iter().filter(|name| !found.contains_key(*name)).cloned().collect();
     let places = found.into_values().flatten().filter(|place| place.starts_with('/')).collect();
     let is_sure = if running.is_empty() {
-        !units.is_empty() && shows_its_python(&units)?
+        !units.is_empty() && shows_its_python(&units)
     } else {
         running.iter().all(processes::Running::is_python)
     };
@@ -103,14 +103,8 @@ pub(crate) fn search(
 }
 
 /// Whether each program of the units is Python's own. Others, as Apache and uWSGI, have their path in files of theirs.
-fn shows_its_python(units: &[String]) -> Result<bool, Failure> {
-    for unit in units {
-        let programs = systemd::programs(unit)?;
-        if !programs.iter().all(|program| interpreter::of_program(program).is_some()) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+fn shows_its_python(units: &[Unit]) -> bool {
+    units.iter().flat_map(Unit::programs).all(|program| interpreter::of_program(&program).is_some())
 }
 
 impl Search {

@@ -10,6 +10,7 @@ use crate::data_dir::LEDGER;
 use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::receipt::Receipt;
+use crate::systemd::Unit;
 use crate::{host, systemd};
 
 /// Most of a command line that is looked at.
@@ -79,11 +80,7 @@ impl Running {
 /// The processes of the profile's units; without systemd, those that the profile's rules fit.
 pub(crate) fn of_service(profile: &Profile) -> Result<Vec<Running>, Failure> {
     if systemd::is_here() {
-        let mut found = Vec::new();
-        for unit in systemd::expand(&profile.units)? {
-            found.extend(of_unit(&unit));
-        }
-        return Ok(found);
+        return Ok(systemd::units(&profile.units, &["ControlGroup"])?.iter().flat_map(of_unit).collect());
     }
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     Ok(pids
@@ -93,8 +90,9 @@ pub(crate) fn of_service(profile: &Profile) -> Result<Vec<Running>, Failure> {
         .collect())
 }
 
-pub(crate) fn of_unit(unit: &str) -> Vec<Running> {
-    systemd::pids(unit).into_iter().filter_map(|pid| Running::of(pid, unit)).collect()
+/// Those of a unit that was asked for its `ControlGroup`.
+pub(crate) fn of_unit(unit: &Unit) -> Vec<Running> {
+    unit.pids().into_iter().filter_map(|pid| Running::of(pid, &unit.name)).collect()
 }
 
 /// Processes that left no record, each with the reason. Of a program with a Python inside, as Apache has

@@ -40,9 +40,9 @@ pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<(), Failure> {
         Users::note(&receipt.config.data_root, &receipt.config.profile)?;
         let ledger = ledger::read(&receipt.config.data_root)?;
         let service = processes::of_service(&receipt.config.profile)?;
-        let units = lasting(units)?;
-        let mut missing = missing(&service, &units, receipt, &ledger);
-        missing.extend(fallen(&units)?.into_iter().map(Missing::because));
+        let lasting = systemd::lasting(units)?;
+        let mut missing = missing(&service, &lasting, receipt, &ledger);
+        missing.extend(lasting.iter().filter_map(fallen).map(Missing::because));
         if missing.is_empty() {
             missing = silent(&service, receipt)?;
         }
@@ -109,7 +109,12 @@ impl Missing {
     }
 }
 
-fn missing(service: &[Running], units: &[String], receipt: &Receipt, ledger: &Ledger) -> Vec<Missing> {
+fn missing(
+    service: &[Running],
+    units: &[(String, String)],
+    receipt: &Receipt,
+    ledger: &Ledger,
+) -> Vec<Missing> {
     let mut missing: Vec<Missing> = processes::unrecorded(service, receipt, ledger)
         .into_iter()
         .filter(|(running, _)| is_wanted(running, receipt))
@@ -120,7 +125,7 @@ fn missing(service: &[Running], units: &[String], receipt: &Receipt, ledger: &Le
         .collect();
     let with_a_role: BTreeSet<&str> = wanted(service, receipt).map(|running| running.unit.as_str()).collect();
     // A wrapper may still be at work before the program itself.
-    let late = units.iter().filter(|unit| !with_a_role.contains(unit.as_str()));
+    let late = units.iter().map(|(unit, _)| unit).filter(|unit| !with_a_role.contains(unit.as_str()));
     missing.extend(late.map(|unit| {
         let inside = service.iter().find(|running| running.unit == **unit);
         let name = inside.map_or("PROGRAM", Running::program);
@@ -135,27 +140,9 @@ fn missing(service: &[Running], units: &[String], receipt: &Receipt, ledger: &Le
     missing
 }
 
-/// Units whose processes stay: one that does its work and ends has nothing to prove.
-fn lasting(units: &[String]) -> Result<Vec<String>, Failure> {
-    let mut lasting = Vec::new();
-    for unit in units {
-        if !systemd::is_oneshot(unit)? {
-            lasting.push(unit.clone());
-        }
-    }
-    Ok(lasting)
-}
-
-/// Units that were started and did not stay up, with their last words.
-fn fallen(units: &[String]) -> Result<Vec<String>, Failure> {
-    let mut fallen = Vec::new();
-    for unit in units {
-        let state = systemd::state(unit)?;
-        if state != "active" {
-            fallen.push(format!("{unit} is {state}; {}", systemd::last_log_lines(unit)));
-        }
-    }
-    Ok(fallen)
+/// What becomes of a unit that was started and did not stay up, with its last words.
+fn fallen((unit, state): &(String, String)) -> Option<String> {
+    (state != "active").then(|| format!("{unit} is {state}; {}", systemd::last_log_lines(unit)))
 }
 
 /// What does not answer a flush. It may only be slow to start, and be missing otherwise when it is looked at again.

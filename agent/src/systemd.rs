@@ -27,26 +27,63 @@ pub(crate) fn is_here() -> bool {
     std::path::Path::new("/run/systemd/system").is_dir()
 }
 
-/// Those of the profile's units that this host has: no host of a service has all of them. Globs become
-/// what matches now.
-pub(crate) fn expand(patterns: &[String]) -> Result<Vec<String>, Failure> {
-    let mut units = Vec::new();
-    for pattern in patterns {
-        if !is_glob(pattern) {
-            // Its own name: an alias, or one without a kind, is in no control group.
-            let mut about = properties(pattern, &["LoadState", "Id"])?;
-            if about.get("LoadState").is_some_and(|state| state == "loaded") {
-                units.extend(about.remove("Id"));
-            }
-            continue;
-        }
-        let output = systemctl(&["list-units", "--all", "--plain", "--no-legend", "--", pattern])?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        units.extend(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned));
+/// A unit that this host has, by its own name: an alias, or one without a kind, is in no control group.
+pub(crate) struct Unit {
+    pub(crate) name: String,
+    pub(crate) properties: BTreeMap<String, String>,
+}
+
+impl Unit {
+    /// A property that was asked for; empty where this systemd does not know it.
+    pub(crate) fn property(&self, name: &str) -> &str {
+        self.properties.get(name).map_or("", String::as_str)
     }
+
+    /// The commands that it starts, of one that was asked for `ExecStart`, each as its program and its words. systemd
+    /// shows no quotes, so a word with a blank in it counts as two.
+    pub(crate) fn command_lines(&self) -> Vec<(String, Vec<String>)> {
+        parse_command_lines(self.property("ExecStart"))
+    }
+
+    /// The programs of these.
+    pub(crate) fn programs(&self) -> Vec<String> {
+        self.command_lines().into_iter().map(|(program, _)| program).collect()
+    }
+
+    /// Its processes, of one that was asked for `ControlGroup`.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        pids_of_group(self.property("ControlGroup"))
+    }
+}
+
+/// Those of the profile's units that this host has, with properties: no host of a service has all of them. Globs
+/// become what matches now. Asked at once: each start of `systemctl` takes longer than all of its answers.
+pub(crate) fn units(patterns: &[String], names: &[&str]) -> Result<Vec<Unit>, Failure> {
+    let mut wanted = Vec::new();
+    for pattern in patterns {
+        if is_glob(pattern) {
+            let output = systemctl(&["list-units", "--all", "--plain", "--no-legend", "--", pattern])?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            wanted.extend(text.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned));
+        } else {
+            wanted.push(pattern.clone());
+        }
+    }
+    let names = [&["LoadState", "Id"], names].concat();
     let mut seen = std::collections::BTreeSet::new();
-    units.retain(|unit| seen.insert(unit.clone()));
+    let mut units = Vec::new();
+    for mut properties in show(&wanted, &names)? {
+        let is_loaded = properties.get("LoadState").is_some_and(|state| state == "loaded");
+        if let Some(name) = properties.remove("Id").filter(|name| is_loaded && seen.insert(name.clone())) {
+            units.push(Unit { name, properties });
+        }
+    }
     Ok(units)
+}
+
+/// Their names alone.
+pub(crate) fn expand(patterns: &[String]) -> Result<Vec<String>, Failure> {
+    Ok(units(patterns, &[])?.into_iter().map(|unit| unit.name).collect())
 }
 
 /// Whether there is such a unit.
@@ -56,13 +93,33 @@ pub(crate) fn is_known(unit: &str) -> Result<bool, Failure> {
 
 /// Several properties of a unit at once; one that this systemd does not know is absent.
 pub(crate) fn properties(unit: &str, names: &[&str]) -> Result<BTreeMap<String, String>, Failure> {
-    let output = systemctl(&["show", "--property", &names.join(","), "--", unit])?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
-        .collect())
+    Ok(show(&[unit.to_owned()], names)?.pop().unwrap_or_default())
+}
+
+/// The same of several units, in their order.
+fn show(units: &[String], names: &[&str]) -> Result<Vec<BTreeMap<String, String>>, Failure> {
+    if units.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names = names.join(",");
+    let mut words = vec!["show", "--property", &names, "--"];
+    words.extend(units.iter().map(String::as_str));
+    let output = systemctl(&words)?;
+    let found = parse_properties(&String::from_utf8_lossy(&output.stdout));
+    if found.len() == units.len() || units.len() == 1 {
+        return Ok(found);
+    }
+    // One of which systemd can say nothing hides those behind it.
+    units.iter().map(|unit| properties(unit, &[&names])).collect()
+}
+
+/// `Name=value`, one a line, and an empty line between units.
+fn parse_properties(text: &str) -> Vec<BTreeMap<String, String>> {
+    let of_unit = |lines: &str| {
+        let pairs = lines.lines().filter_map(|line| line.split_once('='));
+        pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+    };
+    text.trim().split("\n\n").filter(|lines| !lines.is_empty()).map(of_unit).collect()
 }
 
 /// Makes systemd read its files again.
@@ -95,30 +152,30 @@ pub(crate) fn state(unit: &str) -> Result<String, Failure> {
 }
 
 /// Whether a unit does its work and ends.
-pub(crate) fn is_oneshot(unit: &str) -> Result<bool, Failure> {
+fn is_oneshot(unit: &str) -> Result<bool, Failure> {
     Ok(property(unit, "Type")? == "oneshot")
 }
 
+/// States of units, in their order.
+pub(crate) fn states(units: &[String]) -> Result<Vec<String>, Failure> {
+    let found = show(units, &["ActiveState"])?;
+    Ok(found.into_iter().map(|mut unit| unit.remove("ActiveState").unwrap_or_default()).collect())
+}
+
 /// Those of the units that run, or try to. A restart must not start what a person has stopped.
-pub(crate) fn running(units: Vec<String>) -> Result<Vec<String>, Failure> {
-    let mut running = Vec::new();
-    for unit in units {
-        if state(&unit)? != "inactive" {
-            running.push(unit);
-        }
-    }
-    Ok(running)
+pub(crate) fn running(patterns: &[String]) -> Result<Vec<String>, Failure> {
+    let mut units = units(patterns, &["ActiveState"])?;
+    units.retain(|unit| unit.property("ActiveState") != "inactive");
+    Ok(units.into_iter().map(|unit| unit.name).collect())
 }
 
-/// Programs that a unit starts.
-pub(crate) fn programs(unit: &str) -> Result<Vec<String>, Failure> {
-    Ok(command_lines(unit)?.into_iter().map(|(program, _)| program).collect())
-}
-
-/// The commands that a unit starts, each as its program and its words. systemd shows no quotes, so a word with a
-/// blank in it counts as two.
-pub(crate) fn command_lines(unit: &str) -> Result<Vec<(String, Vec<String>)>, Failure> {
-    Ok(parse_command_lines(&property(unit, "ExecStart")?))
+/// Those whose processes stay, each with its state: one that does its work and ends has nothing to prove.
+pub(crate) fn lasting(units: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let found = units.iter().zip(show(units, &["Type", "ActiveState"])?);
+    let stay = found.filter(|(_, about)| about.get("Type").is_none_or(|kind| kind != "oneshot"));
+    Ok(stay
+        .map(|(unit, mut about)| (unit.clone(), about.remove("ActiveState").unwrap_or_default()))
+        .collect())
 }
 
 /// `{ path=/usr/bin/x ; argv[]=/usr/bin/x -a ; ignore_errors=no ; ... }`, one a command.
@@ -132,8 +189,7 @@ fn parse_command_lines(text: &str) -> Vec<(String, Vec<String>)> {
 }
 
 /// Processes of a unit, by its control group.
-pub(crate) fn pids(unit: &str) -> Vec<u32> {
-    let Ok(group) = property(unit, "ControlGroup") else { return Vec::new() };
+fn pids_of_group(group: &str) -> Vec<u32> {
     if group.is_empty() {
         return Vec::new();
     }
@@ -199,6 +255,16 @@ pub(crate) fn last_log_lines(unit: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn properties_of_several_units_are_kept_apart() {
+        let text = "LoadState=loaded\nId=a.service\nUser=\n\nLoadState=not-found\nId=b.service\nUser=x=y\n";
+        let found = super::parse_properties(text);
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0]["User"].as_str(), found[1]["User"].as_str()), ("", "x=y"));
+        assert_eq!((found[0]["Id"].as_str(), found[1]["Id"].as_str()), ("a.service", "b.service"));
+        assert!(super::parse_properties("\n").is_empty());
+    }
+
     #[test]
     fn each_command_of_a_unit_is_found() {
         let text = "{ path=/usr/bin/gunicorn ; argv[]=/usr/bin/gunicorn a:b ; ignore_errors=no ; start_time=[n/a] } \

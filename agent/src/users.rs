@@ -77,15 +77,13 @@ pub(crate) fn of_service(profile: &Profile) -> BTreeSet<u32> {
     if !systemd::is_here() {
         return users;
     }
-    for unit in systemd::expand(&profile.units).unwrap_or_default() {
-        let found = systemd::properties(&unit, &["User", "UID"]).unwrap_or_default();
-        let named = |name: &str| found.get(name).map(String::as_str).filter(|value| !value.is_empty());
-        users.extend(named("UID").and_then(|uid| uid.parse::<u32>().ok()).filter(|uid| *uid != u32::MAX));
-        match named("User") {
-            Some(name) => users.extend(number_of(name)),
-            None => drop(users.insert(0)),
-        }
-        users.extend(systemd::pids(&unit).into_iter().filter_map(User::of).map(|user| user.uid));
+    let units = systemd::units(&profile.units, &["User", "UID", "ControlGroup"]).unwrap_or_default();
+    let names: BTreeSet<&str> = units.iter().map(|unit| unit.property("User")).collect();
+    users
+        .extend(names.into_iter().filter_map(|name| if name.is_empty() { Some(0) } else { number_of(name) }));
+    for unit in &units {
+        users.extend(unit.property("UID").parse::<u32>().ok().filter(|uid| *uid != u32::MAX));
+        users.extend(unit.pids().into_iter().filter_map(User::of).map(|user| user.uid));
     }
     users
 }

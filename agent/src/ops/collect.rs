@@ -8,6 +8,7 @@ use pulpcov_protocol::outcome::{BundleDetail, CollectDetail, Detail, Outcome};
 use super::Session;
 use crate::failure::Failure;
 use crate::host::HostLock;
+use crate::users::Users;
 use crate::{compact, data_dir, gather, receipt};
 
 /// Files of one kind that a bundle carries as they are.
@@ -23,6 +24,8 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
         return Ok(Outcome::ok(files > 0, msg, Detail::None));
     }
     (session.progress)("flushing and listing");
+    // On a full disk, what was known before is known.
+    let unnoted = Users::note(&receipt.config.data_root, &receipt.config.profile).err();
     // On hosts without the timer this is where the many become few. Not in the middle of a collect:
     // what is skipped is counted in the order of the names.
     let trouble = if args.skip == 0 { compact::run(&receipt.config, COMPACT_AT_LEAST).err() } else { None };
@@ -30,6 +33,9 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     session.gathered = None;
     let gathered = gather::gather(args)?;
     let mut warnings = gathered.warnings.clone();
+    warnings.extend(
+        unnoted.map(|failure| format!("who the service's users are now could not be noted: {}", failure.msg)),
+    );
     warnings.extend(trouble.map(|failure| format!("nothing was compacted: {}", failure.msg)));
     if let Some(flush) = &gathered.flush {
         warnings

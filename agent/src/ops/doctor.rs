@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::host_fs::Attributes;
 use crate::receipt::Receipt;
 use crate::sandbox::{self, Verdict};
+use crate::systemd::Unit;
 use crate::{
     child, data_dir, hook, host_fs, interpreter, ledger, package_search, processes, receipt, source_list,
     systemd, users,
@@ -165,7 +166,8 @@ fn units(args: &Doctor, profile: &Profile, data_root: &Path, report: &mut Findin
             .hint("use --stop-command and --start-command, and pulpcov_interpreters");
         return;
     }
-    let units = match systemd::expand(&profile.units) {
+    let names = [&sandbox::PROPERTIES[..], &probe::SHOW_PYTHON, &["ActiveState", "Environment"]].concat();
+    let units = match systemd::units(&profile.units, &names) {
         Ok(units) => units,
         Err(failure) => {
             report.add(Grade::Bad, "systemd", failure.msg);
@@ -176,21 +178,16 @@ fn units(args: &Doctor, profile: &Profile, data_root: &Path, report: &mut Findin
         report.add(Grade::Warning, "units", format!("the profile {} names none that is here", profile.name));
     }
     for unit in units {
-        match judge_unit(args, profile, &unit, data_root) {
-            Ok(findings) => report.0.extend(findings),
-            Err(failure) => {
-                report.add(Grade::Bad, &unit, failure.msg).hint = failure.hint;
-            }
-        }
+        judge_unit(args, profile, &unit, data_root, report);
     }
 }
 
 /// What install would find behind a unit's command lines: under which role each is recorded, or why it is not.
-fn command_lines(profile: &Profile, unit: &str, report: &mut Findings) -> Result<Vec<String>, Failure> {
+fn command_lines(profile: &Profile, unit: &Unit, report: &mut Findings) -> Vec<String> {
     let mut roles = Vec::new();
-    for (program, words) in systemd::command_lines(unit)? {
+    for (program, words) in unit.command_lines() {
         let Some(python) = interpreter::of_program(&program) else {
-            roles.extend(profile.role_of(&words, &program, unit));
+            roles.extend(profile.role_of(&words, &program, &unit.name));
             continue;
         };
         // A script runs as an argument of its interpreter.
@@ -198,10 +195,10 @@ fn command_lines(profile: &Profile, unit: &str, report: &mut Findings) -> Result
         let argv: Vec<String> = is_script.then(|| python.clone()).into_iter().chain(words).collect();
         if let Some(flag) = processes::skips_site(&argv) {
             report
-                .add(Grade::Bad, unit, format!("its Python runs with {flag}, which reads no .pth"))
+                .add(Grade::Bad, &unit.name, format!("its Python runs with {flag}, which reads no .pth"))
                 .hint(processes::WITHOUT_SITE);
         }
-        roles.extend(profile.role_of(&argv, &python, unit));
+        roles.extend(profile.role_of(&argv, &python, &unit.name));
     }
     // What runs behind a wrapper shows only in its processes.
     let live =
@@ -209,60 +206,48 @@ fn command_lines(profile: &Profile, unit: &str, report: &mut Findings) -> Result
     let mut roles = if live.is_empty() { roles } else { live };
     roles.sort();
     roles.dedup();
-    Ok(roles)
+    roles
 }
 
-fn judge_unit(
-    args: &Doctor,
-    profile: &Profile,
-    unit: &str,
-    data_root: &Path,
-) -> Result<Vec<Finding>, Failure> {
-    let mut report = Findings::default();
-    let programs = systemd::programs(unit)?;
-    let pythons = probe::unit_pythons(unit)?;
-    let state = systemd::state(unit)?;
-    let roles = command_lines(profile, unit, &mut report)?;
+fn judge_unit(args: &Doctor, profile: &Profile, unit: &Unit, data_root: &Path, report: &mut Findings) {
+    let pythons = probe::unit_pythons(unit);
+    let state = unit.property("ActiveState");
+    let roles = command_lines(profile, unit, report);
+    let name = unit.name.as_str();
     let recorded =
         if roles.is_empty() { String::new() } else { format!(", recorded as {}", roles.join(", ")) };
     if pythons.is_empty() {
         report
-            .add(Grade::Bad, unit, format!("no Python is seen behind {}", programs.join(", ")))
+            .add(Grade::Bad, name, format!("no Python is seen behind {}", unit.programs().join(", ")))
             .hint("name it in pulpcov_interpreters");
     } else if state == "active" {
-        report.add(Grade::Ok, unit, format!("active, runs {}{recorded}", pythons.join(", ")));
+        report.add(Grade::Ok, name, format!("active, runs {}{recorded}", pythons.join(", ")));
     } else {
-        report.add(Grade::Warning, unit, format!("is {state}, runs {}{recorded}", pythons.join(", ")));
+        report.add(Grade::Warning, name, format!("is {state}, runs {}{recorded}", pythons.join(", ")));
     }
-    let properties = systemd::properties(unit, &sandbox::PROPERTIES)?;
-    let is_ours = sandbox::drop_in(unit).exists();
-    match sandbox::judge(&properties, data_root, Path::new(&args.lib_root)) {
-        Verdict::Open if is_ours => {
-            report.add(
-                Grade::Ok,
-                unit,
-                format!("its sandbox is open by {}", sandbox::drop_in(unit).display()),
-            );
+    let drop_in = sandbox::drop_in(name);
+    match sandbox::judge(&unit.properties, data_root, Path::new(&args.lib_root)) {
+        Verdict::Open if drop_in.exists() => {
+            report.add(Grade::Ok, name, format!("its sandbox is open by {}", drop_in.display()));
         }
         Verdict::Open => {}
         Verdict::Needs { line, reason, .. } => {
             report
-                .add(Grade::Warning, unit, format!("{reason} keeps {} from it", data_root.display()))
+                .add(Grade::Warning, name, format!("{reason} keeps {} from it", data_root.display()))
                 .hint(format!("install adds a drop-in with {line}, and uninstall removes it"));
         }
         Verdict::Blocked(reason) => {
             report
-                .add(Grade::Bad, unit, reason)
+                .add(Grade::Bad, name, reason)
                 .hint("set pulpcov_data_root or pulpcov_lib_root to a place that it sees");
         }
     }
-    let environment = systemd::properties(unit, &["Environment"])?.remove("Environment").unwrap_or_default();
+    let environment = unit.property("Environment");
     if environment.contains("COVERAGE_PROCESS_START=") || environment.contains("COVERAGE_PROCESS_CONFIG=") {
         report
-            .add(Grade::Warning, unit, "starts coverage.py of its own (COVERAGE_PROCESS_START)")
+            .add(Grade::Warning, name, "starts coverage.py of its own (COVERAGE_PROCESS_START)")
             .hint("two tracers record less than one; take that variable away");
     }
-    Ok(report.0)
 }
 
 /// Each Python: which coverage.py belongs to it, whether that is here, and who else is in its start.

@@ -375,11 +375,9 @@ fn put_into_start(
     });
     let purelib = Path::new(&python.purelib);
     changes.folder(purelib, 0o755)?;
-    for (name, _) in RECORDED_WITH {
-        byte_compiled(changes, python, &hook_dir.join(name))?;
-    }
+    byte_compiled(changes, python, &RECORDED_WITH.map(|(name, _)| hook_dir.join(name)))?;
     changes.file(&purelib.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;
-    byte_compiled(changes, python, &purelib.join(hook::GATE_FILE))?;
+    byte_compiled(changes, python, &[purelib.join(hook::GATE_FILE)])?;
     // The last piece: from here on the hook runs.
     changes.file(&purelib.join(hook::PTH), hook::PTH_TEXT.as_bytes(), 0o644, args.force)
 }
@@ -395,16 +393,25 @@ fn names_of_units(profile: &Profile) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-/// Byte code beside a file of ours: service users could not write it themselves, and would compile
+/// Byte code beside files of ours: service users could not write it themselves, and would compile
 /// at every start.
-fn byte_compiled(changes: &mut Changes, python: &Interpreter, source: &Path) -> Result<(), Failure> {
-    let target = interpreter::compiled_path(python, source);
-    changes.folder(target.parent().unwrap_or(Path::new("/")), 0o755)?;
-    let stale = changes.touched().contains(&source.to_owned());
-    changes.derived(&target, stale, || {
-        let code = interpreter::compile(python, &[source.to_owned()])?;
-        host_fs::write_whole(&target, code.first().map(Vec::as_slice).unwrap_or_default(), 0o644)
-    })
+fn byte_compiled(changes: &mut Changes, python: &Interpreter, sources: &[PathBuf]) -> Result<(), Failure> {
+    // All at once where one is wanted: to start a Python takes longer than to compile.
+    let mut compiled = None;
+    for (index, source) in sources.iter().enumerate() {
+        let target = interpreter::compiled_path(python, source);
+        changes.folder(target.parent().unwrap_or(Path::new("/")), 0o755)?;
+        let stale = changes.touched().contains(source);
+        changes.derived(&target, stale, || {
+            let all = match compiled.take() {
+                Some(all) => all,
+                None => interpreter::compile(python, sources)?,
+            };
+            let code: &Vec<u8> = &compiled.insert(all)[index];
+            host_fs::write_whole(&target, code, 0o644)
+        })?;
+    }
+    Ok(())
 }
 
 /// A restart that was made, and what it proved.
@@ -473,11 +480,7 @@ fn await_ready(receipt: &Receipt, units: &[String], session: &Session<'_>) -> Re
 
 /// The running units of the service; none where commands restart it.
 fn units_to_restart(args: &Install, receipt: &Receipt) -> Result<Vec<String>, Failure> {
-    if args.commands.is_empty() {
-        systemd::running(systemd::expand(&receipt.config.profile.units)?)
-    } else {
-        Ok(Vec::new())
-    }
+    if args.commands.is_empty() { systemd::running(&receipt.config.profile.units) } else { Ok(Vec::new()) }
 }
 
 fn needs_restart(receipt: &Receipt, changed: bool) -> Result<bool, Failure> {

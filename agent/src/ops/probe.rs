@@ -5,6 +5,7 @@ use pulpcov_protocol::outcome::{Detail, Interpreter, Outcome, ProbeDetail};
 
 use crate::failure::Failure;
 use crate::receipt::Receipt;
+use crate::systemd::Unit;
 use crate::{coverage_dir, data_dir, host, interpreter, receipt, systemd};
 
 pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
@@ -40,17 +41,21 @@ pub(super) fn installed_for(receipt: Option<&Receipt>) -> Vec<String> {
     known.map(|python| python.path.clone()).filter(|path| std::path::Path::new(path).is_file()).collect()
 }
 
+/// Properties of a unit by which its interpreters are found.
+pub(super) const SHOW_PYTHON: [&str; 2] = ["ExecStart", "ControlGroup"];
+
 /// The interpreters behind a unit's programs; behind a wrapper that hides them, those that run now. Not those of its
 /// processes besides: root runs what is found here, and a service's user may start anything under the name of Python.
-pub(super) fn unit_pythons(unit: &str) -> Result<Vec<String>, Failure> {
+pub(super) fn unit_pythons(unit: &Unit) -> Vec<String> {
+    let programs = unit.programs();
     let mut pythons: Vec<String> =
-        systemd::programs(unit)?.iter().filter_map(|program| interpreter::of_program(program)).collect();
+        programs.iter().filter_map(|program| interpreter::of_program(program)).collect();
     if pythons.is_empty() {
-        pythons.extend(systemd::pids(unit).into_iter().filter_map(interpreter::of_process));
+        pythons.extend(unit.pids().into_iter().filter_map(interpreter::of_process));
         pythons.sort();
         pythons.dedup();
     }
-    Ok(pythons)
+    pythons
 }
 
 /// The interpreters of the units and those named; each site directory once.
@@ -61,9 +66,7 @@ pub(super) fn interpreters(
 ) -> Result<Vec<Interpreter>, Failure> {
     let mut paths = named.to_vec();
     if systemd::is_here() {
-        for unit in systemd::expand(units)? {
-            paths.extend(unit_pythons(&unit)?);
-        }
+        paths.extend(systemd::units(units, &SHOW_PYTHON)?.iter().flat_map(unit_pythons));
     }
     let mut found: Vec<Interpreter> = Vec::new();
     for path in paths {

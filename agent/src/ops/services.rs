@@ -55,7 +55,7 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     if let (Some(stopped), ServiceAction::Stop, true) = (&stopped, args.action, args.commands.is_empty()) {
         stopped.add(&units)?;
     }
-    let before = units.iter().map(|unit| systemd::state(unit)).collect::<Result<Vec<_>, _>>()?;
+    let before = systemd::states(&units)?;
     let mut warnings = Vec::new();
     let states = match receipt {
         Some(receipt) if args.action != ServiceAction::Stop => {
@@ -91,7 +91,7 @@ fn foretold(args: &Services, units: &[String]) -> Result<Outcome, Failure> {
     if !args.commands.is_empty() {
         return Ok(Outcome::ok(true, format!("would {verb} the service"), Detail::None));
     }
-    let running = systemd::running(units.to_vec())?;
+    let running = systemd::running(units)?;
     let concerned: Vec<&String> = match args.action {
         ServiceAction::Restart => units.iter().collect(),
         ServiceAction::Start => units.iter().filter(|unit| !running.contains(unit)).collect(),

@@ -178,7 +178,7 @@ fn restart(
     session: &Session<'_>,
 ) -> Result<Option<Vec<String>>, Failure> {
     let units = if args.restart && args.commands.is_empty() {
-        systemd::running(systemd::expand(&receipt.config.profile.units)?)?
+        systemd::running(&receipt.config.profile.units)?
     } else {
         Vec::new()
     };
@@ -296,7 +296,7 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
     let removed: Vec<String> = paths.map(|path| path.display().to_string()).collect();
     would.push(format!("remove {}", super::counted(removed.len() as u64, "path")));
     if args.restart {
-        let units = systemd::running(systemd::expand(&receipt.config.profile.units)?)?;
+        let units = systemd::running(&receipt.config.profile.units)?;
         if !args.commands.is_empty() {
             would.push("restart the service".to_owned());
         } else if !units.is_empty() {

@@ -32,9 +32,9 @@ pub(super) fn open_sandboxes(
     }
     let data_root = changes.config().data_root.clone();
     let mut wanted: BTreeMap<PathBuf, BTreeSet<String>> = BTreeMap::new();
-    for unit in systemd::expand(patterns)? {
-        let path = sandbox::drop_in(&unit);
-        match sandbox::judge(&systemd::properties(&unit, &sandbox::PROPERTIES)?, &data_root, lib_root) {
+    for unit in systemd::units(patterns, &sandbox::PROPERTIES)? {
+        let path = sandbox::drop_in(&unit.name);
+        match sandbox::judge(&unit.properties, &data_root, lib_root) {
             Verdict::Needs { line, mount_point, .. } => {
                 if let Some(mount_point) = mount_point {
                     changes.folder(&mount_point, 0o755)?;
@@ -42,7 +42,7 @@ pub(super) fn open_sandboxes(
                 wanted.entry(path).or_default().insert(line);
             }
             Verdict::Blocked(reason) => {
-                return Err(Failure::new(format!("{unit} cannot be recorded: {reason}"))
+                return Err(Failure::new(format!("{} cannot be recorded: {reason}", unit.name))
                     .hint("set pulpcov_data_root or pulpcov_lib_root to a place that it sees"));
             }
             // Open because of the drop-in of an earlier install: it stays.
