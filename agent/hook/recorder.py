@@ -160,7 +160,7 @@ def write_data(live, taken, ease):
             s.data_user = os.fstat(fd).st_uid
         finally:
             os.close(fd)
-        s.data_name = put(tmp, s.root, s.data_name, "data.%s.%s" % (s.record_name[5:-5], word(6)))
+        s.data_name = put(tmp, s.root, s.data_name, "data.%s-%s" % (s.record_name[5:-5], word(6)))
     except BaseException:
         remove(tmp)
         raise

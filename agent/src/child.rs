@@ -30,9 +30,14 @@ const REST: Duration = Duration::from_millis(500);
 /// Runs a command to its end with `input` on its stdin, in a clean environment; fails with its last
 /// words when it fails.
 pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Vec<u8>, Failure> {
+    let identity = Identity::of_interpreter(Path::new(command.get_program()))?;
+    run_as(&identity, command, input)
+}
+
+/// The same as somebody.
+fn run_as(identity: &Identity, command: &mut Command, input: &[u8]) -> Result<Vec<u8>, Failure> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let identity = Identity::of_interpreter(Path::new(&program))?;
-    let mut command = with_parent(command, &identity);
+    let mut command = with_parent(command, identity);
     command
         .env_remove("PYTHONPATH")
         .env_remove("PYTHONHOME")
@@ -44,6 +49,12 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Result<Vec<u8>, Failur
         .stderr(Stdio::piped());
     let mut child = command.spawn().during("run", &program)?;
     finish(&mut child, &program, input)
+}
+
+/// Removes a file as a user could himself: behind a link of his, root removes nothing.
+pub(crate) fn remove_as(uid: u32, path: &Path) -> Result<(), Failure> {
+    let identity = Identity::of_user(uid);
+    run_as(&identity, Command::new("/bin/rm").arg("-f").arg("--").arg(path), b"").map(drop)
 }
 
 /// What a program answers to an input, once it has ended.
@@ -225,7 +236,11 @@ mod tests {
     fn a_program_that_leaves_others_behind_or_reads_nothing_is_not_waited_for() {
         let left = "(trap '' HUP; exec sleep 60) & echo said";
         assert_eq!(run_plainly(left).expect("ends"), b"said\n");
-        let escaped = run_plainly("setsid sleep 600 & echo $!; exit 0").expect("ends");
+        // Until it has left the group it ends with it.
+        let folder = tempfile::tempdir().expect("a folder");
+        let note = folder.path().join("pid");
+        let script = "setsid sh -c 'echo $$ > NOTE; exec sleep 600' &\nuntil [ -s NOTE ]; do sleep 0.01; done; cat NOTE";
+        let escaped = run_plainly(&script.replace("NOTE", &note.to_string_lossy())).expect("ends");
         let escaped: i32 = String::from_utf8_lossy(&escaped).trim().parse().expect("a process");
         let command = std::fs::read(format!("/proc/{escaped}/cmdline")).expect("it is there");
         assert!(!command.is_empty(), "it was waited for");

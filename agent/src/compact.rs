@@ -97,11 +97,8 @@ fn owner_of_all(root: &Path, record: &Record) -> Option<u32> {
     let owner = |path: &Path| host_fs::Attributes::of(path).ok().flatten().map(|found| found.uid);
     let of_record = owner(&root.join(LEDGER).join(&process.record))?;
     if let Some(data) = &process.data {
-        let suffix = process.record.strip_prefix("proc.").and_then(|rest| rest.strip_suffix(".json"));
-        let path = root.join(data);
         // Data that is gone already, as a compaction that was cut off leaves it, is nobody's.
-        let is_strangers = owner(&path).is_some_and(|uid| uid != of_record);
-        if data.strip_prefix("data.") != suffix || is_strangers {
+        if owner(&root.join(data)).is_some_and(|uid| uid != of_record) {
             return None;
         }
     }

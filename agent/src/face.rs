@@ -333,8 +333,8 @@ fn erase_fetched(args: &Map<String, Value>, bundle: &Path) -> Result<Outcome, Fa
     }
     fs_err::remove_file(bundle)?;
     // This bundle may have been the last that an uninstall had left.
-    ops::finish_uninstall(&lib_root)?;
-    Ok(Outcome { changed: true, ..outcome })
+    let warnings = ops::finish_uninstall(&lib_root)?;
+    Ok(Outcome { changed: true, ..outcome }.with_warnings(warnings))
 }
 
 fn read_manifest(bundle: &Path) -> Result<Manifest, Failure> {

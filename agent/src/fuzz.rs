@@ -24,7 +24,7 @@ pub fn record(bytes: &[u8], folder: &Path) {
         assert!(
             process.data.as_deref().is_none_or(|data| {
                 let more = data.strip_prefix("data.h1.7.aa");
-                more.is_some_and(|more| more.is_empty() || more.starts_with('.'))
+                more.is_some_and(|more| more.is_empty() || more.starts_with('-'))
             }),
             "data of another's"
         );

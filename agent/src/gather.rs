@@ -78,12 +78,14 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     if args.finish && args.skip == 0 {
         session::finish(root)?;
     }
+    let mut unasked = None;
     let flush = args.flush_timeout.and_then(|seconds| {
         let asked = ledger::flush(root, Duration::from_secs_f64(seconds.clamp(0.0, 600.0)));
         // On a full disk nobody can be asked, but what was written before can still be fetched: that
         // is when it is wanted most.
-        asked.map_err(|failure| warnings.push(format!("nobody was asked to flush: {}", failure.msg))).ok()
+        asked.map_err(|failure| unasked = Some(format!("nobody was asked to flush: {}", failure.msg))).ok()
     });
+    warnings.extend(unasked.clone());
     let skip = usize::try_from(args.skip).unwrap_or(usize::MAX);
     let listing = {
         let before = ledger::read(root)?;
@@ -92,7 +94,8 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     };
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
-    let ledger = ledger::read(root)?;
+    let mut ledger = ledger::read(root)?;
+    ledger.note_unflushed(flush.as_ref(), unasked.as_deref());
     let mut spool = Spool::new(Path::new(lib_root))?;
     let mut data = Vec::with_capacity(listing.files.len());
     warnings.extend(listing.warnings);

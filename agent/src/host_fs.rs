@@ -7,12 +7,13 @@ use std::path::Path;
 
 use pulpcov_protocol::bundle::is_file_name;
 use pulpcov_protocol::text::hex;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use crate::budget::Candidate;
 use crate::failure::{During, Failure};
 use crate::place::{self, Place};
+use crate::removal;
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes))
@@ -79,12 +80,14 @@ pub(crate) fn names_in(folder: &Path, is_meant: &dyn Fn(&std::ffi::OsStr) -> boo
 
 /// The first bytes of a file, behind links as well: at most `limit`, and without waiting for any.
 pub(crate) fn read_head(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file =
-        std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).during("open", path.display())?);
-    if !file.metadata().during("look at", path.display())?.is_file() {
+    // Not even opened before it is known to be a file: to open a device may do something.
+    let found = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .during("open", path.display())?;
+    let stat = rustix::fs::fstat(&found).during("look at", path.display())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Failure::new(format!("{} is not a regular file", path.display())));
     }
+    let file = place::reopen(&found).during("open", path.display())?;
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes).during("read", path.display())?;
     Ok(bytes)
@@ -113,6 +116,12 @@ pub(crate) fn look_at(path: &Path) -> Result<std::fs::Metadata, Failure> {
     std::fs::symlink_metadata(path).during("look at", path.display())
 }
 
+/// Who has something at a path, where that is neither root nor whoever runs the agent.
+pub(crate) fn owned_by_another(path: &Path) -> Result<Option<u32>, Failure> {
+    let me = rustix::process::geteuid().as_raw();
+    Ok(Attributes::of(path)?.map(|found| found.uid).filter(|&uid| uid != me && uid != 0))
+}
+
 /// Digest and size of what an open file holds, read from its beginning.
 pub(crate) fn digest_of(file: &mut std::fs::File) -> std::io::Result<(String, u64)> {
     std::io::Seek::rewind(file)?;
@@ -139,6 +148,35 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result
 
 /// Writes a file whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    write_with(path, bytes, mode, None, &|tmp, path| std::fs::rename(tmp, path))
+}
+
+/// The same in a folder that everybody can write to: what somebody has put in the way gives way, whatever it is.
+pub(crate) fn write_among_others(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    write_with(path, bytes, mode, None, &|tmp, path| {
+        for theirs in place::take_name(tmp, path)? {
+            // What cannot be removed is in nobody's way there.
+            let _ = removal::remove_tree(&theirs);
+        }
+        Ok(())
+    })
+}
+
+/// The same with its owner and label from the first moment on.
+pub(crate) fn write_back(path: &Path, bytes: &[u8], attributes: &Attributes) -> Result<(), Failure> {
+    write_with(path, bytes, attributes.mode, Some(attributes), &|tmp, path| std::fs::rename(tmp, path))
+}
+
+/// Gives what is written its name.
+type GiveName<'a> = &'a dyn Fn(&Path, &Path) -> std::io::Result<()>;
+
+fn write_with(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    attributes: Option<&Attributes>,
+    give_name: GiveName<'_>,
+) -> Result<(), Failure> {
     let place = Place::of(path).during("write", path.display())?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let tmp = place.beside(format!(".{name}.{}", crate::host::random_word()?));
@@ -147,10 +185,18 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fa
         let fd = rustix::fs::open(&tmp, flags, Mode::from_raw_mode(0o600)).during("write", path.display())?;
         let mut file = std::fs::File::from(fd);
         file.write_all(bytes).during("write", path.display())?;
+        if let Some(Attributes { uid, gid, label, .. }) = attributes {
+            std::os::unix::fs::fchown(&file, Some(*uid), Some(*gid))
+                .during("set the owner of", path.display())?;
+            if let Some(label) = label {
+                rustix::fs::fsetxattr(&file, LABEL, label.as_bytes(), rustix::fs::XattrFlags::empty())
+                    .during("set the label of", path.display())?;
+            }
+        }
         file.set_permissions(std::fs::Permissions::from_mode(mode))
             .during("set the mode of", path.display())?;
         file.sync_all().during("write", path.display())?;
-        std::fs::rename(&tmp, place.path()).during("write", path.display())
+        give_name(&tmp, &place.path()).during("write", path.display())
     })();
     if result.is_err() {
         let _ = std::fs::remove_file(&tmp);
@@ -158,18 +204,6 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fa
     result?;
     sync_folder(&place.folder());
     Ok(())
-}
-
-/// The same in a folder that everybody can write to: a folder that somebody has put in the way is moved out of it.
-pub(crate) fn write_among_others(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    if look_at(path).is_ok_and(|found| found.is_dir()) {
-        let place = Place::of(path).during("write", path.display())?;
-        let aside = place.beside(format!(".aside.{}", crate::host::random_word()?));
-        std::fs::rename(place.path(), &aside).during("move what is in the way of", path.display())?;
-        // What cannot be removed is in nobody's way there.
-        let _ = std::fs::remove_dir_all(aside);
-    }
-    write_whole(path, bytes, mode)
 }
 
 /// Makes a rename or an unlink in `folder` survive a power loss, where the file system can.

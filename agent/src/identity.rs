@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -31,7 +32,7 @@ impl Identity {
     }
 
     /// A user of the host.
-    fn of_user(uid: u32) -> Self {
+    pub(crate) fn of_user(uid: u32) -> Self {
         let (gid, groups) = Accounts::of_host().groups_of(uid);
         // One that the host's files do not know is in a group of its own number, and in no other.
         Self { uid, gid: gid.unwrap_or(uid), groups }
@@ -56,7 +57,9 @@ impl Identity {
     }
 
     fn judge(path: &Path, own: Self) -> Result<Self, Failure> {
-        let writers = writers(path)?;
+        let writers = writers(path).map_err(|failure| {
+            Failure::new(format!("{} is not run: {}", path.display(), failure.msg)).hint(ONE_OWNER)
+        })?;
         let mut users = writers.keys().copied();
         match (users.next(), users.next()) {
             (None, _) => Ok(own),
@@ -69,7 +72,7 @@ impl Identity {
                     path.display(),
                     all.join(", ")
                 ))
-                .hint("give the environment, and what its .pth files name, one owner, and no group that can write"))
+                .hint(ONE_OWNER))
             }
         }
     }
@@ -112,6 +115,10 @@ impl Identity {
     }
 }
 
+/// What lets an interpreter be run.
+const ONE_OWNER: &str =
+    "give the environment, and what its .pth files name, one owner, and no group that can write";
+
 /// Users but root who can change what an interpreter runs when it starts, each with a place where.
 fn writers(path: &Path) -> Result<BTreeMap<u32, PathBuf>, Failure> {
     let mut writers = BTreeMap::new();
@@ -123,16 +130,27 @@ fn writers(path: &Path) -> Result<BTreeMap<u32, PathBuf>, Failure> {
     add(path, owners::walk(path)?.writers);
     for prefix in prefixes(path) {
         let config = prefix.join("pyvenv.cfg");
-        add(&prefix, owners::walk_as_far(&prefix)?.writers);
+        add(&prefix, owners::writers_of_names(&prefix)?);
         add(&config, owners::writers_inside(&config)?);
         for folder in folders(&prefix) {
-            add(&folder, owners::walk_as_far(&folder)?.writers);
+            add(&folder, owners::writers_of_names(&folder)?);
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
                 let path = entry.path();
+                if !is_importable(&path) {
+                    continue;
+                }
                 add(&path, owners::writers_inside(&path)?);
                 if path.extension().is_some_and(|end| end == "pth") {
                     for target in targets(&folder, &path) {
-                        add(&target, owners::walk_as_far(&target)?.writers);
+                        let named = |failure: Failure| {
+                            Failure::new(format!(
+                                "{} names {}: {}",
+                                path.display(),
+                                target.display(),
+                                failure.msg
+                            ))
+                        };
+                        add(&target, owners::writers_of_names(&target).map_err(named)?);
                     }
                 } else {
                     let package = path.join("__init__.py");
@@ -179,6 +197,15 @@ fn folders(prefix: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
+/// Whether a name in a folder of modules is one that a Python finds there.
+fn is_importable(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match path.extension() {
+        Some(end) => ["py", "pyc", "so", "pth"].iter().any(|known| end == *known),
+        None => name.chars().all(|letter| letter == '_' || letter.is_alphanumeric()),
+    }
+}
+
 /// Places that a `.pth` file puts on the path, and those that its lines of code name.
 fn targets(folder: &Path, pth: &Path) -> Vec<PathBuf> {
     let text = host_fs::read_limited(pth, MAX_PTH).unwrap_or_default();
@@ -192,7 +219,16 @@ fn targets(folder: &Path, pth: &Path) -> Vec<PathBuf> {
             found.push(folder.join(line));
         }
     }
+    found.retain(|path| is_found_by_python(path));
     found
+}
+
+/// Whether a name can be one of code: no Python finds any where the kernel finds nothing and never will, or a device.
+fn is_found_by_python(path: &Path) -> bool {
+    match std::fs::metadata(path) {
+        Ok(found) => found.is_dir() || found.is_file(),
+        Err(error) => !matches!(error.kind(), ErrorKind::InvalidFilename | ErrorKind::InvalidInput),
+    }
 }
 
 /// The folder into which the packages of a Python go that is not root's, which says so itself: root is going to write
@@ -227,9 +263,17 @@ fn is_roots_own(python: &Path, folder: &Path) -> Result<bool, Failure> {
     let mut all = owners::walk(python)?.writers;
     all.extend(owners::walk_as_far(&prefix.join("pyvenv.cfg"))?.writers);
     all.extend(owners::walk(folder)?.writers);
-    let version = std::fs::canonicalize(python).ok().and_then(|path| path.file_name().map(OsStr::to_owned));
-    let of_version = folder.parent().and_then(Path::file_name);
-    Ok(all.is_empty() && of_version.is_some() && of_version == version.as_deref())
+    // `python3.11`, or the `platform-python3.6` of RHEL; Debian's packages are in a `python3` of all versions.
+    let version = |path: &Path| {
+        let name = path.file_name().and_then(OsStr::to_str)?;
+        Some(name.rsplit_once("python")?.1.to_owned())
+    };
+    let of_python = std::fs::canonicalize(python).ok().and_then(|path| version(&path));
+    let of_folder = folder.parent().and_then(version);
+    let is_its = of_python.zip(of_folder).is_some_and(|(python, folder)| {
+        python == folder || python.strip_prefix(&*folder).is_some_and(|minor| minor.starts_with('.'))
+    });
+    Ok(all.is_empty() && is_its)
 }
 
 fn prefix_of(python: &Path) -> Option<PathBuf> {
@@ -312,8 +356,34 @@ mod tests {
         let said = uid().expect_err("of two").msg;
         assert!(said.contains("user 4711 /") && said.contains("user 4712 /"), "{said}");
         chown(&code, Some(4711), None).expect("given away");
-        std::fs::set_permissions(&site, PermissionsExt::from_mode(0o777)).expect("set");
-        assert!(uid().expect_err("of all").msg.contains("everybody can write"));
+        for mode in [0o777, 0o1777] {
+            std::fs::set_permissions(&site, PermissionsExt::from_mode(mode)).expect("set");
+            let said = uid().expect_err("of all").msg;
+            assert!(said.contains("everybody can write") && said.contains("python3 is not run"), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_no_python_imports_keeps_nobody_from_running_it() {
+        assert!(rustix::process::geteuid().is_root(), "else it is run as whoever runs this");
+        let folder = tempfile::tempdir_in("/var/tmp").expect("a folder");
+        let base = folder.path();
+        let site = environment(base);
+        let uid = || Identity::judge(&base.join("venv/bin/python3"), Identity::own()).map(|found| found.uid);
+        for name in ["README.txt", "shop-1.0.dist-info"] {
+            std::fs::write(site.join(name), "").expect("written");
+            std::fs::set_permissions(site.join(name), PermissionsExt::from_mode(0o666)).expect("set");
+        }
+        symlink("loop.py", site.join("loop.py")).expect("a link");
+        for line in ["x".repeat(300), "a\0b".to_owned(), "import sys; open('/dev/null')".to_owned()] {
+            std::fs::write(site.join("shop.pth"), &line).expect("written");
+            assert_eq!(uid().expect("root's"), 0, "{line:?}");
+        }
+        for line in ["/var/tmp", "import os; os.environ.setdefault('SHOP', '/var/tmp/nothing/there')"] {
+            std::fs::write(site.join("shop.pth"), line).expect("written");
+            let said = uid().expect_err("everybody's").msg;
+            assert!(said.contains("shop.pth names /var/tmp"), "{said}");
+        }
     }
 
     #[test]
@@ -349,5 +419,8 @@ mod tests {
         let older = base.join("base/lib/python3.9/site-packages");
         std::fs::create_dir_all(&older).expect("folders");
         assert!(packages_folder(&system, 4711, &older.to_string_lossy()).is_err(), "another Python's");
+        let of_all = base.join("base/lib/python3/dist-packages");
+        std::fs::create_dir_all(&of_all).expect("folders");
+        assert_eq!(packages_folder(&system, 4711, &of_all.to_string_lossy()).expect("Debian's"), of_all);
     }
 }

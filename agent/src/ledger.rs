@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -246,6 +247,18 @@ impl Ledger {
         one.chain(many.flat_map(|(package, folders)| folders.iter().map(move |folder| (package, folder))))
     }
 
+    /// Notes which live processes hold what nobody has: those that did not answer a flush, or all where none was asked.
+    pub(crate) fn note_unflushed(&mut self, flush: Option<&FlushDetail>, unasked: Option<&str>) {
+        for record in self.records.iter_mut().filter(|record| record.is_live()) {
+            let process = &mut record.process;
+            let is_silent = flush.is_some_and(|flush| flush.silent.contains(&process.pid));
+            let why = if is_silent { Some("it did not answer a flush") } else { unasked };
+            if let (None, Some(why)) = (&process.error, why) {
+                process.error = Some(why.to_owned());
+            }
+        }
+    }
+
     /// Data file to `sys.prefix` of those who wrote it.
     pub(crate) fn prefixes(&self) -> BTreeMap<&str, &str> {
         let one = self.records.iter().map(|record| (&record.process.data, &record.prefix));
@@ -338,12 +351,14 @@ fn end_what_goes_on_elsewhere(records: &mut [Record]) {
     }
 }
 
-/// Whether any process has left a record.
+/// Whether any process of the service has left a record.
 pub(crate) fn has_records(data_root: &Path) -> bool {
+    let users = Users::known(data_root);
     let names = std::fs::read_dir(data_root.join(LEDGER)).into_iter().flatten().flatten();
     names.into_iter().any(|entry| {
         let name = entry.file_name();
         [ONE, MANY].iter().any(|prefix| name.to_string_lossy().starts_with(prefix))
+            && entry.metadata().is_ok_and(|found| users.is_service(found.uid()))
     })
 }
 
@@ -441,13 +456,13 @@ fn check_words(raw: &mut Raw) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The data file that a record names: its own by its name, which may go on with a dot and letters.
+/// The data file that a record names: its own by its name, which may go on with a dash and letters.
 fn own_data(record: &str, data: Option<String>) -> Result<Option<String>, Failure> {
     let Some(data) = data else { return Ok(None) };
     let suffix = record.strip_prefix(ONE).and_then(|rest| rest.strip_suffix(".json"));
     let more = data.strip_prefix("data.").zip(suffix).and_then(|(name, suffix)| name.strip_prefix(suffix));
     let is_own = more.is_some_and(|more| {
-        let letters = more.strip_prefix('.').unwrap_or_default();
+        let letters = more.strip_prefix('-').unwrap_or_default();
         more.is_empty() || (!letters.is_empty() && letters.chars().all(|letter| letter.is_ascii_hexdigit()))
     });
     if !is_file_name(&data) || !is_own {

@@ -32,6 +32,7 @@ mod processes;
 mod proof;
 mod ready;
 mod receipt;
+mod removal;
 mod sandbox;
 mod serve;
 mod services;

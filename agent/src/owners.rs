@@ -3,17 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
-use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 
 use crate::failure::{During, Failure};
+use crate::place;
 
 /// Most links of a path that are followed, as Linux has it.
 const MAX_LINKS: u32 = 40;
@@ -48,6 +48,14 @@ pub(crate) fn follow(path: &Path) -> io::Result<Way> {
 /// Follows a path as far as it goes: who can write to its last folder can put there what is missing.
 pub(crate) fn walk_as_far(path: &Path) -> Result<Way, Failure> {
     follow_to(path, End::WhereItIsMissing).during("find", path.display())?.of_somebody(path)
+}
+
+/// Who can change which names there are in a folder: modules are found by their names, and a sticky bit keeps nobody
+/// from adding one.
+pub(crate) fn writers_of_names(path: &Path) -> Result<BTreeSet<u32>, Failure> {
+    let mut way = follow_to(path, End::WhereItIsMissing).during("find", path.display())?;
+    way.note_names().during("look at", path.display())?;
+    Ok(way.of_somebody(path)?.writers)
 }
 
 /// Who can change what lies in a folder that was judged already; nobody where there is nothing.
@@ -92,8 +100,9 @@ fn follow_to(path: &Path, may_end: End) -> io::Result<Way> {
         let Some(from) = folders.last() else { break };
         let end = match rustix::fs::openat(from, &name, flags, Mode::empty()) {
             Err(rustix::io::Errno::NOENT) if may_end == End::WhereItIsMissing => {
-                // Where everybody can write, a sticky bit keeps what is there, and nobody from what is not.
-                seen.is_open |= rustix::fs::fstat(from)?.st_mode & 0o002 != 0;
+                // A sticky bit keeps what is there, and nobody from what is not.
+                let stat = rustix::fs::fstat(from)?;
+                seen.note_writers(stat.st_gid, stat.st_mode);
                 break;
             }
             opened => opened?,
@@ -102,10 +111,13 @@ fn follow_to(path: &Path, may_end: End) -> io::Result<Way> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Symlink {
             links += 1;
+            seen.links.insert(stat.st_uid);
             if links > MAX_LINKS {
+                if may_end == End::WhereItIsMissing {
+                    break;
+                }
                 return Err(rustix::io::Errno::LOOP.into());
             }
-            seen.links.insert(stat.st_uid);
             let target = rustix::fs::readlinkat(&end, "", Vec::new())?;
             let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
             if target.is_absolute() {
@@ -164,6 +176,10 @@ impl Seen {
         if is_folder && mode & 0o1000 != 0 {
             return;
         }
+        self.note_writers(gid, mode);
+    }
+
+    fn note_writers(&mut self, gid: u32, mode: u32) {
         self.is_open |= mode & 0o002 != 0;
         if mode & 0o020 != 0 && gid != 0 {
             self.writers.extend(Accounts::of_host().members(gid));
@@ -187,6 +203,18 @@ impl Way {
         Ok(self)
     }
 
+    /// Notes who can add a name to the folder at its end, whatever keeps what is there.
+    fn note_names(&mut self) -> io::Result<()> {
+        let stat = rustix::fs::fstat(&self.end)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let mut seen = Seen::default();
+            seen.note_writers(stat.st_gid, stat.st_mode);
+            self.writers.extend(seen.writers);
+            self.is_open |= seen.is_open;
+        }
+        Ok(())
+    }
+
     pub(crate) const fn fd(&self) -> &OwnedFd {
         &self.end
     }
@@ -207,10 +235,7 @@ impl Way {
         if !self.is_file {
             return Err(Failure::new(format!("{path} is no regular file")));
         }
-        // An fd of a path alone cannot be read; this leads to the same file, and to no other.
-        let itself = format!("/proc/self/fd/{}", self.end.as_raw_fd());
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::open(itself, flags, Mode::empty()).during("open", &path)?);
+        let file = place::reopen(&self.end).during("open", &path)?;
         let mut bytes = Vec::new();
         file.take(limit + 1).read_to_end(&mut bytes).during("read", &path)?;
         if bytes.len() as u64 > limit {
@@ -349,7 +374,8 @@ mod tests {
         set(&base.join("a"), 0o1777);
         assert!(trusted.is_sure(&base.join("a/x.py")), "nobody moves what is ours");
         symlink("loop", base.join("loop")).expect("a link");
-        assert!(walk(&base.join("loop")).is_err() && walk_as_far(&base.join("loop")).is_err());
+        assert!(walk(&base.join("loop")).is_err(), "it leads nowhere");
+        assert!(walk_as_far(&base.join("loop")).is_ok(), "it is missing");
         assert_eq!(trusted.distrusts(&base.join("a/nothing.py")), None);
         // What is missing is whose who can put it there.
         assert!(walk_as_far(&base.join("b/c/x.py")).is_ok() && walk_as_far(&base.join("a/x.py/y")).is_ok());

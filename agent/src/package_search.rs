@@ -1,7 +1,7 @@
 //! Which of the profile's packages no Python of the service can import: a name that is mistyped measures nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use pulpcov_protocol::outcome::Interpreter;
@@ -12,33 +12,10 @@ use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::owners::Trusted;
 use crate::systemd::Unit;
-use crate::{child, host_fs, interpreter, processes, systemd};
+use crate::{child, interpreter, processes, systemd};
 
-/// Answers with where the packages lie that are on the interpreter's path or in one of the folders. Nothing is
-/// imported: a package's own code runs in nobody's name here.
-const FIND: &str = r"
-import importlib.util, json, sys
-from importlib.machinery import PathFinder
-
-def places(name, folders):
-    first, *rest = name.split('.')
-    specs = [PathFinder.find_spec(first, folders)]
-    try:
-        specs.append(importlib.util.find_spec(first))
-    except Exception:
-        pass
-    found = []
-    for spec in specs:
-        for part in rest:
-            inside = spec and spec.submodule_search_locations
-            spec = PathFinder.find_spec(part, list(inside)) if inside else None
-        if spec:
-            found += list(spec.submodule_search_locations or [spec.origin or ''])
-    return found
-
-asked = json.load(sys.stdin)
-print(json.dumps({name: places(name, asked['folders']) for name in asked['packages']}))
-";
+/// Answers where packages lie, as whoever the interpreter is run as.
+const FIND: &str = include_str!("../hook/find.py");
 
 /// Properties of a unit that may name folders of its code.
 const NAME_FOLDERS: [&str; 4] = ["WorkingDirectory", "Environment", "EnvironmentFiles", "ExecStart"];
@@ -60,32 +37,30 @@ pub(crate) fn search(
     interpreters: &[Interpreter],
     ledger: Option<&Ledger>,
 ) -> Result<Search, Failure> {
-    let mut folders = BTreeSet::new();
     let units = if systemd::is_here() { systemd::units(&profile.units, &NAME_FOLDERS)? } else { Vec::new() };
-    for value in units.iter().flat_map(|unit| NAME_FOLDERS.map(|name| unit.property(name))) {
-        add_places(value.split_whitespace(), &mut folders);
-    }
+    let mut texts: BTreeSet<String> =
+        units.iter().flat_map(|unit| NAME_FOLDERS.map(|name| unit.property(name).to_owned())).collect();
+    let mut paths = BTreeSet::new();
     let running = processes::of_service(profile)?;
     for process in &running {
-        add_places(process.argv.iter().map(String::as_str), &mut folders);
-        if let Ok(cwd) = std::fs::read_link(format!("/proc/{}/cwd", process.pid)) {
-            add_place(&cwd, &mut folders);
-        }
+        texts.extend(process.argv.iter().cloned());
+        let cwd = std::fs::read_link(format!("/proc/{}/cwd", process.pid)).ok();
+        paths.extend(cwd.and_then(|cwd| cwd.into_os_string().into_string().ok()));
         let environment = std::fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
         let environment = String::from_utf8_lossy(&environment).into_owned();
-        add_places(environment.split('\0').filter(|word| word.starts_with("PYTHONPATH=")), &mut folders);
+        texts.extend(
+            environment.split('\0').filter(|word| word.starts_with("PYTHONPATH=")).map(str::to_owned),
+        );
     }
+    let asked = json!({"packages": profile.packages, "texts": texts, "paths": paths}).to_string();
     let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let of_profile = |(name, _): &(&String, &String)| profile.packages.contains(name);
     let told = ledger.into_iter().flat_map(|ledger| ledger.records.iter().flat_map(|one| &one.packages));
     for (name, path) in told.filter(of_profile) {
         found.entry(name.clone()).or_default().insert(path.clone());
     }
-    let folders: Vec<_> = folders.iter().filter_map(|folder| folder.to_str()).collect();
     for python in interpreters {
-        let asked = json!({"packages": profile.packages, "folders": folders});
-        let answer =
-            child::run(Command::new(&python.path).args(["-I", "-c", FIND]), asked.to_string().as_bytes())?;
+        let answer = child::run(Command::new(&python.path).args(["-I", "-c", FIND]), asked.as_bytes())?;
         let places: BTreeMap<String, Vec<String>> = serde_json::from_slice(&answer)
             .map_err(|error| Failure::new(format!("{} answered no JSON: {error}", python.path)))?;
         for (name, places) in places.into_iter().filter(|(_, places)| !places.is_empty()) {
@@ -123,67 +98,54 @@ pub(crate) fn words(missing: &[String]) -> String {
     format!("no Python of the service finds the package{plural} {}", missing.join(", "))
 }
 
-/// Most folders in a folder that are looked into.
-const MAX_INSIDE: usize = 200;
-
-/// Largest script that is looked into.
-const MAX_SCRIPT: u64 = 64 * 1024;
-
-/// Folders that words of a command line or an environment name, those of the files that they name, and those that
-/// such a file names, where it is a script: many put their code on the path themselves.
-fn add_places<'a>(words: impl Iterator<Item = &'a str>, folders: &mut BTreeSet<PathBuf>) {
-    for path in words.flat_map(paths_in) {
-        add_place(&path, folders);
-        let text =
-            host_fs::read_limited(&path, MAX_SCRIPT).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        for named in text.iter().flat_map(|text| paths_in(text)) {
-            add_place(&named, folders);
-        }
-    }
-}
-
-/// A folder itself, and of a file its folder and the one above: `bin/shop` beside `shop`; each with the folders in
-/// it, for `src` and `lib` that a script or `--chdir` names from there.
-fn add_place(path: &Path, folders: &mut BTreeSet<PathBuf>) {
-    let above = usize::from(path.is_file());
-    if above == 0 && !path.is_dir() {
-        return;
-    }
-    for folder in path.ancestors().skip(above).take(1 + above).filter(|folder| folder.parent().is_some()) {
-        let inside = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let inside = inside.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        folders.extend(inside.map(|entry| entry.path()).take(MAX_INSIDE));
-        folders.insert(folder.to_owned());
-    }
-}
-
-/// Absolute paths in a text.
-fn paths_in(text: &str) -> Vec<PathBuf> {
-    let ends = |c: char| c.is_whitespace() || "=:,;\"'()[]".contains(c);
-    text.split(ends).filter(|part| part.starts_with('/') && part.len() > 1).map(PathBuf::from).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Stdio;
+
+    /// Where a package is found, below `base`.
+    fn found(base: &Path, package: &str, texts: &[String]) -> Vec<String> {
+        let mut python = Command::new("python3")
+            .args(["-I", "-c", FIND])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3 runs");
+        let asked = json!({"packages": [package], "texts": texts, "paths": []}).to_string();
+        python.stdin.take().expect("a pipe").write_all(asked.as_bytes()).expect("asked");
+        let answer = python.wait_with_output().expect("ends").stdout;
+        let mut places: BTreeMap<String, Vec<String>> = serde_json::from_slice(&answer).expect("JSON");
+        let places = places.remove(package).expect("an answer").into_iter();
+        places
+            .map(|place| Path::new(&place).strip_prefix(base).expect("below").display().to_string())
+            .collect()
+    }
 
     #[test]
-    fn places_are_found_in_words_and_in_the_scripts_that_they_name() {
+    fn packages_are_found_in_words_and_in_the_scripts_that_they_name() {
         let folder = tempfile::tempdir().expect("a folder");
         let base = folder.path();
-        for name in ["lib", "code", "app/bin", "app/src"] {
+        let packages = ["lib/one", "code/two", "app/three", "app/bin/four", "app/src/five", "open/in/sixth"];
+        for name in packages {
             std::fs::create_dir_all(base.join(name)).expect("a folder");
+            std::fs::write(base.join(name).join("__init__.py"), "").expect("written");
         }
+        std::fs::set_permissions(base.join("open"), PermissionsExt::from_mode(0o1777)).expect("set");
         let script = format!("#!/bin/sh\nimport sys\nsys.path.insert(0, \"{}/code\")\n", base.display());
         std::fs::write(base.join("app/bin/run"), script).expect("written");
-        let mut folders = BTreeSet::new();
         let words = [
             format!("--pythonpath={}/lib,/nowhere/at/all", base.display()),
             format!("{}/app/bin/run", base.display()),
+            format!("--worker-tmp-dir {}/open", base.display()),
             "x".to_owned(),
         ];
-        add_places(words.iter().map(String::as_str), &mut folders);
-        let found = folders.iter().filter_map(|folder| folder.strip_prefix(base).ok()?.to_str());
-        assert_eq!(found.collect::<Vec<_>>(), ["app", "app/bin", "app/src", "code", "lib"]);
+        for place in packages {
+            let name = place.rsplit('/').next().expect("a name");
+            // Where everybody can make folders lies nobody's code.
+            let wanted: &[&str] = if name == "sixth" { &[] } else { &[place] };
+            assert_eq!(found(base, name, &words), wanted, "{name}");
+        }
     }
 }

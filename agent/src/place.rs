@@ -8,8 +8,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fd::OwnedFd;
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
+use crate::host;
 use crate::owners::{self, Way};
 
 /// Where something is written, or removed.
@@ -50,6 +52,61 @@ impl Place {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         Ok(rustix::fs::open(self.path(), flags, Mode::empty())?.into())
     }
+}
+
+/// A file that was found, to be read: an fd of a path alone cannot be, and this leads to the same file and to no other.
+pub(crate) fn reopen(found: &OwnedFd) -> io::Result<File> {
+    let itself = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(itself, flags, Mode::empty())?.into())
+}
+
+/// Tries to take a name from somebody who makes and removes folders of that name as fast as he can.
+const TRIES: u32 = 10_000;
+
+/// Gives a file or folder its name in a sticky folder that others write to. What they have put there is exchanged for it
+/// at one stroke: once the name is ours, nobody takes it back. Returns where theirs is now.
+pub(crate) fn take_name(ours: &Path, name: &Path) -> io::Result<Vec<PathBuf>> {
+    use rustix::io::Errno;
+    let mut theirs = Vec::new();
+    for _ in 0..TRIES {
+        match rustix::fs::rename(ours, name) {
+            Err(Errno::ISDIR | Errno::NOTDIR | Errno::EXIST | Errno::NOTEMPTY) => {}
+            result => return Ok(result.map(|()| theirs)?),
+        }
+        match rustix::fs::renameat_with(CWD, ours, CWD, name, RenameFlags::EXCHANGE) {
+            Ok(()) => {
+                theirs.push(ours.to_owned());
+                return Ok(theirs);
+            }
+            Err(Errno::NOENT) => {}
+            // A file system that cannot, as NFS.
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                let word = host::random_word().map_err(|failure| io::Error::other(failure.msg))?;
+                let aside = name.with_file_name(format!(".aside.{word}"));
+                if rustix::fs::rename(name, &aside).is_ok() {
+                    theirs.push(aside);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(io::Error::other("somebody else takes its name again and again"))
+}
+
+/// Makes a folder where somebody else has put one. What he has in his is kept, beside it: returns where.
+pub(crate) fn make_folder_over(path: &Path, mode: u32) -> io::Result<Vec<PathBuf>> {
+    let place = Place::of(path)?;
+    let word = host::random_word().map_err(|failure| io::Error::other(failure.msg))?;
+    let beside = format!("{}.aside.{word}", place.name.to_string_lossy());
+    let ours = place.beside(&beside);
+    std::fs::create_dir(&ours)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = File::from(rustix::fs::open(&ours, flags, Mode::empty())?);
+    opened.set_permissions(Permissions::from_mode(mode))?;
+    let theirs = take_name(&ours, &place.path()).inspect_err(|_| drop(std::fs::remove_dir(&ours)))?;
+    let kept = theirs.into_iter().filter(|theirs| std::fs::remove_dir(theirs).is_err());
+    Ok(kept.map(|theirs| path.with_file_name(theirs.file_name().unwrap_or_default())).collect())
 }
 
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {

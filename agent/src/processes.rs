@@ -77,9 +77,9 @@ impl Running {
     }
 }
 
-/// The processes of the profile's units; without systemd, those that the profile's rules fit.
+/// The processes of the profile's units; without systemd, or where it has no units, those that the profile's rules fit.
 pub(crate) fn of_service(profile: &Profile) -> Result<Vec<Running>, Failure> {
-    if systemd::is_here() {
+    if systemd::is_here() && !profile.units.is_empty() {
         return Ok(systemd::units(&profile.units, &["ControlGroup"])?.iter().flat_map(of_unit).collect());
     }
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -1,9 +1,10 @@
 //! The users that the service runs as, by what root and the kernel say: what others leave in the data directory is
 //! not the service's.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use pulpcov_protocol::profile::Profile;
 
@@ -23,9 +24,22 @@ const MAX_NOTE: u64 = 64 * 1024;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Users(Option<BTreeSet<u32>>);
 
+/// Those that this process found, by data directory: where they could not be noted, they are the service's all the
+/// same.
+static FOUND: Mutex<BTreeMap<PathBuf, BTreeSet<u32>>> = Mutex::new(BTreeMap::new());
+
 impl Users {
-    /// Those that were noted for a data directory.
+    /// Those that were noted for a data directory, or found since.
     pub(crate) fn known(data_root: &Path) -> Self {
+        let mut known = Self::noted(data_root);
+        let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = found.get(data_root) {
+            known.0.get_or_insert_default().extend(found);
+        }
+        known
+    }
+
+    fn noted(data_root: &Path) -> Self {
         let path = data_root.join(LEDGER).join(FILE);
         let me = rustix::process::geteuid().as_raw();
         let owner = host_fs::Attributes::of(&path).ok().flatten().map(|found| found.uid);
@@ -47,7 +61,10 @@ impl Users {
     /// going to judge records to note them first.
     pub(crate) fn note(data_root: &Path, profile: &Profile) -> Result<(), Failure> {
         let now = Self::now(data_root, profile);
-        if now.0.is_none() || !data_root.join(LEDGER).is_dir() || now == Self::known(data_root) {
+        let Some(users) = &now.0 else { return Ok(()) };
+        let found = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        found().insert(data_root.to_owned(), users.clone());
+        if !data_root.join(LEDGER).is_dir() || now == Self::noted(data_root) {
             return Ok(());
         }
         let text = serde_json::json!(now.0).to_string();

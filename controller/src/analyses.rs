@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pulpcov_coverage::analysis::{AnalysisError, SourceAnalysis};
-use pulpcov_coverage::choice::version_key;
+use pulpcov_coverage::choice::{exits_of_branches, version_key};
 use pulpcov_coverage::fleet::{Doubt, SourceId};
 use pulpcov_protocol::text::{error_chain, hex};
 use pulpcov_protocol::wheel::pinned_coverage;
@@ -43,9 +43,7 @@ impl Said {
     fn rank(&self) -> (usize, i64, usize) {
         match self {
             Self::Analysed(analysis) => {
-                let exits =
-                    analysis.exit_counts.values().fold(0, |sum: i64, exits| sum.saturating_add(*exits));
-                (1 + analysis.statements.len(), exits, analysis.arcs.len())
+                (1 + analysis.statements.len(), exits_of_branches(analysis), analysis.arcs.len())
             }
             Self::NotPython | Self::Failed(_) => (0, 0, 0),
         }
@@ -124,27 +122,41 @@ impl Analyses {
         if let Some(own) = &self.own {
             return Ok(own.get(&id.sha256));
         }
-        let Some(brought) = self.by_key.get(key) else { return Ok(None) };
-        let best = brought.iter().max_by_key(|one| (one.said.rank(), &one.digest));
-        let Some(best) = best else { return Ok(None) };
-        if best.made_by.key(&id.sha256) != key {
-            return Err("its analysis is one of another source".to_owned());
+        Ok(self.best(id, key)?.map(|best| &best.said))
+    }
+
+    /// Of what was brought under a key and can be of this source, the one that counts. Where nothing can be, why.
+    fn best(&self, id: &SourceId, key: &str) -> Result<Option<&Brought>, String> {
+        let mut refused = None;
+        let can_be = |one: &&Brought| match self.refusal(one, id, key) {
+            None => true,
+            Some(words) => {
+                refused.get_or_insert(words);
+                false
+            }
+        };
+        let brought = self.by_key.get(key).into_iter().flatten().filter(can_be);
+        let best = brought.max_by_key(|one| (one.said.rank(), one.hosts.len(), &one.digest));
+        if best.is_none() { refused.map_or(Ok(None), Err) } else { Ok(best) }
+    }
+
+    /// Why what was brought cannot be of this source.
+    fn refusal(&self, one: &Brought, id: &SourceId, key: &str) -> Option<String> {
+        let hosts = one.hosts.iter().cloned().collect::<Vec<_>>().join(", ");
+        if one.made_by.key(&id.sha256) != key {
+            return Some(format!("the analysis from {hosts} is one of another source"));
         }
-        if let Said::Analysed(analysis) = &best.said
-            && !is_pinned_or_older(&analysis.coverage)
-        {
-            return Err(format!(
-                "its analysis is of coverage {}, which pulpcov puts on no host",
+        let Said::Analysed(analysis) = &one.said else { return None };
+        if !is_pinned_or_older(&analysis.coverage) {
+            return Some(format!(
+                "the analysis from {hosts} is of coverage {}, newer than this pulpcov knows",
                 analysis.coverage
             ));
         }
-        if let (Said::Analysed(analysis), Some(&most)) = (&best.said, self.lines.get(&id.sha256)) {
-            let told = usize::try_from(analysis.n_lines).unwrap_or(usize::MAX);
-            if told > most {
-                return Err(format!("its analysis tells of {told} lines, and it has at most {most}"));
-            }
-        }
-        Ok(Some(&best.said))
+        let told = usize::try_from(analysis.n_lines).unwrap_or(usize::MAX);
+        let most = *self.lines.get(&id.sha256)?;
+        (told > most)
+            .then(|| format!("the analysis from {hosts} tells of {told} lines, and it has at most {most}"))
     }
 
     pub(crate) fn find(&self, id: &SourceId, key: &str) -> Option<Arc<SourceAnalysis>> {
@@ -169,9 +181,9 @@ impl Analyses {
     }
 
     /// Hosts of which one says otherwise than the other of what both analysed.
-    pub(crate) fn disputed(&self, key: &str) -> Option<Doubt> {
+    pub(crate) fn disputed(&self, id: &SourceId, key: &str) -> Option<Doubt> {
         let brought = self.by_key.get(key).filter(|_| self.own.is_none())?;
-        let best = brought.iter().max_by_key(|one| (one.said.rank(), &one.digest))?;
+        let best = self.best(id, key).ok()??;
         let other = brought.iter().find(|one| one.digest != best.digest)?;
         Some((best.hosts.clone(), other.hosts.clone()))
     }
@@ -230,19 +242,42 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_of_a_source_hides_no_other() {
+        let long = text("1,2,3,4,5,6").replace(r#""n_lines":3"#, r#""n_lines":9"#);
+        let mut all = analyses(&[("h1", &text("1,2")), ("h2", &long)]);
+        all.note_lines("aa".into(), 3);
+        let key = key_of("aa", "7.17.3", "3.11");
+        assert_eq!(all.find(&id("aa"), &key).expect("h1's").statements.len(), 2);
+        let (best, other) = all.disputed(&id("aa"), &key).expect("two");
+        assert_eq!((best.first(), other.first()), (Some(&"h1".to_owned()), Some(&"h2".to_owned())));
+    }
+
+    #[test]
+    fn who_denies_branches_does_not_count() {
+        let honest = text("1,2").replace('}', r#","exit_counts":[[1,2]],"arcs":[[1,2],[1,-1]]}"#);
+        let lie = honest.replace('}', r#","no_branch":[1]}"#);
+        let key = key_of("aa", "7.17.3", "3.11");
+        let all = analyses(&[("h1", &honest), ("h2", &lie)]);
+        assert!(all.find(&id("aa"), &key).expect("one").no_branch.is_empty());
+        assert!(all.disputed(&id("aa"), &key).is_some());
+    }
+
+    #[test]
     fn who_says_otherwise_is_named() {
         let (honest, lie) = (text("1,2,3"), text("1"));
         let key = key_of("aa", "7.17.3", "3.11");
         for order in [[("h1", &honest), ("h2", &lie)], [("h2", &lie), ("h1", &honest)]] {
             let all = analyses(&order.map(|(host, text)| (host, text.as_str())));
             assert_eq!(all.find(&id("aa"), &key).expect("one").statements.len(), 3);
-            let (best, other) = all.disputed(&key).expect("two");
+            let (best, other) = all.disputed(&id("aa"), &key).expect("two");
             assert_eq!((best.first(), other.first()), (Some(&"h1".to_owned()), Some(&"h2".to_owned())));
         }
-        assert!(analyses(&[("h1", &honest), ("h2", &honest)]).disputed(&key).is_none());
+        assert!(analyses(&[("h1", &honest), ("h2", &honest)]).disputed(&id("aa"), &key).is_none());
         // Errors name paths, which differ.
         let failed =
             |path: &str| format!(r#"{{"coverage":"7.17.3","python":"3.11","error":"OSError: {path}"}}"#);
-        assert!(analyses(&[("h1", &failed("/a")), ("h2", &failed("/b"))]).disputed(&key).is_none());
+        assert!(
+            analyses(&[("h1", &failed("/a")), ("h2", &failed("/b"))]).disputed(&id("aa"), &key).is_none()
+        );
     }
 }

@@ -274,9 +274,10 @@ fn is_of_a_process(name: &str, base: &str) -> bool {
     of_coverage.is_some_and(|rest| !rest.is_empty()) || is_of_recorder(name)
 }
 
-/// `data.<host>.<pid>.<random>`, and not `data.shop.2.json`.
+/// `data.<host>.<pid>.<random>`, where the last part may be two with a dash, and not `data.shop.2.json`.
 fn is_of_recorder(name: &str) -> bool {
-    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_hex =
+        |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     name.starts_with("data.") && host_of_name(name).is_some() && name.rsplit('.').next().is_some_and(is_hex)
 }
 
@@ -340,7 +341,13 @@ mod tests {
 
     #[test]
     fn names_of_data_files_and_of_what_lies_beside_them() {
-        for name in [".coverage.host.pid7.XabcH", ".coverage.x", "data.w1.4711.0a1b2c", "data.w1.0.0a1b2c"] {
+        for name in [
+            ".coverage.host.pid7.XabcH",
+            ".coverage.x",
+            "data.w1.4711.0a1b2c",
+            "data.w1.0.0a1-11",
+            "data.w1.0.0a1b2c",
+        ] {
             assert!(is_of_a_process(name, ".coverage"), "{name}");
         }
         for name in [
@@ -367,6 +374,7 @@ mod tests {
             host_of_name(".coverage.w1_example_org.pid77.Xabcdefx.Hcafeh").as_deref(),
             Some("w1_example_org")
         );
+        assert_eq!(host_of_name("data.w1.4711.457a08757529-694576751").as_deref(), Some("w1"));
         assert_eq!(host_of_name("data.odd"), None);
         assert_eq!(host_of_name(".coverage"), None);
     }

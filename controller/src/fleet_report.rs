@@ -445,8 +445,8 @@ fn doubts(
     mut doubted: BTreeMap<String, Doubt>,
     warnings: &mut BTreeSet<String>,
 ) -> usize {
-    for (name, offers) in fleet.all_offers() {
-        let disputed = offers.keys().find_map(|key| analyses.disputed(key));
+    for (name, id, offers) in fleet.all_offers() {
+        let disputed = offers.keys().find_map(|key| analyses.disputed(id, key));
         doubted.extend(disputed.map(|doubt| (name, doubt)));
     }
     let mut by_hosts: BTreeMap<&Doubt, Vec<&str>> = BTreeMap::new();

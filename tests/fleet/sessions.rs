@@ -86,6 +86,11 @@ fn a_stragglers_late_data_goes_to_its_own_generation() {
     let (code, said) = lab.fleet_says("reset", &["--label", "late", "--flush-timeout", "1"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("did not answer: until it does, it still counts for the earlier label"), "{said}");
+    // What it holds is in nobody's number yet.
+    lab.fleet(0, "collect", &["-o", "run", "--keep", "--flush-timeout", "1"]);
+    let output = lab.pulpcov(&["report", "run", "--require-complete"]);
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.code() == Some(3) && said.contains("; 3 could not record"), "{said}");
     lab.shell(1, "pkill -CONT gunicorn");
     lab.wait("the straggler to begin anew", |lab| {
         lab.shell(1, "grep -l '\"label\": \"late\"' /srv/pulp_coverage/.pulpcov/proc.*.json | xargs grep -l '\"web\"' | wc -l").trim() == "3"

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Runs a Python program on the first host as a user who has no rights there. It knows the records and the files of
 /// the data directory.
-fn as_stranger(lab: &Lab, program: &str) -> String {
+pub(crate) fn as_stranger(lab: &Lab, program: &str) -> String {
     let head = "import glob, json, os, sqlite3\nos.chdir('/srv/pulp_coverage')\n\
         records = {name: json.load(open(name)) for name in glob.glob('.pulpcov/proc.*.json')}\n\
         def forge(suffix, **words):\n\
@@ -21,7 +21,7 @@ fn report(lab: &Lab, run: &str) -> Value {
 }
 
 /// How a gate of completeness ends, and the headline.
-fn gate(lab: &Lab, run: &str, words: &[&str]) -> (Option<i32>, String) {
+pub(crate) fn gate(lab: &Lab, run: &str, words: &[&str]) -> (Option<i32>, String) {
     let all = [&["report", run, "--require-complete"], words].concat();
     let output = lab.pulpcov(&all);
     let said = [output.stdout, output.stderr].concat();
@@ -261,7 +261,7 @@ fn code_that_a_stranger_can_write_is_not_read_and_not_analysed() {
 
 /// A virtual environment of the service's user, whose start runs what he has put there: before Python's own modules, too.
 /// It says of itself what `/tmp/lie` has.
-const ENVIRONMENT: &str = r#"
+pub(crate) const ENVIRONMENT: &str = r#"
 install -d -m 1777 /tmp/ran
 python3 -m venv --system-site-packages --without-pip /opt/venv
 S=$(echo /opt/venv/lib/python3*/site-packages)

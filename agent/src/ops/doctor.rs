@@ -104,6 +104,12 @@ fn data_directory(root: &Path, report: &mut Findings) {
             }
         }
     }
+    let ledger = root.join(LEDGER);
+    if let Ok(Some(uid)) = host_fs::owned_by_another(&ledger) {
+        report
+            .add(Grade::Bad, ledger.display(), format!("belongs to user {uid}"))
+            .hint("look at it, and remove it; install --force moves it aside");
+    }
     let Some(existing) = root.ancestors().find(|folder| folder.is_dir()) else { return };
     let Ok(space) = rustix::fs::statvfs(existing) else { return };
     if space.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {

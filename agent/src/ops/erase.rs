@@ -49,13 +49,13 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     erase_records(root, &ledger, &args.records);
     host_fs::sync_folder(root);
     collected::note(Path::new(&args.lib_root), root, of_live);
-    uninstall::finish(&receipt, &args.lib_root)?;
+    let warnings = uninstall::finish(&receipt, &args.lib_root)?;
     let msg = format!(
         "erased {}, kept {}",
         super::counted(detail.erased.len() as u64, "data file"),
         detail.kept.len()
     );
-    Ok(Outcome::ok(!detail.erased.is_empty(), msg, Detail::Erase(detail)))
+    Ok(Outcome::ok(!detail.erased.is_empty(), msg, Detail::Erase(detail)).with_warnings(warnings))
 }
 
 /// Records go once the process is gone and its data is too.

@@ -270,7 +270,7 @@ fn put_in_place(
     changes.folder(lib_root, 0o755)?;
     changes.folder(&hook_dir, 0o755)?;
     changes.folder(&data_root, 0o1777)?;
-    changes.own_folder(&data_root.join(LEDGER), 0o1777)?;
+    changes.own_folder(&data_root.join(LEDGER), 0o1777, args.force)?;
 
     for (name, text) in [
         ("_pulpcov_canary.py", hook::CANARY),
@@ -400,7 +400,7 @@ fn byte_compiled(changes: &mut Changes, python: &Interpreter, sources: &[PathBuf
     let mut compiled = None;
     for (index, source) in sources.iter().enumerate() {
         let target = interpreter::compiled_path(python, source);
-        changes.folder(target.parent().unwrap_or(Path::new("/")), 0o755)?;
+        changes.folder_like_parent(target.parent().unwrap_or(Path::new("/")), 0o755)?;
         let stale = changes.touched().contains(source);
         changes.derived(&target, stale, || {
             let all = match compiled.take() {

@@ -61,7 +61,7 @@ pub(crate) fn run(op: &Op, session: &mut Session<'_>, stream: &mut dyn Write) ->
     }
 }
 
-/// Removes what an uninstall has left for a collect, once nothing is left to collect.
-pub(crate) fn finish_uninstall(lib_root: &str) -> Result<(), Failure> {
-    crate::receipt::load(lib_root)?.map_or(Ok(()), |receipt| uninstall::finish(&receipt, lib_root))
+/// Removes what an uninstall has left for a collect, once nothing is left to collect. Returns warnings.
+pub(crate) fn finish_uninstall(lib_root: &str) -> Result<Vec<String>, Failure> {
+    crate::receipt::load(lib_root)?.map_or(Ok(Vec::new()), |receipt| uninstall::finish(&receipt, lib_root))
 }

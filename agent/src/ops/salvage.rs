@@ -36,9 +36,13 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
             .with_warnings(vec![why.msg.clone()]));
     }
     stop_timer(&files);
-    let mut removed = Vec::new();
+    let (mut removed, mut left) = (Vec::new(), Vec::new());
     for path in &files {
-        place::remove_file(path).during("remove", path.display())?;
+        // What somebody has made of one keeps no other.
+        if let Err(failure) = place::remove_file(path).during("remove", path.display()) {
+            left.push(format!("{}: it is left", failure.msg));
+            continue;
+        }
         removed.push(path.display().to_string());
         if let Some(folder) = path.parent().filter(|folder| folder.to_string_lossy().ends_with(".d")) {
             // One that holds somebody else's drop-ins stays.
@@ -54,6 +58,7 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
         systemd::reload()?;
     }
     let mut warnings = vec![format!("{}; what was found without it is removed", why.msg)];
+    warnings.extend(left);
     let kept = Replaced::folder(lib_root);
     // Empty, it goes; else it holds what somebody may want back.
     if std::fs::remove_dir(&kept).is_err() && kept.exists() {
@@ -69,7 +74,8 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
     let detail = detail(&removed, data_root.as_deref());
     let data = data_root.map_or(0, |root| data_dir::measure(&root).map_or(0, |found| found.0));
     if data > 0 {
-        warnings.push(format!("{} are left", super::counted(data, "data file")));
+        let is = if data == 1 { "is" } else { "are" };
+        warnings.push(format!("{} {is} left", super::counted(data, "data file")));
     }
     Ok(Outcome::ok(true, "uninstalled what could be found without a receipt", detail).with_warnings(warnings))
 }

@@ -1,6 +1,7 @@
 //! Puts back every byte, mode, owner and label that install touched.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use pulpcov_protocol::op::{ServiceAction, Uninstall};
@@ -10,13 +11,15 @@ use super::Session;
 use super::install::{Preview, concern_systemd, forget, stop_timer, sweep, undo_file, undo_folder};
 use super::salvage;
 use crate::data_dir::LEDGER;
-use crate::failure::Failure;
+use crate::failure::{During, Failure};
 use crate::hook::PTH;
 use crate::host::HostLock;
 use crate::host_fs::{self, Attributes};
 use crate::receipt::Receipt;
 use crate::users::Users;
-use crate::{caller, collected, data_dir, ledger, proof, ready, receipt, services, systemd, unwritten};
+use crate::{
+    caller, collected, data_dir, ledger, proof, ready, receipt, removal, services, systemd, unwritten,
+};
 
 /// Largest file whose difference is shown: the agent's own program.
 const MAX_SHOWN: u64 = 8 * 1024 * 1024;
@@ -56,14 +59,19 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     }
     (session.progress)("removing the hook");
     stop_timer(receipt.files.keys());
-    let mut removed = remove_files(&receipt, lib_root, |path| !path.starts_with(lib_root))?;
+    let mut left = Vec::new();
+    let mut removed = remove_files(&receipt, lib_root, |path| !path.starts_with(lib_root), &mut left);
     sweep(&args.lib_root, Some(&receipt));
     if concern_systemd(receipt.files.keys()) {
         systemd::reload()?;
     }
+    if !left.is_empty() && !args.force {
+        return Err(Failure::new(format!("{}; all else that starts the hook is removed", left.join("; ")))
+            .hint("look at it and uninstall again; --force leaves it as it is"));
+    }
     let restarted = restart(args, &receipt, session)?;
     let has_restarted = restarted.is_some();
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = left.into_iter().map(|why| format!("{why}: it is left")).collect();
     if let Some(units) = restarted {
         let failure = ready::wait(&receipt.config.profile.ready, &units).err();
         warnings.extend(failure.map(|failure| match failure.hint {
@@ -99,7 +107,7 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
         warnings.push(format!("bundles that were not fetched are left in {}", outbox.display()));
     }
     let msg = if is_over {
-        removed.extend(remove_the_rest(&receipt, &args.lib_root)?);
+        removed.extend(remove_the_rest(&receipt, &args.lib_root, &mut warnings)?);
         match erased {
             0 => "uninstalled".to_owned(),
             files => format!("uninstalled; {} erased", super::counted(files, "data file")),
@@ -200,24 +208,34 @@ fn leave_for_collect(receipt: &Receipt, lib_root: &str) -> Result<(), Failure> {
 }
 
 /// After a collect: removes what an uninstall had left for it, once no data is there and no process to write any.
-pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<(), Failure> {
+/// Returns what is left all the same, as warnings.
+pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, Failure> {
     let root = &receipt.config.data_root;
+    let mut warnings = Vec::new();
     let has_bundles =
         std::fs::read_dir(Path::new(lib_root).join(OUTBOX)).is_ok_and(|mut entries| entries.next().is_some());
     if !receipt.uninstalled || has_bundles || live_processes(root)? > 0 {
-        return Ok(());
+        return Ok(warnings);
     }
     if !is_awaited(clear_data(root, false)?, 0, root) {
-        remove_the_rest(receipt, lib_root)?;
+        remove_the_rest(receipt, lib_root, &mut warnings)?;
         remove_cached_agent();
     }
-    Ok(())
+    Ok(warnings)
 }
 
 /// Everything of ours that is left below the lib root, and the folders that install made.
-fn remove_the_rest(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, Failure> {
+fn remove_the_rest(
+    receipt: &Receipt,
+    lib_root: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<String>, Failure> {
     let place = Path::new(lib_root);
-    let mut removed = remove_files(receipt, place, |path| path.starts_with(place))?;
+    let mut left = Vec::new();
+    let mut removed = remove_files(receipt, place, |path| path.starts_with(place), &mut left);
+    if !left.is_empty() {
+        return Err(Failure::new(left.join("; ")));
+    }
     for path in receipt.trees.keys().filter(|path| path.exists()) {
         fs_err::remove_dir_all(path)?;
         removed.push(path.display().to_string());
@@ -226,8 +244,10 @@ fn remove_the_rest(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, Fai
     let _ = std::fs::remove_dir(place.join(OUTBOX));
     forget(lib_root)?;
     for folder in receipt.folders.iter().rev() {
-        if undo_folder(folder)? {
-            removed.push(folder.path.display().to_string());
+        match undo_folder(folder) {
+            Ok(true) => removed.push(folder.path.display().to_string()),
+            Ok(false) => {}
+            Err(failure) => warnings.push(format!("{}: it is left", failure.msg)),
         }
     }
     Ok(removed)
@@ -317,25 +337,30 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
 }
 
 /// Undoes those files that are `wanted`. The `.pth` first: from then on no new process meets the hook, whatever
-/// happens later.
+/// happens later. What cannot be undone is told of in `left`, and keeps nothing else: others may be the service's to
+/// change.
 fn remove_files(
     receipt: &Receipt,
     lib_root: &Path,
     wanted: impl Fn(&Path) -> bool,
-) -> Result<Vec<String>, Failure> {
+    left: &mut Vec<String>,
+) -> Vec<String> {
     let is_pth = |path: &Path| path.file_name().is_some_and(|name| name == PTH);
     let files = receipt.files.iter().filter(|(path, _)| wanted(path));
     let (first, rest): (Vec<_>, Vec<_>) = files.partition(|(path, _)| is_pth(path));
     let mut removed = Vec::new();
     for (path, file) in first.into_iter().chain(rest) {
-        undo_file(path, file, lib_root)?;
+        if let Err(failure) = undo_file(path, file, lib_root) {
+            left.push(failure.msg);
+            continue;
+        }
         removed.push(path.display().to_string());
         // It is back in its place, and safely so.
         if let Some(replaced) = &file.before {
             let _ = std::fs::remove_file(replaced.place(lib_root));
         }
     }
-    Ok(removed)
+    removed
 }
 
 /// Files that are held at once.
@@ -346,6 +371,8 @@ fn clear_data(root: &Path, erase: bool) -> Result<u64, Failure> {
     if !root.is_dir() {
         return Ok(0);
     }
+    let users = Users::known(root);
+    let mut failed = None;
     if erase {
         // Those that are there now: somebody may go on making others.
         for _ in 0..=data_dir::measure(root)?.0 / HELD as u64 {
@@ -355,15 +382,23 @@ fn clear_data(root: &Path, erase: bool) -> Result<u64, Failure> {
                 break;
             }
             for file in files {
-                fs_err::remove_file(root.join(&file.name))?;
+                let is_service = users.is_service(file.regular.uid);
+                match fs_err::remove_file(root.join(&file.name)) {
+                    // Somebody else may take his away meanwhile, or put something else there.
+                    Err(error) if is_service && error.kind() != ErrorKind::NotFound => failed = Some(error),
+                    _ => {}
+                }
             }
         }
     }
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
     let (left, _) = data_dir::measure(root)?;
     let ledger = root.join(LEDGER);
-    // Data that no record tells of, such as what a person put there, needs no ledger.
-    if ledger.is_dir() && (left == 0 || !ledger::has_records(root)) {
-        fs_err::remove_dir_all(&ledger)?;
+    // Data that no record tells of, such as what a person puts there, needs no ledger.
+    if ledger.is_dir() && (erase || left == 0 || !ledger::has_records(root)) {
+        removal::remove_tree(&ledger).during("remove", ledger.display())?;
     }
     if left == 0 {
         for entry in fs_err::read_dir(root)? {

@@ -19,9 +19,24 @@ impl Offered<'_> {
     /// Whether both make the same number of what ran.
     fn says_the_same(&self, other: &Self, kind: Kind) -> bool {
         let (a, b) = (&self.analysis, &other.analysis);
-        let lines = a.statements == b.statements && a.excluded == b.excluded && a.multiline == b.multiline;
+        let lines = a.statements == b.statements && a.excluded == b.excluded && same_first_lines(a, b);
         lines && (kind == Kind::Lines || branches(a) == branches(b))
     }
+}
+
+/// Whether each line belongs to the same statement, from the first one on: what versions make of the comments and the
+/// words before it differs, and nothing of it runs.
+fn same_first_lines(a: &SourceAnalysis, b: &SourceAnalysis) -> bool {
+    let begin = a.statements.first().copied().unwrap_or(i32::MAX);
+    let after = |of: &SourceAnalysis| -> Vec<(i32, i32)> {
+        of.multiline.range(begin..).map(|(&line, &first)| (line, first)).collect()
+    };
+    after(a) == after(b)
+}
+
+/// How many ways there are out of all branches of a source.
+pub fn exits_of_branches(analysis: &SourceAnalysis) -> i64 {
+    branches(analysis).values().fold(0, |sum: i64, (exits, _)| sum.saturating_add(*exits))
 }
 
 /// Lines with several exits, each with their number and that of the arcs that leave it. Where these lead, Pythons
@@ -117,6 +132,17 @@ mod tests {
         assert!(is_doubted(&few, Kind::Arcs) && is_doubted(&lost, Kind::Arcs));
         assert!(!is_doubted(&few, Kind::Lines), "no number of lines is another");
         assert!(!is_doubted(&elsewhere, Kind::Arcs), "as many that did not run");
+    }
+
+    #[test]
+    fn what_comes_before_the_first_statement_is_no_matter() {
+        let of = |pairs: &[(i32, i32)]| {
+            let plain = analysis("7.17.3", &[3, 5]);
+            SourceAnalysis { multiline: pairs.iter().copied().collect(), ..(*plain).clone() }
+        };
+        assert!(same_first_lines(&of(&[(1, 3), (4, 3)]), &of(&[(4, 3)])));
+        assert!(!same_first_lines(&of(&[(4, 3)]), &of(&[(4, 5)])));
+        assert!(!same_first_lines(&of(&[(5, 3)]), &of(&[])));
     }
 
     #[test]

@@ -277,9 +277,11 @@ impl FleetCoverage {
     }
 
     /// The same of every source, by its name in a report.
-    pub fn all_offers(&self) -> impl Iterator<Item = (String, &BTreeMap<String, BTreeSet<String>>)> {
+    pub fn all_offers(
+        &self,
+    ) -> impl Iterator<Item = (String, &SourceId, &BTreeMap<String, BTreeSet<String>>)> {
         let variants = self.variants();
-        self.files.iter().map(move |(id, file)| (name_of(id, &variants), &file.analyses))
+        self.files.iter().map(move |(id, file)| (name_of(id, &variants), id, &file.analyses))
     }
 
     /// How many different sources each module path has.
@@ -468,7 +470,7 @@ mod tests {
             fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2]))).expect("one kind");
         let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["x.py@aaaaaaaa", "x.py@bbbbbbbb"]);
-        assert_eq!(fleet.all_offers().map(|(name, _)| name).collect::<Vec<_>>(), names);
+        assert_eq!(fleet.all_offers().map(|(name, ..)| name).collect::<Vec<_>>(), names);
         assert_eq!(fleet.variant_hosts()["x.py"].len(), 2);
     }
 

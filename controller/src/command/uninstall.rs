@@ -16,8 +16,8 @@ pub(crate) struct Args {
     pub(crate) fleet: FleetArgs,
     #[command(flatten)]
     pub(crate) check: CheckArgs,
-    /// Remove our files even where somebody changed them or another fleet put them, and restart processes that cannot
-    /// write what they hold
+    /// Remove our files even where somebody changed them or another fleet put them, leave what somebody has put in their
+    /// place, and restart processes that cannot write what they hold
     #[arg(long)]
     pub(crate) force: bool,
     /// Remove data files too, collected or not

@@ -13,7 +13,7 @@ use crate::failure::{During, Failure};
 use crate::host_fs::{self, Attributes};
 use crate::place::{self, Place};
 use crate::receipt::{Config, MAX_REPLACED, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
-use crate::{host, receipt};
+use crate::{child, host, owners, receipt};
 
 use super::preview::Preview;
 
@@ -182,14 +182,39 @@ impl Changes {
 
     /// The same for a folder inside of one that others can write to: theirs would give them power
     /// over what we keep in it.
-    pub(super) fn own_folder(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
-        let me = rustix::process::geteuid().as_raw();
-        match Attributes::of(path)? {
-            Some(found) if found.uid != me && found.uid != 0 => {
-                Err(Failure::new(format!("{} belongs to user {}", path.display(), found.uid))
-                    .hint("look at it, and remove it"))
+    pub(super) fn own_folder(&mut self, path: &Path, mode: u32, force: bool) -> Result<(), Failure> {
+        let Some(uid) = host_fs::owned_by_another(path)? else { return self.folder(path, mode) };
+        let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
+        if !is_empty && !force {
+            return Err(Failure::new(format!("{} belongs to user {uid}", path.display()))
+                .hint("look at it, and remove it; --force moves it aside"));
+        }
+        self.touched.push(path.to_owned());
+        self.preview.folder(path, true);
+        if self.check {
+            return Ok(());
+        }
+        if !self.folders.iter().any(|folder| folder.path == path) {
+            self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
+            self.note_intent()?;
+        }
+        place::make_folder_over(path, mode).during("make", path.display())?;
+        self.undo.push(Undo::RemoveFolder(path.to_owned()));
+        host_fs::restore_labels(&[path]);
+        Ok(())
+    }
+
+    /// The same for a folder that may be in a user's own: he removes there what he likes.
+    pub(super) fn folder_like_parent(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
+        let is_new = Attributes::of(path)?.is_none();
+        self.folder(path, mode)?;
+        let parent = path.parent().map(Attributes::of).transpose()?.flatten();
+        match parent {
+            Some(parent) if is_new && !self.check && rustix::process::geteuid().is_root() => {
+                let own = Attributes { label: None, mode, ..parent };
+                own.put_back(path)
             }
-            _ => self.folder(path, mode),
+            _ => Ok(()),
         }
     }
 
@@ -389,8 +414,7 @@ impl Changes {
                 Undo::RemoveFolder(path) => gone(place::remove_folder(path), path),
                 Undo::RemoveTree(path) => gone(std::fs::remove_dir_all(path), path),
                 Undo::MoveBack(path, aside) => fs_err::rename(aside, path).map_err(Failure::from),
-                Undo::Rewrite(path, bytes, attributes) => host_fs::write_whole(path, bytes, attributes.mode)
-                    .and_then(|()| attributes.put_back(path)),
+                Undo::Rewrite(path, bytes, attributes) => host_fs::write_back(path, bytes, attributes),
                 Undo::PutBack(path, attributes) => attributes.put_back(path),
             };
             if let Err(failure) = result {
@@ -415,8 +439,8 @@ fn gone(result: std::io::Result<()>, path: &Path) -> Result<(), Failure> {
 fn of_one_name(path: &Path) -> Result<Vec<u8>, Failure> {
     let place = Place::of(path).during("read", path.display())?;
     let at = place.path();
-    let links = std::fs::symlink_metadata(&at).during("look at", path.display())?.nlink();
-    if links > 1 {
+    let found = std::fs::symlink_metadata(&at).during("look at", path.display())?;
+    if found.is_file() && found.nlink() > 1 {
         return Err(Failure::new(format!("{} has several names (hard links)", path.display()))
             .hint("look at it, and remove it"));
     }
@@ -428,16 +452,19 @@ fn of_one_name(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Removes a file of ours, or puts back what it had replaced.
 pub(in crate::ops) fn undo_file(path: &Path, file: &TouchedFile, lib_root: &Path) -> Result<(), Failure> {
-    match &file.before {
-        None => gone(place::remove_file(path), path),
-        Some(replaced) => {
-            let is_back = Attributes::of(path)?.is_some()
+    let folder = owners::follow(path.parent().unwrap_or(Path::new("/"))).ok();
+    match (&file.before, folder.and_then(|folder| folder.link_of_another())) {
+        (None, Some(uid)) if rustix::process::geteuid().is_root() => child::remove_as(uid, path),
+        (None, _) => gone(place::remove_file(path), path),
+        (Some(replaced), _) => {
+            let is_back = Attributes::of(path)?.as_ref() == Some(&replaced.attributes)
                 && host_fs::read_limited(path, MAX_REPLACED)
                     .is_ok_and(|bytes| host_fs::sha256(&bytes) == replaced.sha256);
-            if !is_back {
-                host_fs::write_whole(path, &replaced.bytes(lib_root)?, replaced.attributes.mode)?;
+            if is_back {
+                return Ok(());
             }
-            replaced.attributes.put_back(path)
+            // A file of its own: that one may have other names, whose owner it would change.
+            host_fs::write_back(path, &replaced.bytes(lib_root)?, &replaced.attributes)
         }
     }
 }
