@@ -24,12 +24,15 @@ def folders_of(path):
     """A folder itself, and of a file its folder and the one above: `bin/shop` beside `shop`; each with the folders in
     it, for `src` and `lib` that a script or `--chdir` names from there. One to which everybody can write is nobody's
     code."""
-    if os.path.isdir(path):
-        around = [path]
-    elif os.path.isfile(path):
-        around = [os.path.dirname(path), os.path.dirname(os.path.dirname(path))]
-    else:
-        around = []
+    try:
+        if os.path.isdir(path):
+            around = [path]
+        elif os.path.isfile(path):
+            around = [os.path.dirname(path), os.path.dirname(os.path.dirname(path))]
+        else:
+            return
+    except ValueError:      # before Python 3.8: what no file system has a name for
+        return
     for folder in around:
         try:
             if folder == "/" or os.stat(folder).st_mode & stat.S_IWOTH:
@@ -83,9 +86,18 @@ def places(name, folders):
             spec = PathFinder.find_spec(part, list(inside)) if inside else None
         if spec:
             found += list(spec.submodule_search_locations or [spec.origin or ""])
-    return found
+    return [place for place in found if is_text(place)]
 
 
-asked = json.load(sys.stdin)
+def is_text(place):
+    """Whether a path can be told of."""
+    try:
+        place.encode("utf-8")
+        return True
+    except UnicodeEncodeError:
+        return False
+
+
+asked = json.loads(sys.stdin.buffer.read().decode("utf-8"))
 folders = folders_named(asked["texts"], asked["paths"])
 print(json.dumps({name: places(name, folders) for name in asked["packages"]}))

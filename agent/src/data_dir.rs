@@ -126,7 +126,10 @@ pub(crate) fn list(
 /// Names of what may be data files, each owner's within its share, the service's first; and what is said of others.
 fn names(root: &Path) -> Result<(Vec<Candidate>, Remarks), Failure> {
     // Unfinished files of the recorder; a crash leaves them, nobody reads them.
-    let is_meant = |name: &OsStr| name != LEDGER && !name.as_bytes().starts_with(b".tmp.");
+    let is_meant = |name: &OsStr| {
+        // Nor what lay in the ledger's place, and was moved aside.
+        !name.as_bytes().starts_with(LEDGER.as_bytes()) && !name.as_bytes().starts_with(b".tmp.")
+    };
     let found = host_fs::names_in(root, &is_meant).map_err(|error| unreadable(root, error))?;
     let mut remarks = Remarks::default();
     for name in found.linked {

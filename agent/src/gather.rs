@@ -18,6 +18,7 @@ use crate::data_dir;
 use crate::failure::{During, Failure};
 use crate::fingerprint::{self, Present};
 use crate::host::CollectLock;
+use crate::ledger::Unflushed;
 use crate::owners::Trusted;
 use crate::receipt::{self, Receipt};
 use crate::source_list::Sources;
@@ -43,6 +44,7 @@ pub(crate) struct Gathered {
     /// Data files that no process of the service tells of, with their owners.
     extra: BTreeMap<String, u32>,
     pub(crate) flush: Option<FlushDetail>,
+    pub(crate) unflushed: Unflushed,
     pub(crate) warnings: Vec<String>,
     _lock: Option<CollectLock>,
 }
@@ -65,7 +67,9 @@ impl Gathered {
 }
 
 /// Flushes, then lists data files, processes and sources, of the users that were noted.
-pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
+///
+/// `unflushed` are processes of which an earlier round knows that they hold what nobody has.
+pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gathered, Failure> {
     let lib_root = &args.lib_root;
     let receipt = receipt::of_data(lib_root)?;
     if !receipt.complete && !source_list::script(lib_root).exists() {
@@ -95,7 +99,11 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
     let mut ledger = ledger::read(root)?;
-    ledger.note_unflushed(flush.as_ref(), unasked.as_deref());
+    let unflushed = match unflushed {
+        Some(known) if args.flush_timeout.is_none() => known,
+        _ => ledger.unflushed(flush.as_ref(), unasked.as_deref()),
+    };
+    ledger.note_unflushed(&unflushed);
     let mut spool = Spool::new(Path::new(lib_root))?;
     let mut data = Vec::with_capacity(listing.files.len());
     warnings.extend(listing.warnings);
@@ -146,6 +154,7 @@ pub(crate) fn gather(args: &Collect) -> Result<Gathered, Failure> {
         data,
         spool,
         flush,
+        unflushed,
         warnings,
         _lock: lock,
     })

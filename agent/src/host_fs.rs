@@ -156,7 +156,7 @@ pub(crate) fn write_among_others(path: &Path, bytes: &[u8], mode: u32) -> Result
     write_with(path, bytes, mode, None, &|tmp, path| {
         for theirs in place::take_name(tmp, path)? {
             // What cannot be removed is in nobody's way there.
-            let _ = removal::remove_tree(&theirs);
+            let _ = removal::remove_tree(&theirs, removal::SHORT_PATIENCE);
         }
         Ok(())
     })
@@ -188,7 +188,7 @@ fn write_with(
         if let Some(Attributes { uid, gid, label, .. }) = attributes {
             std::os::unix::fs::fchown(&file, Some(*uid), Some(*gid))
                 .during("set the owner of", path.display())?;
-            if let Some(label) = label {
+            if let Some(label) = label.as_ref().filter(|label| self::label(&tmp).as_ref() != Some(label)) {
                 rustix::fs::fsetxattr(&file, LABEL, label.as_bytes(), rustix::fs::XattrFlags::empty())
                     .during("set the label of", path.display())?;
             }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -132,6 +132,15 @@ fn writers(path: &Path) -> Result<BTreeMap<u32, PathBuf>, Failure> {
         let config = prefix.join("pyvenv.cfg");
         add(&prefix, owners::writers_of_names(&prefix)?);
         add(&config, owners::writers_inside(&config)?);
+        for lib in LIBRARIES.map(|lib| prefix.join(lib)) {
+            // `python311.zip` comes first on the path, whether it is there or not.
+            add(&lib, owners::writers_of_names(&lib)?);
+            for entry in std::fs::read_dir(&lib).into_iter().flatten().flatten() {
+                if entry.path().extension().is_some_and(|end| end == "zip") {
+                    add(&entry.path(), owners::writers_inside(&entry.path())?);
+                }
+            }
+        }
         for folder in folders(&prefix) {
             add(&folder, owners::writers_of_names(&folder)?);
             for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
@@ -181,14 +190,18 @@ fn prefixes(path: &Path) -> BTreeSet<PathBuf> {
     found
 }
 
+/// Where the libraries of Pythons lie below a prefix.
+const LIBRARIES: [&str; 3] = ["lib", "lib64", "local/lib"];
+
 /// The library of each Python below a prefix, and its site folders.
 fn folders(prefix: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
-    for lib in ["lib", "lib64", "local/lib"] {
+    for lib in LIBRARIES {
         for entry in std::fs::read_dir(prefix.join(lib)).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with("python") {
                 let library = entry.path();
-                found.extend(["site-packages", "dist-packages"].map(|name| library.join(name)));
+                found
+                    .extend(["site-packages", "dist-packages", "lib-dynload"].map(|name| library.join(name)));
                 found.insert(library);
             }
         }
@@ -223,13 +236,21 @@ fn targets(folder: &Path, pth: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a name can be one of code: no Python finds any where the kernel finds nothing and never will, or a device.
+/// Whether a name can be one of code. What there is now says little, since whoever has put it there can put something
+/// else there; only a device of root's stays one.
 fn is_found_by_python(path: &Path) -> bool {
-    match std::fs::metadata(path) {
-        Ok(found) => found.is_dir() || found.is_file(),
-        Err(error) => !matches!(error.kind(), ErrorKind::InvalidFilename | ErrorKind::InvalidInput),
-    }
+    let can_be = |part: &OsStr| part.len() <= MAX_NAME && !part.as_encoded_bytes().contains(&0);
+    let is_device = std::fs::symlink_metadata(path).is_ok_and(|found| {
+        let kind = found.file_type();
+        (kind.is_char_device() || kind.is_block_device()) && found.uid() == 0
+    });
+    let is_roots =
+        || path.parent().is_some_and(|folder| owners::walk(folder).is_ok_and(|way| way.writers.is_empty()));
+    path.iter().all(can_be) && !(is_device && is_roots())
 }
+
+/// Longest name in a folder, as Linux has it.
+const MAX_NAME: usize = 255;
 
 /// The folder into which the packages of a Python go that is not root's, which says so itself: root is going to write
 /// there. It counts where that user could write there without us. What is on the path of a Python of root's, by a `.pth`
@@ -257,7 +278,7 @@ pub(crate) fn packages_folder(python: &Path, uid: u32, told: &str) -> Result<Pat
     Err(refused())
 }
 
-/// Whether a Python but for what is put on its path is root's alone, and a folder is the one of its own version.
+/// Whether a Python but for what is put on its path is root's alone, and a folder is the one that it has for packages.
 fn is_roots_own(python: &Path, folder: &Path) -> Result<bool, Failure> {
     let Some(prefix) = prefix_of(python) else { return Ok(false) };
     let mut all = owners::walk(python)?.writers;
@@ -268,12 +289,20 @@ fn is_roots_own(python: &Path, folder: &Path) -> Result<bool, Failure> {
         let name = path.file_name().and_then(OsStr::to_str)?;
         Some(name.rsplit_once("python")?.1.to_owned())
     };
-    let of_python = std::fs::canonicalize(python).ok().and_then(|path| version(&path));
-    let of_folder = folder.parent().and_then(version);
-    let is_its = of_python.zip(of_folder).is_some_and(|(python, folder)| {
-        python == folder || python.strip_prefix(&*folder).is_some_and(|minor| minor.starts_with('.'))
-    });
-    Ok(all.is_empty() && is_its)
+    let Some(of_python) = std::fs::canonicalize(python).ok().and_then(|path| version(&path)) else {
+        return Ok(false);
+    };
+    let Some(of_folder) = folder.parent().and_then(version) else { return Ok(false) };
+    let is_of_all = || of_python.strip_prefix(&*of_folder).is_some_and(|minor| minor.starts_with('.'));
+    // That of all is other Pythons', too: only where there is none of its own.
+    let has_own = || {
+        let known = folders(&prefix);
+        let own = known
+            .iter()
+            .filter(|folder| folder.ends_with("site-packages") || folder.ends_with("dist-packages"));
+        own.filter_map(|folder| version(folder.parent()?)).any(|known| known == of_python)
+    };
+    Ok(all.is_empty() && (of_python == of_folder || (is_of_all() && !has_own())))
 }
 
 fn prefix_of(python: &Path) -> Option<PathBuf> {
@@ -379,6 +408,23 @@ mod tests {
             std::fs::write(site.join("shop.pth"), &line).expect("written");
             assert_eq!(uid().expect("root's"), 0, "{line:?}");
         }
+        // What is no folder now may become one: its name is whose who can put it there.
+        let dynload = base.join("venv/lib/python3.11/lib-dynload");
+        std::fs::create_dir(&dynload).expect("a folder");
+        std::fs::set_permissions(&dynload, PermissionsExt::from_mode(0o777)).expect("set");
+        assert!(uid().expect_err("everybody's").msg.contains("lib-dynload"));
+        std::fs::remove_dir(&dynload).expect("removed");
+        for (name, make) in [("fifo", "mkfifo"), ("long", "ln -s $(printf x%.0s $(seq 300))")] {
+            std::fs::create_dir_all(base.join("his")).expect("a folder");
+            chown(base.join("his"), Some(4711), None).expect("given away");
+            let target = base.join("his").join(name);
+            let made = std::process::Command::new("bash")
+                .args(["-c", &format!("{make} {}", target.display())])
+                .status();
+            assert!(made.is_ok_and(|status| status.success()));
+            std::fs::write(site.join("shop.pth"), target.display().to_string()).expect("written");
+            assert_eq!(uid().expect("his"), 4711, "{name}");
+        }
         for line in ["/var/tmp", "import os; os.environ.setdefault('SHOP', '/var/tmp/nothing/there')"] {
             std::fs::write(site.join("shop.pth"), line).expect("written");
             let said = uid().expect_err("everybody's").msg;
@@ -421,6 +467,8 @@ mod tests {
         assert!(packages_folder(&system, 4711, &older.to_string_lossy()).is_err(), "another Python's");
         let of_all = base.join("base/lib/python3/dist-packages");
         std::fs::create_dir_all(&of_all).expect("folders");
+        assert!(packages_folder(&system, 4711, &of_all.to_string_lossy()).is_err(), "it has one of its own");
+        std::fs::remove_dir(&roots).expect("removed");
         assert_eq!(packages_folder(&system, 4711, &of_all.to_string_lossy()).expect("Debian's"), of_all);
     }
 }

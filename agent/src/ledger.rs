@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -164,6 +163,9 @@ pub(crate) struct Many {
     pub(crate) sources: Option<Fingerprints>,
 }
 
+/// Processes that hold what nobody has, each with the reason.
+pub(crate) type Unflushed = BTreeMap<u32, String>;
+
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) records: Vec<Record>,
@@ -247,14 +249,22 @@ impl Ledger {
         one.chain(many.flat_map(|(package, folders)| folders.iter().map(move |folder| (package, folder))))
     }
 
-    /// Notes which live processes hold what nobody has: those that did not answer a flush, or all where none was asked.
-    pub(crate) fn note_unflushed(&mut self, flush: Option<&FlushDetail>, unasked: Option<&str>) {
+    /// Live processes that hold what nobody has: those that did not answer a flush, or all where none was asked.
+    pub(crate) fn unflushed(&self, flush: Option<&FlushDetail>, unasked: Option<&str>) -> Unflushed {
+        let live = self.records.iter().filter(|record| record.is_live()).map(|record| record.process.pid);
+        let why = |pid: &u32| {
+            let is_silent = flush.is_some_and(|flush| flush.silent.contains(pid));
+            if is_silent { Some("it did not answer a flush") } else { unasked }
+        };
+        live.filter_map(|pid| Some((pid, why(&pid)?.to_owned()))).collect()
+    }
+
+    /// Has their records say so.
+    pub(crate) fn note_unflushed(&mut self, unflushed: &Unflushed) {
         for record in self.records.iter_mut().filter(|record| record.is_live()) {
             let process = &mut record.process;
-            let is_silent = flush.is_some_and(|flush| flush.silent.contains(&process.pid));
-            let why = if is_silent { Some("it did not answer a flush") } else { unasked };
-            if let (None, Some(why)) = (&process.error, why) {
-                process.error = Some(why.to_owned());
+            if process.error.is_none() {
+                process.error = unflushed.get(&process.pid).cloned();
             }
         }
     }
@@ -351,14 +361,12 @@ fn end_what_goes_on_elsewhere(records: &mut [Record]) {
     }
 }
 
-/// Whether any process of the service has left a record.
+/// Whether any process has left a record, of whomever: users of the service that nobody has noted may have.
 pub(crate) fn has_records(data_root: &Path) -> bool {
-    let users = Users::known(data_root);
     let names = std::fs::read_dir(data_root.join(LEDGER)).into_iter().flatten().flatten();
     names.into_iter().any(|entry| {
         let name = entry.file_name();
         [ONE, MANY].iter().any(|prefix| name.to_string_lossy().starts_with(prefix))
-            && entry.metadata().is_ok_and(|found| users.is_service(found.uid()))
     })
 }
 

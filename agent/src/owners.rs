@@ -99,7 +99,9 @@ fn follow_to(path: &Path, may_end: End) -> io::Result<Way> {
         }
         let Some(from) = folders.last() else { break };
         let end = match rustix::fs::openat(from, &name, flags, Mode::empty()) {
-            Err(rustix::io::Errno::NOENT) if may_end == End::WhereItIsMissing => {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NAMETOOLONG)
+                if may_end == End::WhereItIsMissing =>
+            {
                 // A sticky bit keeps what is there, and nobody from what is not.
                 let stat = rustix::fs::fstat(from)?;
                 seen.note_writers(stat.st_gid, stat.st_mode);

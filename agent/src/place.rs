@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{CWD, Dir, Mode, OFlags, RenameFlags};
 
 use crate::host;
 use crate::owners::{self, Way};
@@ -47,10 +47,25 @@ impl Place {
         PathBuf::from(format!("/proc/self/fd/{}", self.folder.fd().as_raw_fd()))
     }
 
-    /// What is there, opened: not what it links to.
-    fn open(&self) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    /// The folder that is there, opened: not what it links to, and no file, which somebody may have put there to be
+    /// opened to all.
+    fn open_folder(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::open(self.path(), flags, Mode::empty())?.into())
+    }
+
+    /// Makes a folder, and opens that very one.
+    fn make_folder(&self) -> io::Result<File> {
+        rustix::fs::mkdir(self.path(), Mode::RWXU)?;
+        let made = self.open_folder()?;
+        let is_ours = made.metadata()?.uid() == rustix::process::geteuid().as_raw();
+        let mut names = Dir::read_from(&made)?;
+        let is_empty = names.all(|name| name.is_ok_and(|name| [c".", c".."].contains(&name.file_name())));
+        if is_ours && is_empty {
+            Ok(made)
+        } else {
+            Err(io::Error::other("somebody has put another in its place"))
+        }
     }
 }
 
@@ -100,10 +115,7 @@ pub(crate) fn make_folder_over(path: &Path, mode: u32) -> io::Result<Vec<PathBuf
     let word = host::random_word().map_err(|failure| io::Error::other(failure.msg))?;
     let beside = format!("{}.aside.{word}", place.name.to_string_lossy());
     let ours = place.beside(&beside);
-    std::fs::create_dir(&ours)?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = File::from(rustix::fs::open(&ours, flags, Mode::empty())?);
-    opened.set_permissions(Permissions::from_mode(mode))?;
+    make_folder(&ours, mode)?;
     let theirs = take_name(&ours, &place.path()).inspect_err(|_| drop(std::fs::remove_dir(&ours)))?;
     let kept = theirs.into_iter().filter(|theirs| std::fs::remove_dir(theirs).is_err());
     Ok(kept.map(|theirs| path.with_file_name(theirs.file_name().unwrap_or_default())).collect())
@@ -118,24 +130,29 @@ pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    Place::of(path)?.make_folder()?.set_permissions(Permissions::from_mode(mode))
+}
+
+/// Makes a folder in one that may be a user's, and that he is to remove as he likes: it has the owner of that one.
+pub(crate) fn make_folder_like_parent(path: &Path, mode: u32) -> io::Result<()> {
     let place = Place::of(path)?;
-    std::fs::create_dir(place.path())?;
-    place.open()?.set_permissions(Permissions::from_mode(mode))
+    let made = place.make_folder()?;
+    if rustix::process::geteuid().is_root() {
+        let parent = rustix::fs::fstat(place.folder.fd())?;
+        fchown(&made, Some(parent.st_uid), Some(parent.st_gid))?;
+    }
+    made.set_permissions(Permissions::from_mode(mode))
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    Place::of(path)?.open()?.set_permissions(Permissions::from_mode(mode))
+    Place::of(path)?.open_folder()?.set_permissions(Permissions::from_mode(mode))
 }
 
-/// Gives a file or folder its owner and mode.
+/// Gives a folder its owner and mode.
 pub(crate) fn set_owner(path: &Path, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
-    let file = Place::of(path)?.open()?;
-    let found = file.metadata()?;
-    if found.is_file() && found.nlink() > 1 {
-        return Err(io::Error::other("it has several names (hard links)"));
-    }
-    fchown(&file, Some(uid), Some(gid))?;
-    file.set_permissions(Permissions::from_mode(mode))
+    let folder = Place::of(path)?.open_folder()?;
+    fchown(&folder, Some(uid), Some(gid))?;
+    folder.set_permissions(Permissions::from_mode(mode))
 }
 
 #[cfg(test)]

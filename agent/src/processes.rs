@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::receipt::Receipt;
 use crate::systemd::Unit;
-use crate::{host, systemd};
+use crate::{host, systemd, users};
 
 /// Most of a command line that is looked at.
 const MAX_CMDLINE: u64 = 64 * 1024;
@@ -82,9 +82,14 @@ pub(crate) fn of_service(profile: &Profile) -> Result<Vec<Running>, Failure> {
     if systemd::is_here() && !profile.units.is_empty() {
         return Ok(systemd::units(&profile.units, &["ControlGroup"])?.iter().flat_map(of_unit).collect());
     }
+    // Anybody may start something of that name.
+    let users = users::of_service(profile);
+    let is_service =
+        |pid: u32| users.is_empty() || uid_of(pid).is_some_and(|uid| uid == 0 || users.contains(&uid));
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     Ok(pids
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&pid| is_service(pid))
         .filter_map(|pid| Running::of(pid, ""))
         .filter(|running| running.role(profile).is_some())
         .collect())

@@ -224,9 +224,10 @@ impl Receipt {
         let mut changed = Vec::new();
         for (path, file) in &self.files {
             let Some(wanted) = file.sha256.as_ref().filter(|_| self.complete) else { continue };
-            if Attributes::of(path)?.is_none() {
+            if matches!(Attributes::of(path), Ok(None)) {
                 continue;
             }
+            // What can no longer be looked at has been changed as well.
             let same = host_fs::read_limited(path, MAX_RECEIPT).is_ok_and(|bytes| {
                 let digest = host_fs::sha256(&bytes);
                 // What it had replaced is there again: an uninstall was cut off.

@@ -12,32 +12,23 @@ use rustix::io::Errno;
 use crate::host;
 use crate::place::Place;
 
-/// Longest work on one of them: who makes folders in it without end fails it, and blocks nothing.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longest work on a folder that is to go, and on one that is only out of the way: who makes folders in it without end,
+/// or has millions of names in it, blocks nothing.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const SHORT_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Removes a folder with all that is in it. Each folder in it is first taken from whoever owns it, so that nothing comes
 /// after; what lies in it comes to the top, so that none is ever deep.
-pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_tree(path: &Path, patience: Duration) -> io::Result<()> {
     let place = Place::of(path)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     let top = take(CWD.as_fd(), &CString::new(place.path().into_os_string().into_encoded_bytes())?)?;
-    let mut is_empty = false;
-    while !is_empty {
-        is_empty = each_name(&top, &mut |name| {
-            if Instant::now() > deadline {
-                return Err(io::Error::other("somebody goes on filling it"));
-            }
-            match rustix::fs::unlinkat(&top, name, AtFlags::empty()) {
-                Err(Errno::ISDIR | Errno::PERM) => remove_level(&top, name),
-                result => gone(result),
-            }
-        })?;
-    }
+    empty(&top, deadline, &mut |name| remove_level(&top, name, deadline))?;
     std::fs::remove_dir(place.path())
 }
 
 /// Removes a folder in `top`; folders in it come to `top` itself.
-fn remove_level(top: &OwnedFd, name: &CStr) -> io::Result<()> {
+fn remove_level(top: &OwnedFd, name: &CStr, deadline: Instant) -> io::Result<()> {
     let folder = match take(top.as_fd(), name) {
         // It is gone, or is no folder any more: that is seen the next time.
         Err(error)
@@ -47,22 +38,43 @@ fn remove_level(top: &OwnedFd, name: &CStr) -> io::Result<()> {
         }
         folder => folder?,
     };
-    let mut is_empty = false;
-    while !is_empty {
-        is_empty =
-            each_name(&folder, &mut |child| match rustix::fs::unlinkat(&folder, child, AtFlags::empty()) {
-                Err(Errno::ISDIR | Errno::PERM) => {
-                    let word = host::random_word().map_err(|failure| io::Error::other(failure.msg))?;
-                    gone(rustix::fs::renameat(&folder, child, top, format!(".{word}")))
-                }
-                result => gone(result),
-            })?;
-    }
+    empty(&folder, deadline, &mut |child| {
+        let word = host::random_word().map_err(|failure| io::Error::other(failure.msg))?;
+        gone(rustix::fs::renameat(&folder, child, top, format!(".{word}")))
+    })?;
     match rustix::fs::unlinkat(top, name, AtFlags::REMOVEDIR) {
         // Only root could have put something there meanwhile, which goes the next time.
         Err(Errno::NOTEMPTY) => Ok(()),
         result => gone(result),
     }
+}
+
+/// Removes each name in a folder; what becomes of folders in it is for the caller to say.
+fn empty(
+    folder: &OwnedFd,
+    deadline: Instant,
+    inner: &mut dyn FnMut(&CStr) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut is_empty = false;
+    while !is_empty {
+        is_empty = true;
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            if Instant::now() > deadline {
+                return Err(io::Error::other("there is too much in it, or somebody goes on filling it"));
+            }
+            is_empty = false;
+            match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+                Err(Errno::ISDIR) => inner(name)?,
+                result => gone(result)?,
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens a folder in which nobody else makes anything from now on.
@@ -74,19 +86,6 @@ fn take(from: rustix::fd::BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
         rustix::fs::fchmod(&folder, Mode::RWXU)?;
     }
     Ok(folder)
-}
-
-/// Does something with each name in a folder; whether there was none.
-fn each_name(folder: &OwnedFd, act: &mut dyn FnMut(&CStr) -> io::Result<()>) -> io::Result<bool> {
-    let mut is_empty = true;
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        if entry.file_name() != c"." && entry.file_name() != c".." {
-            is_empty = false;
-            act(entry.file_name())?;
-        }
-    }
-    Ok(is_empty)
 }
 
 /// What is gone already needs no removing.
@@ -117,8 +116,8 @@ mod tests {
             deep = rustix::fs::openat(&deep, "d", OFlags::DIRECTORY, Mode::empty()).expect("opened");
         }
         symlink(&kept, top.join("link")).expect("a link");
-        remove_tree(&top).expect("removed");
+        remove_tree(&top, PATIENCE).expect("removed");
         assert!(!top.exists() && kept.exists());
-        assert!(remove_tree(&kept).is_err(), "no folder");
+        assert!(remove_tree(&kept, PATIENCE).is_err(), "no folder");
     }
 }

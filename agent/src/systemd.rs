@@ -59,7 +59,7 @@ impl Unit {
 /// Those of the profile's units that this host has, with properties: no host of a service has all of them. Globs
 /// become what matches now. Asked at once: each start of `systemctl` takes longer than all of its answers.
 pub(crate) fn units(patterns: &[String], names: &[&str]) -> Result<Vec<Unit>, Failure> {
-    let mut wanted = Vec::new();
+    let (mut wanted, mut is_listed) = (Vec::new(), Vec::new());
     for pattern in patterns {
         if is_glob(pattern) {
             let output = systemctl(&["list-units", "--all", "--plain", "--no-legend", "--", pattern])?;
@@ -68,13 +68,19 @@ pub(crate) fn units(patterns: &[String], names: &[&str]) -> Result<Vec<Unit>, Fa
         } else {
             wanted.push(pattern.clone());
         }
+        is_listed.resize(wanted.len(), is_glob(pattern));
     }
     let names = [&["LoadState", "Id"], names].concat();
     let mut seen = std::collections::BTreeSet::new();
     let mut units = Vec::new();
-    for mut properties in show(&wanted, &names)? {
-        let is_loaded = properties.get("LoadState").is_some_and(|state| state == "loaded");
-        if let Some(name) = properties.remove("Id").filter(|name| is_loaded && seen.insert(name.clone())) {
+    for (mut properties, is_listed) in show(&wanted, &names)?.into_iter().zip(is_listed) {
+        // What a glob finds may run without a file that could be loaded.
+        let is_here = match properties.get("LoadState").map_or("", String::as_str) {
+            "loaded" => true,
+            "not-found" | "" => false,
+            _ => is_listed,
+        };
+        if let Some(name) = properties.remove("Id").filter(|name| is_here && seen.insert(name.clone())) {
             units.push(Unit { name, properties });
         }
     }
@@ -101,25 +107,50 @@ fn show(units: &[String], names: &[&str]) -> Result<Vec<BTreeMap<String, String>
     if units.is_empty() {
         return Ok(Vec::new());
     }
-    let names = names.join(",");
-    let mut words = vec!["show", "--property", &names, "--"];
+    let joined = names.join(",");
+    let mut words = vec!["show", "--property", &joined, "--"];
     words.extend(units.iter().map(String::as_str));
     let output = systemctl(&words)?;
-    let found = parse_properties(&String::from_utf8_lossy(&output.stdout));
-    if found.len() == units.len() || units.len() == 1 {
-        return Ok(found);
+    let found = parse_properties(&String::from_utf8_lossy(&output.stdout), names);
+    match (found.len(), units) {
+        (found_units, units) if found_units == units.len() => Ok(found),
+        // Only a value of several lines can look like several units.
+        (_, [_]) => Ok(vec![found.into_iter().flatten().collect()]),
+        // One of which systemd can say nothing hides those behind it.
+        _ => units.iter().map(|unit| properties(unit, names)).collect(),
     }
-    // One of which systemd can say nothing hides those behind it.
-    units.iter().map(|unit| properties(unit, &[&names])).collect()
 }
 
-/// `Name=value`, one a line, and an empty line between units.
-fn parse_properties(text: &str) -> Vec<BTreeMap<String, String>> {
-    let of_unit = |lines: &str| {
-        let pairs = lines.lines().filter_map(|line| line.split_once('='));
-        pairs.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
-    };
-    text.trim().split("\n\n").filter(|lines| !lines.is_empty()).map(of_unit).collect()
+/// `Name=value`, one a line, and an empty line between units. A unit that starts several commands has a line for each,
+/// and a value may have lines of its own: both are lines of the one value.
+fn parse_properties(text: &str, names: &[&str]) -> Vec<BTreeMap<String, String>> {
+    let mut units: Vec<BTreeMap<String, String>> = Vec::new();
+    let (mut last, mut is_between) = ("", true);
+    for line in text.trim().lines() {
+        let named = line.split_once('=').filter(|(name, _)| names.contains(name));
+        let Some((name, value)) = named else {
+            is_between = line.is_empty();
+            if let Some(value) = units.last_mut().and_then(|unit| unit.get_mut(last)) {
+                value.push('\n');
+                value.push_str(line);
+            }
+            continue;
+        };
+        if std::mem::take(&mut is_between) {
+            units.push(BTreeMap::new());
+        }
+        let Some(unit) = units.last_mut() else { continue };
+        let known = unit.entry(name.to_owned()).or_default();
+        if !known.is_empty() {
+            known.push('\n');
+        }
+        known.push_str(value.trim());
+        last = name;
+    }
+    for value in units.iter_mut().flat_map(BTreeMap::values_mut) {
+        value.truncate(value.trim_end().len());
+    }
+    units
 }
 
 /// Makes systemd read its files again.
@@ -258,11 +289,23 @@ mod tests {
     #[test]
     fn properties_of_several_units_are_kept_apart() {
         let text = "LoadState=loaded\nId=a.service\nUser=\n\nLoadState=not-found\nId=b.service\nUser=x=y\n";
-        let found = super::parse_properties(text);
+        let names = ["LoadState", "Id", "User", "ExecStart"];
+        let parse = |text| super::parse_properties(text, &names);
+        let found = parse(text);
         assert_eq!(found.len(), 2);
         assert_eq!((found[0]["User"].as_str(), found[1]["User"].as_str()), ("", "x=y"));
         assert_eq!((found[0]["Id"].as_str(), found[1]["Id"].as_str()), ("a.service", "b.service"));
-        assert!(super::parse_properties("\n").is_empty());
+        assert!(parse("\n").is_empty());
+        let several = "ExecStart={ path=/bin/a ; argv[]=/bin/a x\n\ny ; ignore_errors=no }\n\
+                       ExecStart={ path=/bin/b ; argv[]=/bin/b ; ignore_errors=no }\nId=a.service\n\nId=b.service\n";
+        let found = parse(several);
+        assert_eq!(found.len(), 2);
+        let lines = super::parse_command_lines(&found[0]["ExecStart"]);
+        assert_eq!(
+            lines.iter().map(|(program, _)| program.as_str()).collect::<Vec<_>>(),
+            ["/bin/a", "/bin/b"]
+        );
+        assert_eq!((lines[0].1.join(" "), found[1]["Id"].as_str()), ("/bin/a x y".into(), "b.service"));
     }
 
     #[test]

@@ -142,21 +142,23 @@ impl Analyses {
 
     /// Why what was brought cannot be of this source.
     fn refusal(&self, one: &Brought, id: &SourceId, key: &str) -> Option<String> {
-        let hosts = one.hosts.iter().cloned().collect::<Vec<_>>().join(", ");
+        let hosts = || one.hosts.iter().cloned().collect::<Vec<_>>().join(", ");
         if one.made_by.key(&id.sha256) != key {
-            return Some(format!("the analysis from {hosts} is one of another source"));
+            return Some(format!("the analysis from {} is one of another source", hosts()));
         }
         let Said::Analysed(analysis) = &one.said else { return None };
         if !is_pinned_or_older(&analysis.coverage) {
             return Some(format!(
-                "the analysis from {hosts} is of coverage {}, newer than this pulpcov knows",
+                "the analysis from {} is of coverage {}, newer than this pulpcov knows",
+                hosts(),
                 analysis.coverage
             ));
         }
         let told = usize::try_from(analysis.n_lines).unwrap_or(usize::MAX);
         let most = *self.lines.get(&id.sha256)?;
-        (told > most)
-            .then(|| format!("the analysis from {hosts} tells of {told} lines, and it has at most {most}"))
+        (told > most).then(|| {
+            format!("the analysis from {} tells of {told} lines, and it has at most {most}", hosts())
+        })
     }
 
     pub(crate) fn find(&self, id: &SourceId, key: &str) -> Option<Arc<SourceAnalysis>> {

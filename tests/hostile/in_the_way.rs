@@ -85,36 +85,44 @@ fn a_services_user_keeps_nobody_from_uninstalling() {
     lab.shell(1, ENVIRONMENT);
     lab.wait("the shop to start", |lab| lab.get(1, "/cheapest").is_some());
     let hooks = "ls /usr/local/lib/python3*/dist-packages/pulpcov.pth /etc/systemd/system/pulpcov* 2>/dev/null || true";
-    for (trick, back) in [
-        ("rm pulpcov.pth; mkdir -p pulpcov.pth/x", "rm -r pulpcov.pth"),
+    let as_shop = |lab: &Lab, script: &str| {
+        lab.shell(1, &format!("cd /opt/venv/lib/python3*; runuser -u shop -- sh -c '{script}'"))
+    };
+    let code = "ls site-packages/__pycache__/_pulpcov_gate.*.pyc";
+    let moved_back = "rm site-packages; mv moved site-packages";
+    for (trick, words, back) in [
+        (format!("P=$({code}); rm -f $P; mkdir -p $P/x"), ALL_ELSE, "rm -r site-packages/__pycache__"),
         (
-            "cd ..; mv site-packages moved; ln -s moved site-packages",
-            "cd ..; rm site-packages; mv moved site-packages",
+            "cd site-packages; rm pulpcov.pth; mkdir -p pulpcov.pth/x".to_owned(),
+            "somebody changed",
+            "rm -r site-packages/pulpcov.pth",
         ),
+        ("mv site-packages moved; touch site-packages".to_owned(), "somebody changed", moved_back),
+        ("mv site-packages moved; ln -s moved site-packages".to_owned(), "", moved_back),
     ] {
-        let as_shop = |lab: &Lab, script: &str| {
-            lab.shell(
-                1,
-                &format!("cd /opt/venv/lib/python3*/site-packages; runuser -u shop -- sh -c '{script}'"),
-            )
-        };
         lab.install();
         lab.wait_for_shop();
         assert_eq!(lab.shell(1, hooks).lines().count(), 3, "root's own hook, and two units");
-        as_shop(&lab, trick);
-        let (code, said) = lab.fleet_says("uninstall", &["--restart", "--erase-data"]);
-        if trick.contains("ln -s") {
+        as_shop(&lab, &trick);
+        let erase = ["--restart", "--erase-data", "--diff"];
+        let (code, said) = lab.fleet_says("uninstall", &erase);
+        if words.is_empty() {
             // What lies behind his link he can remove himself: it is removed as he.
             assert_eq!(code, Some(0), "{said}");
             assert_eq!(lab.shell(1, "find /opt/venv -name '*pulpcov*'"), "");
         } else {
-            assert_eq!(code, Some(4), "{said}");
-            let (code, said) = lab.fleet_says("uninstall", &["--restart", "--erase-data", "--force"]);
-            assert!(code == Some(0) && said.contains("it is left"), "{said}");
+            assert!(code == Some(4) && said.contains(words), "{trick}: {said}");
+            assert_eq!(lab.shell(1, hooks).is_empty(), words == ALL_ELSE, "{trick}");
+            let (code, said) = lab.fleet_says("uninstall", &[&erase[..], &["--force"]].concat());
+            assert!(code == Some(0) && said.contains("it is left"), "{trick}: {said}");
         }
         assert_eq!(lab.shell(1, hooks), "", "{trick}");
         assert_eq!(lab.shell(1, "ls -d /usr/local/lib/pulpcov 2>/dev/null || true"), "", "{trick}");
         as_shop(&lab, back);
-        lab.shell(1, "rm -f /opt/venv/lib/python3*/site-packages/*pulpcov*; systemctl restart shop-web");
+        lab.shell(1, "rm -rf /opt/venv/lib/python3*/site-packages/*pulpcov*; systemctl restart shop-web");
+        lab.shell(1, "rm -rf /opt/venv/lib/python3*/site-packages/__pycache__/*pulpcov*");
     }
 }
+
+/// How an uninstall ends that had to leave something.
+const ALL_ELSE: &str = "all else that starts the hook is removed";

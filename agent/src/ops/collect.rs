@@ -30,8 +30,8 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
     // what is skipped is counted in the order of the names.
     let trouble = if args.skip == 0 { compact::run(&receipt.config, COMPACT_AT_LEAST).err() } else { None };
     // Open files count against one limit: those of an earlier round are sent and done with.
-    session.gathered = None;
-    let gathered = gather::gather(args)?;
+    let before = session.gathered.take().filter(|_| args.skip > 0).map(|gathered| gathered.unflushed);
+    let gathered = gather::gather(args, before)?;
     let mut warnings = gathered.warnings.clone();
     warnings.extend(
         unnoted.map(|failure| format!("who the service's users are now could not be noted: {}", failure.msg)),

@@ -88,7 +88,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         return foretold(args, &new, &mut changes);
     }
     let diff = changes.preview.take();
-    let touched = changes.touched();
+    let touched = changes.touched().to_vec();
     let changed = !touched.is_empty();
     let started = begin_measuring(args, &new, changed, session).map_err(|failure| Failure {
         msg: format!("the hook is installed, but {}", failure.msg),
@@ -105,8 +105,8 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
     if let Some(whose) = &new_owner {
         msg.push_str(&format!(", and {whose} from now on"));
     }
-    let mut warnings = Vec::new();
-    let missing_packages = missing_packages(&new, &mut warnings)?;
+    let mut warnings = std::mem::take(&mut changes.remarks);
+    let missing_packages = missing_packages(&new, &mut warnings);
     if changed && started.is_none() && !args.profile.units.is_empty() {
         warnings.push(if args.restart {
             "no unit of the service runs, so none was restarted; it is recorded once it is started".to_owned()
@@ -188,24 +188,28 @@ fn wanted(
     Ok(wanted)
 }
 
-/// The packages that cannot be found here, where that is sure; a service may well have none of some.
-fn missing_packages(receipt: &Receipt, warnings: &mut Vec<String>) -> Result<Option<Vec<String>>, Failure> {
+/// The packages that cannot be found here, where that is sure; a service may well have none of some. What is installed
+/// is so, whatever comes of the search.
+fn missing_packages(receipt: &Receipt, warnings: &mut Vec<String>) -> Option<Vec<String>> {
     let config = &receipt.config;
-    let ledger = ledger::read_now(config)?;
-    let found = package_search::search(&config.profile, &config.interpreters, Some(&ledger))?;
+    let found = ledger::read_now(config)
+        .and_then(|ledger| package_search::search(&config.profile, &config.interpreters, Some(&ledger)));
+    let found =
+        found.map_err(|failure| warnings.push(format!("packages were not looked for: {}", failure.msg)));
+    let found = found.ok()?;
     if !found.missing.is_empty() {
         warnings.push(package_search::words(&found.missing));
     }
     let trusted = source_list::trusted_now(Some(&config.data_root), &config.profile, &config.interpreters);
     warnings.extend(found.untrusted(&trusted));
     warnings.extend(users::unknown(&config.profile));
-    Ok(found.is_sure.then_some(found.missing))
+    found.is_sure.then_some(found.missing)
 }
 
 /// What an install would do, of which nothing was done.
 fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outcome, Failure> {
     let diff = changes.preview.take();
-    let touched = changes.touched();
+    let touched = changes.touched().to_vec();
     let changed = !touched.is_empty();
     let units = units_to_restart(args, new)?;
     let restarts =
@@ -229,7 +233,7 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
         format!("would {}", would.join(", and "))
     };
     let mut warnings = Vec::new();
-    let missing_packages = missing_packages(new, &mut warnings)?;
+    let missing_packages = missing_packages(new, &mut warnings);
     let detail = InstallDetail {
         data_root: new.config.data_root.to_string_lossy().into_owned(),
         interpreters: new.config.interpreters.clone(),
@@ -403,12 +407,11 @@ fn byte_compiled(changes: &mut Changes, python: &Interpreter, sources: &[PathBuf
         changes.folder_like_parent(target.parent().unwrap_or(Path::new("/")), 0o755)?;
         let stale = changes.touched().contains(source);
         changes.derived(&target, stale, || {
-            let all = match compiled.take() {
-                Some(all) => all,
-                None => interpreter::compile(python, sources)?,
-            };
-            let code: &Vec<u8> = &compiled.insert(all)[index];
-            host_fs::write_whole(&target, code, 0o644)
+            if compiled.is_none() {
+                compiled = Some(interpreter::compile(python, sources)?);
+            }
+            let code = compiled.as_ref().and_then(|all| all.get(index));
+            host_fs::write_whole(&target, code.map(Vec::as_slice).unwrap_or_default(), 0o644)
         })?;
     }
     Ok(())

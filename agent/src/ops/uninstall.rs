@@ -11,10 +11,10 @@ use super::Session;
 use super::install::{Preview, concern_systemd, forget, stop_timer, sweep, undo_file, undo_folder};
 use super::salvage;
 use crate::data_dir::LEDGER;
-use crate::failure::{During, Failure};
+use crate::failure::Failure;
 use crate::hook::PTH;
 use crate::host::HostLock;
-use crate::host_fs::{self, Attributes};
+use crate::host_fs;
 use crate::receipt::Receipt;
 use crate::users::Users;
 use crate::{
@@ -87,17 +87,18 @@ pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Fa
     }
     let erased = if args.erase_data { data_dir::measure(root)?.0 } else { 0 };
     let data_left = if still_live == 0 {
-        clear_data(root, args.erase_data)?
+        clear_data(root, args.erase_data, &mut warnings)?
     } else {
         collected::open_files(lib_root, root)?
     };
     let is_over = !is_awaited(data_left, still_live, root);
     if data_left > 0 && is_over {
-        warnings.push(format!(
-            "{} left in {}, not collected; uninstall --erase-data removes them",
-            super::counted(data_left, "data file"),
-            root.display()
-        ));
+        let files = super::counted(data_left, "data file");
+        warnings.push(if args.erase_data {
+            format!("{files} in {} came meanwhile, from others", root.display())
+        } else {
+            format!("{files} left in {}, not collected; uninstall --erase-data removes them", root.display())
+        });
     }
     let changed = !receipt.uninstalled || has_restarted || is_over;
     let outbox = lib_root.join(OUTBOX);
@@ -217,7 +218,7 @@ pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, F
     if !receipt.uninstalled || has_bundles || live_processes(root)? > 0 {
         return Ok(warnings);
     }
-    if !is_awaited(clear_data(root, false)?, 0, root) {
+    if !is_awaited(clear_data(root, false, &mut warnings)?, 0, root) {
         remove_the_rest(receipt, lib_root, &mut warnings)?;
         remove_cached_agent();
     }
@@ -270,9 +271,10 @@ fn not_installed(args: &Uninstall) -> Result<Outcome, Failure> {
         let msg = format!("not installed; would erase {files} in {}", root.display());
         return Ok(Outcome::ok(true, msg, Detail::Uninstall(detail)));
     }
-    detail.data_left = clear_data(&root, true)?;
+    let mut warnings = Vec::new();
+    detail.data_left = clear_data(&root, true, &mut warnings)?;
     let msg = format!("not installed; {files} in {} erased", root.display());
-    Ok(Outcome::ok(true, msg, Detail::Uninstall(detail)))
+    Ok(Outcome::ok(true, msg, Detail::Uninstall(detail)).with_warnings(warnings))
 }
 
 /// What becomes of each file and tree.
@@ -282,9 +284,10 @@ fn differences(args: &Uninstall, receipt: &Receipt) -> Result<Vec<FileDiff>, Fai
     }
     let mut preview = Preview::new(true);
     for (path, file) in &receipt.files {
-        if Attributes::of(path)?.is_some() && file.sha256.is_some() {
+        // What somebody has made of it shows no difference.
+        if let (Ok(now), true) = (host_fs::read_limited(path, MAX_SHOWN), file.sha256.is_some()) {
             let before = file.before.as_ref().map(|one| one.bytes(Path::new(&args.lib_root))).transpose()?;
-            preview.file(path, Some(&host_fs::read_limited(path, MAX_SHOWN)?), before.as_deref());
+            preview.file(path, Some(&now), before.as_deref());
         }
     }
     for path in receipt.trees.keys().filter(|path| path.exists()) {
@@ -367,7 +370,7 @@ fn remove_files(
 const HELD: usize = 200;
 
 /// Removes the ledger where no data is left to explain, and the data where that was asked for.
-fn clear_data(root: &Path, erase: bool) -> Result<u64, Failure> {
+fn clear_data(root: &Path, erase: bool, warnings: &mut Vec<String>) -> Result<u64, Failure> {
     if !root.is_dir() {
         return Ok(0);
     }
@@ -397,8 +400,8 @@ fn clear_data(root: &Path, erase: bool) -> Result<u64, Failure> {
     let (left, _) = data_dir::measure(root)?;
     let ledger = root.join(LEDGER);
     // Data that no record tells of, such as what a person puts there, needs no ledger.
-    if ledger.is_dir() && (erase || left == 0 || !ledger::has_records(root)) {
-        removal::remove_tree(&ledger).during("remove", ledger.display())?;
+    if erase || left == 0 || !ledger::has_records(root) {
+        remove_ledger(&ledger, warnings);
     }
     if left == 0 {
         for entry in fs_err::read_dir(root)? {
@@ -410,6 +413,16 @@ fn clear_data(root: &Path, erase: bool) -> Result<u64, Failure> {
         }
     }
     Ok(left)
+}
+
+/// What others keep in it, as by a file system of theirs, keeps nobody from uninstalling.
+fn remove_ledger(ledger: &Path, warnings: &mut Vec<String>) {
+    let removed = match std::fs::symlink_metadata(ledger) {
+        Ok(found) if found.is_dir() => removal::remove_tree(ledger, removal::PATIENCE),
+        Ok(_) => std::fs::remove_file(ledger),
+        Err(_) => return,
+    };
+    warnings.extend(removed.err().map(|error| format!("{} is left: {error}", ledger.display())));
 }
 
 /// The controller's bootstrap keeps the agent in a folder of its own; that goes too.

@@ -24,14 +24,15 @@ impl Offered<'_> {
     }
 }
 
-/// Whether each line belongs to the same statement, from the first one on: what versions make of the comments and the
-/// words before it differs, and nothing of it runs.
+/// Whether each line belongs to the same statement. Versions differ in what they make of the comments and the words
+/// before the first one, which lead to nothing but that.
 fn same_first_lines(a: &SourceAnalysis, b: &SourceAnalysis) -> bool {
     let begin = a.statements.first().copied().unwrap_or(i32::MAX);
-    let after = |of: &SourceAnalysis| -> Vec<(i32, i32)> {
-        of.multiline.range(begin..).map(|(&line, &first)| (line, first)).collect()
+    let others = |of: &SourceAnalysis| -> Vec<(i32, i32)> {
+        let pairs = of.multiline.iter().map(|(&line, &first)| (line, first));
+        pairs.filter(|&(line, first)| line >= begin || first > begin).collect()
     };
-    after(a) == after(b)
+    others(a) == others(b)
 }
 
 /// How many ways there are out of all branches of a source.
@@ -142,6 +143,10 @@ mod tests {
         };
         assert!(same_first_lines(&of(&[(1, 3), (4, 3)]), &of(&[(4, 3)])));
         assert!(!same_first_lines(&of(&[(4, 3)]), &of(&[(4, 5)])));
+        assert!(
+            !same_first_lines(&of(&[(1, 3)]), &of(&[(1, 5)])),
+            "a line of words would run the last statement"
+        );
         assert!(!same_first_lines(&of(&[(5, 3)]), &of(&[])));
     }
 

@@ -27,6 +27,9 @@ enum Undo {
     PutBack(PathBuf, Attributes),
 }
 
+/// Makes a folder with a mode.
+type MakeFolder = fn(&Path, u32) -> std::io::Result<()>;
+
 /// How folders begin that a killed install may leave in the lib root; swept by the next op.
 const LEFTOVERS: [&str; 4] = [".selftest-", ".unpack-", ".aside-", ".command-"];
 
@@ -42,6 +45,8 @@ pub(super) struct Changes {
     undo: Vec<Undo>,
     touched: Vec<PathBuf>,
     aside: Vec<PathBuf>,
+    /// What a person has to know of it.
+    pub(super) remarks: Vec<String>,
     /// Only find out what would change.
     check: bool,
     pub(super) preview: Preview,
@@ -73,6 +78,7 @@ impl Changes {
             undo: Vec::new(),
             touched: Vec::new(),
             aside: Vec::new(),
+            remarks: Vec::new(),
             check: args.check,
             preview: Preview::new(args.diff),
         }
@@ -129,6 +135,10 @@ impl Changes {
 
     /// A folder with that mode, and its parents with the usual one.
     pub(super) fn folder(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
+        self.folder_by(path, mode, place::make_folder)
+    }
+
+    fn folder_by(&mut self, path: &Path, mode: u32, make: MakeFolder) -> Result<(), Failure> {
         let known = self.folders.iter().any(|folder| folder.path == path);
         match Attributes::of(path)? {
             // What is only told does not come to be: it is told once.
@@ -149,7 +159,7 @@ impl Changes {
                     self.note_intent()?;
                 }
                 self.undo.push(Undo::RemoveFolder(path.to_owned()));
-                place::make_folder(path, mode).during("make", path.display())?;
+                make(path, mode).during("make", path.display())?;
                 host_fs::restore_labels(&[path]);
             }
             // A site-packages folder may well be a link into lib64; the data directory may not: root reads it.
@@ -198,7 +208,15 @@ impl Changes {
             self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
             self.note_intent()?;
         }
-        place::make_folder_over(path, mode).during("make", path.display())?;
+        let kept = place::make_folder_over(path, mode).during("make", path.display())?;
+        for aside in kept {
+            self.remarks.push(format!(
+                "what user {uid} had in {} is in {} now",
+                path.display(),
+                aside.display()
+            ));
+            self.undo.push(Undo::MoveBack(path.to_owned(), aside));
+        }
         self.undo.push(Undo::RemoveFolder(path.to_owned()));
         host_fs::restore_labels(&[path]);
         Ok(())
@@ -206,16 +224,7 @@ impl Changes {
 
     /// The same for a folder that may be in a user's own: he removes there what he likes.
     pub(super) fn folder_like_parent(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
-        let is_new = Attributes::of(path)?.is_none();
-        self.folder(path, mode)?;
-        let parent = path.parent().map(Attributes::of).transpose()?.flatten();
-        match parent {
-            Some(parent) if is_new && !self.check && rustix::process::geteuid().is_root() => {
-                let own = Attributes { label: None, mode, ..parent };
-                own.put_back(path)
-            }
-            _ => Ok(()),
-        }
+        self.folder_by(path, mode, place::make_folder_like_parent)
     }
 
     /// A file with those bytes and that mode. One that is not ours is replaced only with `force`.
@@ -457,14 +466,14 @@ pub(in crate::ops) fn undo_file(path: &Path, file: &TouchedFile, lib_root: &Path
         (None, Some(uid)) if rustix::process::geteuid().is_root() => child::remove_as(uid, path),
         (None, _) => gone(place::remove_file(path), path),
         (Some(replaced), _) => {
-            let is_back = Attributes::of(path)?.as_ref() == Some(&replaced.attributes)
-                && host_fs::read_limited(path, MAX_REPLACED)
-                    .is_ok_and(|bytes| host_fs::sha256(&bytes) == replaced.sha256);
-            if is_back {
+            let back = host_fs::read_limited(path, MAX_REPLACED).ok();
+            let back = back.filter(|bytes| host_fs::sha256(bytes) == replaced.sha256);
+            if back.is_some() && Attributes::of(path)?.as_ref() == Some(&replaced.attributes) {
                 return Ok(());
             }
             // A file of its own: that one may have other names, whose owner it would change.
-            host_fs::write_back(path, &replaced.bytes(lib_root)?, &replaced.attributes)
+            let bytes = back.map_or_else(|| replaced.bytes(lib_root), Ok)?;
+            host_fs::write_back(path, &bytes, &replaced.attributes)
         }
     }
 }
