@@ -177,7 +177,7 @@ fn a_full_disk_fails_install_whole_and_does_not_stop_collect() {
     lab.inventory("");
     let wheels = pulpcov_tests::python::wheelhouse();
     let before = lab.file_tree(1);
-    lab.fill_disk(1, 2400);
+    lab.fill_disk_but_for_the_agent(1);
     let (code, words) = lab.fleet_says("install", &["--wheelhouse", &wheels.to_string_lossy(), "--restart"]);
     assert_eq!(code, Some(4), "{words}");
     assert!(words.contains("h1  failed") && words.contains("No space left"), "{words}");

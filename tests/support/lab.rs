@@ -393,6 +393,12 @@ impl Lab {
         self.in_lab(&["sh", "-c", &script]);
     }
 
+    /// Leaves room for the agent, and not for what it installs.
+    pub fn fill_disk_but_for_the_agent(&self, i: usize) {
+        let agent = std::fs::metadata(programs::agent()).expect("an agent").len();
+        self.fill_disk(i, agent / 1024 + 100);
+    }
+
     pub fn empty_disk(&self, i: usize) {
         let disk = self.path("host").join(host_name(i));
         self.in_lab(&["mount", "-o", &format!("remount,size={DISK_SIZE}"), &disk.to_string_lossy()]);

@@ -37,7 +37,7 @@ fn a_run_that_is_given_up_erases_nothing_of_others() {
     lab.wait_for_shop();
     lab.shell(1, LEFT);
     let before = lab.file_tree(1);
-    lab.fill_disk(2, 2400);
+    lab.fill_disk_but_for_the_agent(2);
     let output = night(&lab, &["--output", "run"], "touch ran").output().expect("it runs");
     let text = said(&output);
     assert_eq!(output.status.code(), Some(4), "{text}");
