@@ -128,7 +128,8 @@ fn names(root: &Path) -> Result<(Vec<Candidate>, Remarks), Failure> {
     // Unfinished files of the recorder; a crash leaves them, nobody reads them.
     let is_meant = |name: &OsStr| {
         // Nor what lay in the ledger's place, and was moved aside.
-        !name.as_bytes().starts_with(LEDGER.as_bytes()) && !name.as_bytes().starts_with(b".tmp.")
+        let is_aside = name.as_bytes().starts_with(b".pulpcov.aside.");
+        name != LEDGER && !is_aside && !name.as_bytes().starts_with(b".tmp.")
     };
     let found = host_fs::names_in(root, &is_meant).map_err(|error| unreadable(root, error))?;
     let mut remarks = Remarks::default();

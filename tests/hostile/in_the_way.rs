@@ -7,7 +7,7 @@ use crate::local_user::{ENVIRONMENT, gate};
 /// Makes and removes, as fast as it can, what has a name of ours in the data directory.
 const IN_THE_WAY: &str = r#"
 cat > /opt/way.py <<'EOF'
-import os, random
+import os
 os.chdir("/srv/pulp_coverage")
 n = 0
 while True:

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Runs a Python program on the first host as a user who has no rights there. It knows the records and the files of
 /// the data directory.
-pub(crate) fn as_stranger(lab: &Lab, program: &str) -> String {
+fn as_stranger(lab: &Lab, program: &str) -> String {
     let head = "import glob, json, os, sqlite3\nos.chdir('/srv/pulp_coverage')\n\
         records = {name: json.load(open(name)) for name in glob.glob('.pulpcov/proc.*.json')}\n\
         def forge(suffix, **words):\n\

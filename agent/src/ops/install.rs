@@ -209,7 +209,7 @@ fn missing_packages(receipt: &Receipt, warnings: &mut Vec<String>) -> Option<Vec
 /// What an install would do, of which nothing was done.
 fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outcome, Failure> {
     let diff = changes.preview.take();
-    let touched = changes.touched().to_vec();
+    let touched = changes.touched();
     let changed = !touched.is_empty();
     let units = units_to_restart(args, new)?;
     let restarts =

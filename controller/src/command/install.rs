@@ -49,7 +49,8 @@ pub(crate) struct What {
     pub(crate) wheelhouse: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) commands: ServiceCommands,
-    /// Replace files of others where ours go; uninstall puts them back
+    /// Replace files of others where ours go; uninstall puts them back. What a user has put in the place of our folder in
+    /// the data directory is moved aside, and stays there
     #[arg(long)]
     pub(crate) force: bool,
     /// Install on hosts that belong to another fleet, and make them this one's

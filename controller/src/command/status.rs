@@ -83,10 +83,14 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
             };
             let note = match (&process.error, process.last_flush) {
                 (Some(error), _) => printable(error),
-                (None, None) if process.state == ProcessState::Live => {
-                    "has written nothing yet: idle, or its label is younger than an interval".to_owned()
+                (None, None) => match process.state {
+                    ProcessState::Live => {
+                        "has written nothing yet: idle, or its label is younger than an interval"
+                    }
+                    ProcessState::Ended => "has written nothing: it ran none of the packages",
+                    ProcessState::Died => "has written nothing: what it ran is lost",
                 }
-                (None, None) => "has written nothing: it ran none of the packages".to_owned(),
+                .to_owned(),
                 (None, Some(_)) => String::new(),
             };
             let unit = process.unit.clone().unwrap_or_default();
