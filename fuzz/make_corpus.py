@@ -15,7 +15,7 @@ import tarfile
 from coverage import CoverageData
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ANALYSIS = os.path.join(HERE, "../agent/hook/analysis.py")
+ANALYSIS = os.path.join(HERE, "../agent/data-file/src/analysis.py")
 INVENTORIES = os.path.join(HERE, "../tests/fixtures/inventories")
 SOURCE = b"""import os
 

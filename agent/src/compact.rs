@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use pulpcov_coverage::data::{CoverageData, Kind};
-use pulpcov_coverage::data_file;
+use pulpcov_data_file::data::{CoverageData, Kind};
+use pulpcov_data_file::data_file;
 use pulpcov_protocol::manifest::{CommonFacts, Member, ProcessState};
 use pulpcov_protocol::text::error_chain;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use pulpcov_coverage::data_file;
+use pulpcov_data_file::data_file;
 use pulpcov_protocol::bundle::{EntryPath, MANIFEST, MAX_DATA_FILES};
 use pulpcov_protocol::manifest::{Compacted, Entry, Manifest, Process, Replaced, Source, Unsourced};
 use pulpcov_protocol::op::{Collect, Want};

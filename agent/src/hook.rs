@@ -8,7 +8,6 @@ pub(crate) const RECORDER: &str = include_str!("../hook/recorder.py");
 pub(crate) const SYSTEM: &str = include_str!("../hook/system.py");
 pub(crate) const TRACER: &str = include_str!("../hook/tracer.py");
 pub(crate) const SOURCES: &str = include_str!("../hook/sources.py");
-pub(crate) const ANALYSIS: &str = include_str!("../hook/analysis.py");
 pub(crate) const CANARY: &str = include_str!("../hook/canary.py");
 pub(crate) const SELFTEST: &str = include_str!("../hook/selftest.py");
 const GATE: &str = include_str!("../hook/gate.py");

@@ -7,19 +7,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pulpcov_coverage::config::Config;
-use pulpcov_coverage::data::{Kind, Measured, MeasuredFile};
+use pulpcov_data_file::data::{Kind, Measured, MeasuredFile};
 use pulpcov_protocol::manifest::analysis_key_text;
 use pulpcov_protocol::text::{error_chain, hex};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The same program that agents run on hosts. Nothing is imported from the working directory, which `python -c` has
-/// on its path: a project may have a `types.py` or `token.py` of its own, and its code is not to be run.
-const ANALYSIS: &str = concat!(
-    "import sys\nsys.path[:] = [folder for folder in sys.path if folder]\n",
-    include_str!("../../agent/hook/analysis.py")
-);
+/// Before the program that agents run on hosts, too: nothing is imported from the working directory, which `python -c`
+/// has on its path. A project may have a `types.py` or `token.py` of its own, and its code is not to be run.
+const WITHOUT_THE_WORKING_DIRECTORY: &str =
+    "import sys\nsys.path[:] = [folder for folder in sys.path if folder]\n";
 
 /// Overrides where answers are kept; empty keeps none.
 const CACHE_VARIABLE: &str = "PULPCOV_CACHE_DIR";
@@ -235,7 +233,7 @@ fn ask(program: &str, options: &Options, request: &serde_json::Value) -> Result<
     let isolated: &[&str] = if options.config_file.is_none() { &["-E"] } else { &[] };
     let mut child = Command::new(program)
         .args(isolated)
-        .args(["-c", ANALYSIS])
+        .args(["-c", &[WITHOUT_THE_WORKING_DIRECTORY, pulpcov_data_file::ANALYSIS].concat()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pulpcov_coverage::combine::Combiner;
-use pulpcov_coverage::data::{CombineError, CoverageData, Kind};
-use pulpcov_coverage::data_file::{self, ReadError};
+use pulpcov_data_file::combine::Combiner;
+use pulpcov_data_file::data::{CombineError, CoverageData, Kind};
+use pulpcov_data_file::data_file::{self, ReadError};
 use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::text::error_chain;
 use rayon::prelude::*;

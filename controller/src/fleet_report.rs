@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pulpcov_coverage::analysis::{SourceAnalysis, should_be_python};
-use pulpcov_coverage::data::{CoverageData, Kind};
 use pulpcov_coverage::fleet::{Doubt, FleetCoverage, Made, ReportError, SourceId, Unanalysed};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::origin::Origin;
@@ -13,6 +12,7 @@ use pulpcov_coverage::releases::{self, Carried};
 use pulpcov_coverage::report::Report;
 use pulpcov_coverage::selection::Selection;
 use pulpcov_coverage::source_text;
+use pulpcov_data_file::data::{CoverageData, Kind};
 use pulpcov_protocol::manifest::Manifest;
 use pulpcov_protocol::text::{counted, error_chain};
 

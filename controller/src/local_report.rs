@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pulpcov_coverage::analysis::{AnalysisError, SourceAnalysis, should_be_python};
-use pulpcov_coverage::data::{CoverageData, Kind};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::report::{FileReport, Report, report_file};
+use pulpcov_data_file::data::{CoverageData, Kind};
 use rayon::prelude::*;
 
 use crate::analyser::{Analyser, AnalyserError, Source, Traced};

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use pulpcov_coverage::aliases::{AliasError, Aliases, Places};
 use pulpcov_coverage::config::{self, Config, ConfigError, Form};
-use pulpcov_coverage::data::{CombineError, CoverageData};
+use pulpcov_data_file::data::{CombineError, CoverageData};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RcfileError {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pulpcov_coverage::data::CoverageData;
 use pulpcov_coverage::origin::Origin;
+use pulpcov_data_file::data::CoverageData;
 use pulpcov_protocol::manifest::{FINGERPRINT_LETTERS, Replaced, ReplacedData, fingerprint_text};
 use pulpcov_protocol::text::hex;
 use sha2::{Digest, Sha256};

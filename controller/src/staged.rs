@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pulpcov_coverage::combine::Combiner;
-use pulpcov_coverage::data::CoverageData;
-use pulpcov_coverage::data_file;
 use pulpcov_coverage::origin::Origin;
 use pulpcov_coverage::source_text::most_lines;
+use pulpcov_data_file::combine::Combiner;
+use pulpcov_data_file::data::CoverageData;
+use pulpcov_data_file::data_file;
 use pulpcov_protocol::bundle::EntryPath;
 use pulpcov_protocol::manifest::Manifest;
 use pulpcov_protocol::text::error_chain;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use pulpcov_coverage::analysis::SourceAnalysis;
-use pulpcov_coverage::data::Measured;
-use pulpcov_coverage::lines::{ArcSet, LineSet};
+use pulpcov_data_file::data::Measured;
+use pulpcov_data_file::lines::{ArcSet, LineSet};
 use pulpcov_coverage::report::report_file;
 
 fuzz_target!(|text: &[u8]| {

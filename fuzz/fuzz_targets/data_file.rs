@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pulpcov_coverage::combine::Combiner;
-use pulpcov_coverage::data_file;
+use pulpcov_data_file::combine::Combiner;
+use pulpcov_data_file::data_file;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(data) = data_file::read(bytes) else { return };

@@ -42,11 +42,11 @@ fn data_files(place: &Place) -> BTreeSet<String> {
 fn all_lines(place: &Place) -> BTreeSet<u32> {
     let mut lines = BTreeSet::new();
     for name in data_files(place) {
-        let data = pulpcov_coverage::data_file::read_path(&place.work.path().join("data").join(name));
+        let data = pulpcov_data_file::data_file::read_path(&place.work.path().join("data").join(name));
         let Ok(data) = data else { continue };
         for file in data.files.values() {
             for measured in file.contexts.values() {
-                if let pulpcov_coverage::data::Measured::Lines(found) = measured {
+                if let pulpcov_data_file::data::Measured::Lines(found) = measured {
                     lines.extend(found.iter());
                 }
             }

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use pulpcov_coverage::data::Measured;
-use pulpcov_coverage::data_file;
-use pulpcov_coverage::lines::Arc;
+use pulpcov_data_file::data::Measured;
+use pulpcov_data_file::data_file;
+use pulpcov_data_file::lines::Arc;
 use pulpcov_tests::python;
 
 use crate::{Place, VERSIONS};

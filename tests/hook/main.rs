@@ -89,13 +89,13 @@ impl Place {
         for process in status["processes"].as_array().expect("processes") {
             let Some(data) = process["data"].as_str() else { continue };
             let path = self.work.path().join("data").join(data);
-            let data = pulpcov_coverage::data_file::read_path(&path).expect("a data file");
+            let data = pulpcov_data_file::data_file::read_path(&path).expect("a data file");
             let kind = data.kind().expect("measured");
             let lines =
                 data.files.iter().filter(|(name, _)| name.ends_with("main.py")).flat_map(|(_, file)| {
                     match file.all(kind) {
-                        pulpcov_coverage::data::Measured::Lines(lines) => lines.iter().collect::<Vec<_>>(),
-                        pulpcov_coverage::data::Measured::Arcs(arcs) => arcs.lines().iter().collect(),
+                        pulpcov_data_file::data::Measured::Lines(lines) => lines.iter().collect::<Vec<_>>(),
+                        pulpcov_data_file::data::Measured::Arcs(arcs) => arcs.lines().iter().collect(),
                     }
                 });
             found.push((process["role"].as_str().expect("role").to_owned(), lines.map(u64::from).collect()));

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use pulpcov_coverage::data::{CoverageData, Kind, Measured};
-use pulpcov_coverage::data_file;
+use pulpcov_data_file::data::{CoverageData, Kind, Measured};
+use pulpcov_data_file::data_file;
 
 use super::{assert_equal_files, coverage, pulpcov};
 use pulpcov_tests::python;

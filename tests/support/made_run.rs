@@ -27,7 +27,7 @@ pub fn made_run_at(path: &Path, words: &[&str]) {
     let output = Command::new(python::reference())
         .arg(root.join("bench/make_run.py"))
         .arg(path)
-        .arg(root.join("../agent/hook/analysis.py"))
+        .arg(root.join("../agent/data-file/src/analysis.py"))
         .args(words)
         .output()
         .expect("runs");

@@ -278,7 +278,7 @@ fn put_in_place(
 
     for (name, text) in [
         ("_pulpcov_canary.py", hook::CANARY),
-        ("analysis.py", hook::ANALYSIS),
+        ("analysis.py", pulpcov_data_file::ANALYSIS),
         ("pulpcov-selftest", hook::SELFTEST),
     ] {
         changes.file(&hook_dir.join(name), text.as_bytes(), 0o644, args.force)?;

@@ -1,5 +1,6 @@
 //! coverage.py's `[paths]`: the same source tree at other places on other machines.
 
+use pulpcov_data_file::data::is_absolute_anywhere;
 use regex::Regex;
 
 use crate::glob::{self, GlobError};
@@ -37,13 +38,6 @@ pub struct Aliases<P> {
 
 fn separator(text: &str) -> char {
     text.chars().find(|c| ['/', '\\'].contains(c)).unwrap_or('/')
-}
-
-/// Whether a path is absolute here, or on Windows.
-pub fn is_absolute_anywhere(path: &str) -> bool {
-    let bytes = path.as_bytes();
-    path.starts_with(['/', '\\'])
-        || (bytes.get(1) == Some(&b':') && matches!(bytes.get(2), Some(b'/' | b'\\')))
 }
 
 impl<P: Places> Aliases<P> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
-use crate::lines::Arc;
+use pulpcov_data_file::lines::Arc;
 
 /// Deepest nesting and largest text that are read come from `serde_json` and from the bundle's limits.
 #[derive(Debug, thiserror::Error)]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::analysis::SourceAnalysis;
-use crate::data::Kind;
 use crate::fleet::Doubt;
+use pulpcov_data_file::data::Kind;
 
 /// An analysis, and who has the source and a Python that makes it.
 #[derive(Debug, Clone)]

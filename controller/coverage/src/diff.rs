@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::data::Measured;
-use crate::lines::LineSet;
 use crate::numbers::Numbers;
 use crate::origin::Origin;
 use crate::report::{FileReport, Report, report_file};
+use pulpcov_data_file::data::Measured;
+use pulpcov_data_file::lines::LineSet;
 
 /// A file that both sides have, with different bytes: its lines cannot be compared one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]

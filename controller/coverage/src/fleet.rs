@@ -11,12 +11,12 @@ use rayon::prelude::*;
 
 use crate::analysis::SourceAnalysis;
 use crate::choice::{self, Offered};
-use crate::data::{CombineError, CoverageData, Kind, Measured};
-use crate::lines::LineSet;
 use crate::origin::{Groups, Origin};
 use crate::releases::{self, Carried};
 use crate::report::{FileReport, Report, report_file};
 use crate::selection::{Selection, SelectionError};
+use pulpcov_data_file::data::{CombineError, CoverageData, Kind, Measured};
+use pulpcov_data_file::lines::LineSet;
 
 /// Identity of a source file in a fleet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::lines::LineSet;
 use crate::report::{FileReport, Report};
+use pulpcov_data_file::lines::LineSet;
 
 /// Lines that a patch adds or changes, by file: their numbers in the new file, and their texts.
 pub type Added = BTreeMap<String, BTreeMap<u32, String>>;
@@ -195,9 +195,9 @@ fn of_file(file: &FileReport, lines: impl Iterator<Item = u32>) -> Option<PatchF
 mod tests {
     use super::*;
     use crate::analysis::SourceAnalysis;
-    use crate::data::Measured;
     use crate::report::report_file;
     use proptest::prelude::*;
+    use pulpcov_data_file::data::Measured;
     use std::sync::Arc;
 
     const PATCH: &str = "diff --git a/src/shop/x.py b/src/shop/x.py\nindex 1..2 100644\n--- a/src/shop/x.py\n+++ b/src/shop/x.py\n\

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
-use crate::data::{Kind, Measured};
-use crate::lines::{ArcSet, LineSet};
+use pulpcov_data_file::data::{Kind, Measured};
+use pulpcov_data_file::lines::{ArcSet, LineSet};
 
 /// Most lines of a source that are compared: the time may grow with their square.
 const MAX_LINES: usize = 100_000;

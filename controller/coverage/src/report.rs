@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync;
 
 use crate::analysis::{Region, RegionKind, SourceAnalysis};
-use crate::data::Measured;
-use crate::lines::{Arc, LineSet};
 use crate::numbers::Numbers;
 use crate::origin::{Groups, Origin};
+use pulpcov_data_file::data::Measured;
+use pulpcov_data_file::lines::{Arc, LineSet};
 
 /// Executed, missing and excluded of a file or a region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -403,7 +403,7 @@ fn name_apart(regions: &mut [RegionReport]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lines::ArcSet;
+    use pulpcov_data_file::lines::ArcSet;
 
     #[test]
     fn no_more_branches_are_missing_than_there_are() {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use pulpcov_coverage::data_file;
+use pulpcov_data_file::data_file;
 use pulpcov_protocol::text::{counted, error_chain};
 
 use crate::data_inputs::Contexts;

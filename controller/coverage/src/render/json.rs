@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use crate::analysis::RegionKind;
 use crate::diff::Diff;
-use crate::lines::{Arc, LineSet};
 use crate::numbers::{Numbers, display_percent, percent};
 use crate::origin::Dimension;
 use crate::patch::PatchCoverage;
 use crate::report::{Analysed, FileReport, RegionReport, Report};
 use crate::view::{Counts, View};
+use pulpcov_data_file::lines::{Arc, LineSet};
 
 use super::names::write_json;
 

@@ -5,12 +5,12 @@ use std::io;
 
 use super::names::{human_key, printable};
 use crate::diff::{Changed, Diff};
-use crate::lines::LineSet;
 use crate::numbers::{Numbers, Skip, Skipped, display_percent, percent};
 use crate::origin::Dimension;
 use crate::patch::PatchCoverage;
 use crate::report::{Analysed, FileReport, Report};
 use crate::view::View;
+use pulpcov_data_file::lines::LineSet;
 
 /// Column to sort by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

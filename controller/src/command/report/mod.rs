@@ -8,14 +8,14 @@ mod write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use pulpcov_coverage::aliases::is_absolute_anywhere;
-use pulpcov_coverage::data::CoverageData;
 use pulpcov_coverage::gates::{self, Gate};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::patch::PatchCoverage;
 use pulpcov_coverage::report::{FileReport, Report};
 use pulpcov_coverage::selection::Selection;
 use pulpcov_coverage::source_text;
+use pulpcov_data_file::data::CoverageData;
+use pulpcov_data_file::data::is_absolute_anywhere;
 use pulpcov_protocol::text::error_chain;
 
 pub(crate) use self::output::Output;

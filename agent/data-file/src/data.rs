@@ -7,8 +7,14 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::aliases::is_absolute_anywhere;
 use crate::lines::{ArcSet, LineSet};
+
+/// Whether a path is absolute here, or on Windows.
+pub fn is_absolute_anywhere(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    path.starts_with(['/', '\\'])
+        || (bytes.get(1) == Some(&b':') && matches!(bytes.get(2), Some(b'/' | b'\\')))
+}
 
 /// What a data file records. A file that recorded nothing is of no kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use pulpcov_coverage::data::{CoverageData, Kind, Measured};
-use pulpcov_coverage::data_file;
+use pulpcov_data_file::data::{CoverageData, Kind, Measured};
+use pulpcov_data_file::data_file;
 
 /// A process of a service of 500 sources.
 fn process(kind: Kind, seed: u32) -> CoverageData {
