@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use pulpcov_protocol::op::{Commands, is_label};
 
-use crate::bootstrap::BecomeMethod;
+use crate::agent::bootstrap::BecomeMethod;
 use crate::command;
 use crate::inventory::Host;
 use crate::inventory::load::Via;
-use crate::ssh::HostKeyPolicy;
+use crate::transport::ssh::HostKeyPolicy;
 
 /// Code coverage of long-running Python services on many real hosts
 #[derive(Debug, Parser)]
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     /// Write manual pages
     Man(command::man::Args),
     /// Run the whole of it on this machine: three hosts on loopback, a service, a report
-    Demo(command::demo::Args),
+    Demo(crate::demo::run::Args),
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,16 +11,17 @@ use pulpcov_coverage::selection::Selection;
 use pulpcov_protocol::text::hex;
 use sha2::{Digest, Sha256};
 
-use crate::analysis_key::MadeBy;
 use crate::inventory::load::{Request, Via};
 use crate::inventory::{list, load};
-use crate::{bundle_store, fleet_report};
+use crate::report::from_runs;
+use crate::run::analysis_key::MadeBy;
+use crate::run::bundle;
 
 /// The bytes of a bundle's archive, wherever they end or lie: what is checked is what is read.
 pub fn bundle(archive: &[u8], folder: &Path) {
     let Some(path) = packed(archive, folder) else { return };
-    let checked = bundle_store::check_bundle(&path).ok();
-    let read = bundle_store::read_bundle(&path, |_, _, _| Ok(())).ok();
+    let checked = bundle::check_bundle(&path).ok();
+    let read = bundle::read_bundle(&path, |_, _, _| Ok(())).ok();
     assert_eq!(checked, read, "what is checked is not what is read");
 }
 
@@ -32,7 +33,7 @@ pub fn run(archive: &[u8], folder: &Path) {
     let (Ok(include), Ok(omit)) = (Globs::new(&[], &everything), Globs::new(&[], &everything)) else {
         return;
     };
-    let wanted = fleet_report::Wanted {
+    let wanted = from_runs::Wanted {
         selection: &Selection::All,
         include,
         omit,
@@ -40,7 +41,7 @@ pub fn run(archive: &[u8], folder: &Path) {
         map_releases: true,
         analyser: None,
     };
-    if let Ok(made) = fleet_report::make(&[path], &wanted) {
+    if let Ok(made) = from_runs::make(&[path], &wanted) {
         let numbers = made.report.totals();
         assert!(numbers.missing <= numbers.statements && numbers.missing_branches <= numbers.branches);
     }

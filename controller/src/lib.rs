@@ -1,44 +1,19 @@
 //! pulpcov: code coverage of long-running Python services on many real hosts.
 
-mod agent_binary;
-mod analyser;
-mod analyses;
-mod analysis_key;
-mod bootstrap;
-mod bundle_store;
-mod claims;
+mod agent;
 mod cli;
 mod command;
-mod console;
-mod data_inputs;
-mod event;
+mod demo;
 mod exit;
 mod fleet;
-mod fleet_report;
 #[cfg(fuzzing)]
 pub mod fuzz;
-mod host_names;
-mod html_site;
 mod inventory;
-mod last_run;
-mod ledger;
-mod local_report;
-mod manifest_check;
-mod profiles;
-mod progress;
-mod rcfile;
-mod recap;
-mod remote_agent;
-mod replaced;
-mod run_dir;
-mod signals;
-mod ssh;
-mod staged;
-mod stored_path;
-mod trend;
-mod unfinished;
-mod wheelhouse;
-mod words;
+mod output;
+mod profile;
+mod report;
+mod run;
+mod transport;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -77,7 +52,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Wheelhouse(Wheelhouse::Sync(args)) => command::wheelhouse::run(&args),
         Command::Completions(args) => command::completions::run(&args),
         Command::Man(args) => command::man::run(&args),
-        Command::Demo(args) => Box::pin(command::demo::run(args)).await,
+        Command::Demo(args) => Box::pin(demo::run::run(args)).await,
         Command::Fleet(fleet) => match fleet {
             Fleet::Run(args) => Box::pin(command::run::run(args)).await,
             Fleet::Install(args) => command::install::run(args).await,
@@ -97,7 +72,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
 fn complain(error: &anyhow::Error) -> ExitCode {
     let usage = error.downcast_ref::<Usage>();
     let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "error: {}", fleet::printable(&error_chain(error.as_ref())));
+    let _ = writeln!(err, "error: {}", fleet::fan_out::printable(&error_chain(error.as_ref())));
     if let Some(hint) = usage.and_then(|usage| usage.hint.as_ref()) {
         let _ = writeln!(err, "hint: {hint}");
     }

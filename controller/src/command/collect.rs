@@ -13,17 +13,17 @@ use pulpcov_protocol::op::{Bundle, Collect, Op, Part, Want};
 use pulpcov_protocol::outcome::{CollectDetail, Detail};
 use pulpcov_protocol::text::{counted, error_chain};
 
-use super::reach::{OwnInventory, Reach, exit_of, troubles};
-use crate::bundle_store::{Asked, PlacedBundle, Spool};
-use crate::claims::Claims;
+use crate::agent::client::{AgentError, Progressing, RemoteAgent};
 use crate::cli::{FleetArgs, seconds};
-use crate::console::json_line;
 use crate::exit::{Exit, usage};
-use crate::fleet::{Access, Done, Reporter};
+use crate::fleet::fan_out::{Access, Done, Reporter};
+use crate::fleet::fetch_once::Claims;
+use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::targets::{OwnInventory, Reach, exit_of, troubles};
 use crate::inventory::Host;
-use crate::recap::{Recap, Verdict};
-use crate::remote_agent::{AgentError, Progressing, RemoteAgent};
-use crate::run_dir::RunDir;
+use crate::output::terminal::json_line;
+use crate::run::bundle::{Asked, PlacedBundle, Spool};
+use crate::run::dir::RunDir;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -141,7 +141,7 @@ pub(super) fn place(output: Option<&Path>) -> Result<RunDir> {
 fn already_here(run: &RunDir, claims: &Claims) -> Result<Vec<String>> {
     let mut damaged = Vec::new();
     for bundle in run.bundles()? {
-        match crate::bundle_store::check_bundle(&bundle) {
+        match crate::run::bundle::check_bundle(&bundle) {
             Ok(manifest) => claims.keep(&manifest.host, manifest.entries.into_iter().map(|entry| entry.path)),
             Err(error) => damaged.push(format!(
                 "{} of this run is left out: {}; its sources are fetched again",

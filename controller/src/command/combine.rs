@@ -6,9 +6,12 @@ use anyhow::Result;
 use pulpcov_data_file::data_file;
 use pulpcov_protocol::text::{counted, error_chain};
 
-use crate::data_inputs::Contexts;
 use crate::exit::{Exit, usage};
-use crate::{console, data_inputs, rcfile, run_dir};
+use crate::output::terminal;
+use crate::report::inputs;
+use crate::report::inputs::Contexts;
+use crate::report::rcfile;
+use crate::run::dir;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -37,18 +40,18 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let config = rcfile::read(args.rcfile.as_deref(), true).map_err(|error| wrong(&error))?;
     let cwd = std::env::current_dir()?;
     let contexts = if args.host_contexts { Contexts::Hosts } else { Contexts::Keep };
-    let how = data_inputs::How {
+    let how = inputs::How {
         contexts,
         strict: args.strict,
-        base: data_inputs::base_of(config.data_file.as_deref()),
+        base: inputs::base_of(config.data_file.as_deref()),
         output: Some(args.output.clone()),
     };
-    let combined = data_inputs::combine(&args.inputs, &how).map_err(|error| wrong(&error))?;
+    let combined = inputs::combine(&args.inputs, &how).map_err(|error| wrong(&error))?;
     let data = rcfile::map_paths(combined.data, &config, &cwd).map_err(|error| wrong(&error))?;
     for warning in combined.warnings.iter().chain(&config.notes) {
-        console::say(&format!("warning: {}", crate::fleet::printable(warning)));
+        terminal::say(&format!("warning: {}", crate::fleet::fan_out::printable(warning)));
     }
-    let place = run_dir::output_place(&args.output)
+    let place = dir::output_place(&args.output)
         .and_then(|place| match std::fs::metadata(&place) {
             Ok(found) if !found.is_file() => Err(std::io::Error::other("it is no file")),
             _ => Ok(place),
@@ -59,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         0 => String::new(),
         n => format!(", {n} left out"),
     };
-    console::say(&format!(
+    terminal::say(&format!(
         "combined {}, {}{left_out}",
         counted(combined.inputs as u64, "input"),
         counted(data.files.len() as u64, "measured file")

@@ -16,6 +16,6 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "pulpcov", &mut text);
-    crate::console::print(|out| out.write_all(&text))?;
+    crate::output::terminal::print(|out| out.write_all(&text))?;
     Ok(Exit::Ok)
 }

@@ -14,10 +14,10 @@ use pulpcov_coverage::source_text;
 use pulpcov_protocol::text::error_chain;
 
 use super::report::write_to;
-use crate::console;
 use crate::exit::{Exit, usage, usage_hint};
-use crate::fleet_report::{self, FleetReport};
-use crate::html_site;
+use crate::output::terminal;
+use crate::report::from_runs::{self, FleetReport};
+use crate::report::html_site;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let (a, b) = (side(&args.a, args)?, side(&args.b, args)?);
     for (name, side) in [("A", &a), ("B", &b)] {
         for warning in &side.warnings {
-            console::say(&format!("warning: {name}: {}", crate::fleet::printable(warning)));
+            terminal::say(&format!("warning: {name}: {}", crate::fleet::fan_out::printable(warning)));
         }
     }
     let names = [format!("A {}", args.a), format!("B {}", args.b)];
@@ -87,9 +87,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         };
         html_site::write(folder, &Site::new(&made.report, &about, &source))
             .map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
-        console::say(&format!(
+        terminal::say(&format!(
             "wrote {}",
-            crate::fleet::printable(&folder.join("index.html").to_string_lossy())
+            crate::fleet::fan_out::printable(&folder.join("index.html").to_string_lossy())
         ));
     }
     if args.json.is_none() && args.html.is_none() {
@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 
 /// A run, where there is one at that path; else what a selection takes of `--run`.
 fn side(word: &str, args: &Args) -> Result<FleetReport> {
-    let wanted = |selection| fleet_report::Wanted {
+    let wanted = |selection| from_runs::Wanted {
         selection,
         include: Globs::default(),
         omit: Globs::default(),
@@ -115,9 +115,9 @@ fn side(word: &str, args: &Args) -> Result<FleetReport> {
         analyser: None,
     };
     let failed =
-        |error: fleet_report::FleetReportError| usage(anyhow::anyhow!("{word}: {}", error_chain(&error)));
+        |error: from_runs::FleetReportError| usage(anyhow::anyhow!("{word}: {}", error_chain(&error)));
     if Path::new(word).exists() {
-        return fleet_report::make(&[word.into()], &wanted(&Selection::All)).map_err(failed);
+        return from_runs::make(&[word.into()], &wanted(&Selection::All)).map_err(failed);
     }
     let selection = Selection::parse(word).map_err(|error| {
         usage_hint(
@@ -130,5 +130,5 @@ fn side(word: &str, args: &Args) -> Result<FleetReport> {
     for run in runs {
         std::fs::metadata(run).map_err(|error| usage(anyhow::anyhow!("--run {}: {error}", run.display())))?;
     }
-    fleet_report::make(runs, &wanted(&selection)).map_err(failed)
+    from_runs::make(runs, &wanted(&selection)).map_err(failed)
 }

@@ -10,22 +10,22 @@ use pulpcov_protocol::outcome::{Detail, Finding, Grade};
 use serde_json::json;
 
 use super::missing_packages::{self, Packages};
-use super::reach::{Reach, exit_of};
+use crate::agent::client::AgentError;
 use crate::cli::FleetArgs;
-use crate::console::json_line;
 use crate::exit::{Exit, usage};
-use crate::fleet::{Done, printable};
-use crate::profiles;
-use crate::progress::Mode;
-use crate::recap::{Recap, Verdict};
-use crate::remote_agent::AgentError;
+use crate::fleet::fan_out::{Done, printable};
+use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::targets::{Reach, exit_of};
+use crate::output::progress::Mode;
+use crate::output::terminal::json_line;
+use crate::profile::load;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     fleet: FleetArgs,
     /// Profile of hosts whose inventory sets no `pulpcov_profile`: a built-in name or a YAML file
-    #[arg(long, value_name = "NAME", default_value = profiles::DEFAULT)]
+    #[arg(long, value_name = "NAME", default_value = load::DEFAULT)]
     profile: String,
     /// Show what is in order, too
     #[arg(short, long)]
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         write_findings(&recap, args.verbose, &mut out)
     };
     if !nowhere.is_empty() {
-        crate::console::say(&format!("obstacle: {}", missing_packages::words(&nowhere)));
+        crate::output::terminal::say(&format!("obstacle: {}", missing_packages::words(&nowhere)));
     }
     let obstacles = !nowhere.is_empty() || recap.data().any(|(_, judged)| judged.has_obstacle());
     Ok(if obstacles { Exit::HostsFailed } else { exit_of(&recap) })

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 
-use super::{collect, report};
+use super::collect;
+use super::report;
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]

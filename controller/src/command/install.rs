@@ -10,17 +10,17 @@ use pulpcov_protocol::op::{Install, Op, Probe, Wheel};
 use pulpcov_protocol::outcome::{Detail, FileDiff};
 use pulpcov_protocol::profile::Profile;
 
-use super::differences::{self, CheckArgs};
 use super::missing_packages::{self, Packages};
-use super::reach::{Reach, exit_of};
+use crate::agent::client::{AgentError, Progressing, RemoteAgent};
 use crate::cli::{FleetArgs, ServiceCommands, label};
 use crate::exit::{Exit, usage};
-use crate::fleet::{Access, Done, Reporter};
+use crate::fleet::check_diff::{self, CheckArgs};
+use crate::fleet::fan_out::{Access, Done, Reporter};
+use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::targets::{Reach, exit_of};
 use crate::inventory::Host;
-use crate::profiles;
-use crate::recap::{Recap, Verdict};
-use crate::remote_agent::{AgentError, Progressing, RemoteAgent};
-use crate::wheelhouse::Wheelhouse;
+use crate::profile::load;
+use crate::profile::wheelhouse::Wheelhouse;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -42,7 +42,7 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 pub(crate) struct What {
     /// Profile of hosts whose inventory sets no `pulpcov_profile`: a built-in name or a YAML file
-    #[arg(long, value_name = "NAME", default_value = profiles::DEFAULT)]
+    #[arg(long, value_name = "NAME", default_value = load::DEFAULT)]
     pub(crate) profile: String,
     /// Folder with wheels of coverage, for hosts without a package index; `pulpcov wheelhouse sync` fills it
     #[arg(long, value_name = "DIR")]
@@ -80,9 +80,9 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let reach = Reach::new(&args.fleet, "install").await?;
     let how = How { restart: args.restart, label: args.label, run: None, check: args.check };
     let recap = install_all(reach, args.what, how).await?;
-    differences::show(recap.data().map(|(host, installed)| (host, &installed.diff)), args.fleet.jsonl);
+    check_diff::show(recap.data().map(|(host, installed)| (host, &installed.diff)), args.fleet.jsonl);
     if let Some(error) = measures_nothing_of(&recap) {
-        crate::console::say(&format!("error: {error}"));
+        crate::output::terminal::say(&format!("error: {error}"));
         return Ok(Exit::HostsFailed);
     }
     Ok(exit_of(&recap))

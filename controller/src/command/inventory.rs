@@ -3,11 +3,11 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::reach::{read_any_inventory, without_hosts};
 use crate::cli::InventoryArgs;
-use crate::console;
 use crate::exit::{Exit, usage};
+use crate::fleet::targets::{read_any_inventory, without_hosts};
 use crate::inventory::{ALL, list};
+use crate::output::terminal;
 
 /// Show the inventory as pulpcov reads it
 ///
@@ -31,10 +31,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let (inventory, selection) = read_any_inventory(&args.inventory)?;
     for warning in inventory.warnings.iter().chain(&selection.warnings) {
-        console::say(&format!("warning: {}", crate::fleet::printable(warning)));
+        terminal::say(&format!("warning: {}", crate::fleet::fan_out::printable(warning)));
     }
     if let Some(empty) = without_hosts(&inventory, &args.inventory) {
-        console::say(&format!("warning: {}", crate::fleet::printable(&empty)));
+        terminal::say(&format!("warning: {}", crate::fleet::fan_out::printable(&empty)));
     }
     let text = if let Some(group) = &args.graph {
         list::graph(&inventory, group).ok_or_else(|| usage(anyhow::anyhow!("--graph: no group {group:?}")))?
@@ -46,6 +46,6 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         };
         serde_json::to_string_pretty(&value)? + "\n"
     };
-    console::print(|out| out.write_all(text.as_bytes()))?;
+    terminal::print(|out| out.write_all(text.as_bytes()))?;
     Ok(Exit::Ok)
 }

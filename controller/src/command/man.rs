@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     } else {
         let mut text = Vec::new();
         Man::new(command).render(&mut text)?;
-        crate::console::print(|out| out.write_all(&text))?;
+        crate::output::terminal::print(|out| out.write_all(&text))?;
     }
     Ok(Exit::Ok)
 }
@@ -36,7 +36,8 @@ fn pages(command: &clap::Command, name: &str, folder: &std::path::Path) -> Resul
     let mut text = Vec::new();
     Man::new(command.clone().display_name(name.to_owned())).render(&mut text)?;
     let path = folder.join(format!("{name}.1"));
-    crate::run_dir::write_output(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
+    crate::run::dir::write_output(&path, &text)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
         pages(inner, &format!("{name}-{}", inner.get_name()), folder)?;
     }

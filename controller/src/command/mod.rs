@@ -3,9 +3,7 @@
 pub(crate) mod collect;
 pub(crate) mod combine;
 pub(crate) mod completions;
-pub(crate) mod demo;
 pub(crate) mod diff;
-mod differences;
 pub(crate) mod doctor;
 pub(crate) mod fleet_report;
 pub(crate) mod install;
@@ -20,6 +18,3 @@ pub(crate) mod status;
 pub(crate) mod trend;
 pub(crate) mod uninstall;
 pub(crate) mod wheelhouse;
-
-mod access;
-mod reach;

@@ -3,9 +3,9 @@
 use anyhow::Result;
 use pulpcov_protocol::op::{Op, Reset};
 
-use super::reach::{Reach, ask_once, exit_of};
 use crate::cli::{FleetArgs, label, seconds};
 use crate::exit::Exit;
+use crate::fleet::targets::{Reach, ask_once, exit_of};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

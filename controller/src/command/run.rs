@@ -17,17 +17,20 @@ use pulpcov_protocol::text::{counted, error_chain, hex};
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
-use super::differences::CheckArgs;
-use super::reach::{Reach, exit_of};
-use super::{collect, install, report, uninstall};
+use super::collect;
+use super::install;
+use super::report;
+use super::uninstall;
+use crate::agent::client::AgentError;
 use crate::cli::{FleetArgs, label, seconds};
 use crate::exit::{Exit, usage, usage_hint};
-use crate::fleet::Done;
-use crate::recap::{Recap, Verdict};
-use crate::remote_agent::AgentError;
-use crate::run_dir::RunDir;
-use crate::signals::Signals;
-use crate::unfinished;
+use crate::fleet::check_diff::CheckArgs;
+use crate::fleet::fan_out::Done;
+use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::signals::Signals;
+use crate::fleet::targets::{Reach, exit_of};
+use crate::fleet::unfinished;
+use crate::run::dir::RunDir;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -424,7 +427,7 @@ fn names<T>(recap: &Recap<T>, wanted: impl Fn(bool) -> bool) -> BTreeSet<String>
 }
 
 fn say(text: &str) {
-    crate::console::say(&format!("run: {text}"));
+    crate::output::terminal::say(&format!("run: {text}"));
 }
 
 /// How the command ended.

@@ -4,9 +4,9 @@ use anyhow::Result;
 use clap::ValueEnum;
 use pulpcov_protocol::op::{Op, ServiceAction, Services};
 
-use super::reach::{Reach, ask_once, exit_of};
 use crate::cli::{FleetArgs, ServiceCommands};
 use crate::exit::Exit;
+use crate::fleet::targets::{Reach, ask_once, exit_of};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

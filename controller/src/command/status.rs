@@ -9,14 +9,14 @@ use pulpcov_protocol::op::{Op, Status};
 use pulpcov_protocol::outcome::{Detail, StatusDetail};
 use serde_json::json;
 
-use super::reach::{Reach, exit_of};
+use crate::agent::client::AgentError;
 use crate::cli::FleetArgs;
-use crate::console::json_line;
 use crate::exit::Exit;
-use crate::fleet::{Done, printable};
-use crate::progress::Mode;
-use crate::recap::{Recap, Verdict};
-use crate::remote_agent::AgentError;
+use crate::fleet::fan_out::{Done, printable};
+use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::targets::{Reach, exit_of};
+use crate::output::progress::Mode;
+use crate::output::terminal::json_line;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -8,7 +8,7 @@ use pulpcov_coverage::selection::Selection;
 
 use super::report::write_to;
 use crate::exit::Exit;
-use crate::trend;
+use crate::report::trend;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

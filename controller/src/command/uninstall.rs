@@ -4,11 +4,11 @@ use anyhow::Result;
 use pulpcov_protocol::op::{Op, Uninstall};
 use pulpcov_protocol::outcome::FileDiff;
 
-use super::differences::{self, CheckArgs};
-use super::reach::{Reach, ask_once, exit_of};
 use crate::cli::{FleetArgs, ServiceCommands};
 use crate::exit::Exit;
-use crate::recap::Recap;
+use crate::fleet::check_diff::{self, CheckArgs};
+use crate::fleet::outcome::Recap;
+use crate::fleet::targets::{Reach, ask_once, exit_of};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         commands: args.commands,
     };
     let recap = uninstall_all(reach, how).await?;
-    differences::show(recap.data(), args.fleet.jsonl);
+    check_diff::show(recap.data(), args.fleet.jsonl);
     Ok(exit_of(&recap))
 }
 

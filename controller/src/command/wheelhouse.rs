@@ -8,7 +8,7 @@ use pulpcov_protocol::wheel::{WheelName, pinned_coverage};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::exit::{Exit, usage};
-use crate::fleet::printable;
+use crate::fleet::fan_out::printable;
 
 /// Pythons that the hook runs under.
 const MINORS: std::ops::RangeInclusive<u32> = 6..=14;
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     // Each waits for the index most of the time.
     let results: Vec<(&Kind, Result<Got>)> = kinds.par_iter().map(|kind| (kind, sync(kind, args))).collect();
     let failed = results.iter().filter(|(_, result)| result.is_err()).count();
-    crate::console::print(|out| {
+    crate::output::terminal::print(|out| {
         for (kind, result) in &results {
             let Kind { minor, machine, coverage } = kind;
             let what = format!("Python 3.{minor:<2} {machine:<7}  coverage {coverage:<6}");

@@ -10,7 +10,7 @@ use pulpcov_protocol::ready::Ready;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::bootstrap::BecomeMethod;
+use crate::agent::bootstrap::BecomeMethod;
 
 use super::groups::{Inventory, Vars};
 use super::template::{self, RenderError};

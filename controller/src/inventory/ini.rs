@@ -5,7 +5,7 @@ use indexmap::IndexMap;
 use super::groups::{Inventory, UNGROUPED};
 use super::literal;
 use super::source::{self, Place, SourceError};
-use crate::words;
+use crate::inventory::shell_words;
 
 enum Section {
     Hosts,
@@ -122,7 +122,7 @@ fn bare_name(line: &str) -> Option<&str> {
 }
 
 fn read_host(inventory: &mut Inventory, group: &str, line: &str, place: Place) -> Result<(), SourceError> {
-    let words = words::split(line, true).map_err(|error| place.error(error))?;
+    let words = shell_words::split(line, true).map_err(|error| place.error(error))?;
     let mut words = words.into_iter();
     let pattern = words.next().unwrap_or_default();
     let mut vars = Vec::new();

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::address;
 use super::groups::{Inventory, TreeError, UNGROUPED, Vars, VarsFolder};
+use super::ini;
 use super::source::{self, Place, SourceError};
 use super::vault::{self, Secrets, VaultError};
 use super::via_ansible::{self, ViaAnsibleError};
 use super::yaml::{self, Document, Kind};
-use super::{address, ini};
 
 /// Largest inventory file; ten thousand hosts with variables have about one megabyte.
 const MAX_FILE: u64 = 64 * 1024 * 1024;

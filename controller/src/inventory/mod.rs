@@ -14,6 +14,7 @@ mod pattern;
 pub(crate) mod place;
 mod range;
 mod scalar;
+pub(crate) mod shell_words;
 mod source;
 mod template;
 pub(crate) mod vault;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::stored_path::distinct;
+use crate::output::stored_path::distinct;
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the inventory {} is neither a file nor a folder, and has no place by which hosts could know it", .0.display())]

@@ -21,12 +21,16 @@ use pulpcov_protocol::text::error_chain;
 pub(crate) use self::output::Output;
 use self::output::Settings;
 pub(crate) use self::write::write_to;
-use crate::analyser::{self, Analyser, Options};
-use crate::console::say;
-use crate::data_inputs::Contexts;
 use crate::exit::{Exit, usage, usage_hint};
-use crate::ledger::Ledger;
-use crate::{data_inputs, fleet_report, html_site, local_report, rcfile};
+use crate::output::terminal::say;
+use crate::report::analyser::{self, Analyser, Options};
+use crate::report::from_files;
+use crate::report::from_runs;
+use crate::report::html_site;
+use crate::report::inputs;
+use crate::report::inputs::Contexts;
+use crate::report::rcfile;
+use crate::run::ledger::Ledger;
 
 /// The run that was collected last, from here.
 const LATEST: &str = "runs/latest";
@@ -101,7 +105,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let mut runs = 0;
     for input in &args.inputs {
         let found =
-            fleet_report::bundles_of(input).map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
+            from_runs::bundles_of(input).map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
         runs += usize::from(found.is_some());
     }
     match &args.python {
@@ -159,7 +163,7 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
         None => None,
     };
     let selection = output.selection();
-    let wanted = fleet_report::Wanted {
+    let wanted = from_runs::Wanted {
         selection: &selection,
         include: Globs::new(&settings.include, &below_imports).map_err(wrong)?,
         omit: Globs::new(&settings.omit, &below_imports).map_err(wrong)?,
@@ -167,8 +171,8 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
         map_releases: output.map_releases,
         analyser: analyser.as_ref(),
     };
-    let mut made = fleet_report::make(inputs, &wanted).map_err(|error| match error {
-        fleet_report::FleetReportError::Nothing(_) => {
+    let mut made = from_runs::make(inputs, &wanted).map_err(|error| match error {
+        from_runs::FleetReportError::Nothing(_) => {
             usage_hint(error, "for data files of this machine, name its Python with --python")
         }
         error => wrong(error),
@@ -221,19 +225,19 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
     let contexts = if args.contexts.is_empty() { &config.contexts } else { &args.contexts };
     let show_contexts = args.show_contexts || config.show_contexts.unwrap_or(false);
     let keep = if show_contexts || !contexts.is_empty() { Contexts::Keep } else { Contexts::Drop };
-    let how = data_inputs::How {
+    let how = inputs::How {
         contexts: keep,
         strict: args.strict,
-        base: data_inputs::base_of(config.data_file.as_deref()),
+        base: inputs::base_of(config.data_file.as_deref()),
         output: None,
     };
-    let combined = data_inputs::combine(&args.inputs, &how).map_err(wrong)?;
+    let combined = inputs::combine(&args.inputs, &how).map_err(wrong)?;
     let data = in_contexts(combined.data, contexts)?;
     let has_relative_paths = data.files.keys().all(|path| !is_absolute_anywhere(path));
     let data = rcfile::map_paths(data, &config, &cwd).map_err(wrong)?;
     let folder = cwd.to_string_lossy().into_owned();
     let absolute = |pattern: &str| rcfile::canonical(&cwd, pattern);
-    let wanted = local_report::Wanted {
+    let wanted = from_files::Wanted {
         include: Globs::new(&settings.include, &absolute).map_err(wrong)?,
         omit: Globs::new(&settings.omit, &absolute).map_err(wrong)?,
         ignore_errors: args.ignore_errors || config.ignore_errors.unwrap_or(false),
@@ -241,15 +245,15 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
     };
     let analyser = Analyser::new(python, Options::of(&config)).map_err(wrong)?;
     let (report, mut warnings) =
-        local_report::make(&data, &analyser, &cwd, &wanted).map_err(|error| match error {
-            local_report::LocalReportError::Source { .. } => {
+        from_files::make(&data, &analyser, &cwd, &wanted).map_err(|error| match error {
+            from_files::LocalReportError::Source { .. } => {
                 usage_hint(error, "--ignore-errors leaves such sources out")
             }
             // As coverage.py has it: nothing is wrong with the words.
-            local_report::LocalReportError::Nothing
-            | local_report::LocalReportError::AllLeftOut
-            | local_report::LocalReportError::NoSource(_) => anyhow::Error::new(error),
-            local_report::LocalReportError::Analyser(error) => wrong(error),
+            from_files::LocalReportError::Nothing
+            | from_files::LocalReportError::AllLeftOut
+            | from_files::LocalReportError::NoSource(_) => anyhow::Error::new(error),
+            from_files::LocalReportError::Analyser(error) => wrong(error),
         })?;
     warnings.extend(combined.warnings);
     warnings.extend(config.notes);
@@ -305,12 +309,12 @@ fn finish(reported: &Reported<'_>, output: &Output, settings: &Settings) -> Resu
     }
     let gates = reported.gates(output, settings, patch.as_ref());
     for warning in &warnings {
-        say(&format!("warning: {}", crate::fleet::printable(warning)));
+        say(&format!("warning: {}", crate::fleet::fan_out::printable(warning)));
     }
     write::all(&Written { reported, output, settings, warnings, gates: &gates, patch })?;
     let failures: Vec<&str> = gates.iter().filter_map(|gate| gate.failure.as_deref()).collect();
     for failure in &failures {
-        say(&format!("error: {}", crate::fleet::printable(failure)));
+        say(&format!("error: {}", crate::fleet::fan_out::printable(failure)));
     }
     Ok(if failures.is_empty() { Exit::Ok } else { Exit::GateNotMet })
 }

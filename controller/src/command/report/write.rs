@@ -16,12 +16,17 @@ use pulpcov_coverage::render::xml::{XmlAbout, render_xml};
 use pulpcov_coverage::report::FileReport;
 use pulpcov_coverage::source_text;
 
+use super::Written;
 use super::output::{Settings, TableForm};
-use super::{Written, wrong};
+use super::wrong;
 use crate::exit::usage;
-use crate::fleet::printable;
-use crate::ledger::Ledger;
-use crate::{console, html_site, rcfile, run_dir, trend};
+use crate::fleet::fan_out::printable;
+use crate::output::terminal;
+use crate::report::html_site;
+use crate::report::rcfile;
+use crate::report::trend;
+use crate::run::dir;
+use crate::run::ledger::Ledger;
 
 pub(super) fn all(written: &Written<'_>) -> Result<()> {
     for_programs(written)?;
@@ -127,7 +132,7 @@ fn html(written: &Written<'_>) -> Result<()> {
     let source = |file: &FileReport| Some(source_text::decode(&(reported.source)(file)?));
     html_site::write(folder, &Site::new(&reported.report, &about, &source)).map_err(wrong)?;
     // The page to open is not what was named.
-    console::say(&format!("wrote {}", printable(&folder.join("index.html").to_string_lossy())));
+    terminal::say(&format!("wrote {}", printable(&folder.join("index.html").to_string_lossy())));
     Ok(())
 }
 
@@ -163,10 +168,10 @@ pub(crate) fn write_to(
     render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
 ) -> Result<()> {
     if path == Path::new("-") {
-        return console::print(render);
+        return terminal::print(render);
     }
     let mut bytes = Vec::new();
     render(&mut bytes)?;
-    run_dir::write_output(path, &bytes)
+    dir::write_output(path, &bytes)
         .map_err(|error| usage(anyhow::anyhow!("cannot write {}: {error}", path.display())))
 }

@@ -1,0 +1,295 @@
+//! Many hosts at once, each on its own: one that fails never stops the others.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pulpcov_coverage::render::names::acts_on_screen;
+use pulpcov_protocol::op::Op;
+use pulpcov_protocol::outcome::Outcome;
+use pulpcov_protocol::text::error_chain;
+use rustix::process::Signal;
+use tokio::task::JoinSet;
+
+use crate::agent::binary::AgentBinaries;
+use crate::agent::bootstrap::{self, BecomeBy, BecomeMethod};
+use crate::agent::client::{AgentError, Provisions, RemoteAgent};
+use crate::fleet::outcome::{HostStatus, Recap, Verdict};
+use crate::fleet::signals::Signals;
+use crate::inventory::Host;
+use crate::output::event::{Event, Events};
+use crate::transport::ssh::{self, Destination, KeyRing, Limits, Resolver};
+
+/// First pause before a connection is tried again; it doubles each time.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// All that reaching the hosts of a run takes.
+pub(crate) struct Access {
+    pub(crate) ring: KeyRing,
+    /// By the hosts' names.
+    pub(crate) destinations: BTreeMap<String, Destination>,
+    pub(crate) resolver: Resolver,
+    pub(crate) agents: AgentBinaries,
+    pub(crate) limits: Limits,
+    pub(crate) retries: u32,
+    /// Password for hosts whose inventory has none.
+    pub(crate) become_password: Option<String>,
+    /// Become root although the inventory does not say so.
+    pub(crate) r#become: bool,
+    /// How, where the inventory does not say.
+    pub(crate) become_method: BecomeMethod,
+}
+
+impl Access {
+    /// An agent on `host` that has done `op`. Connection failures are tried again, refusals never.
+    pub(crate) async fn ask(
+        &self,
+        host: &Host,
+        op: &Op,
+        reporter: &Reporter,
+    ) -> Result<(RemoteAgent, Outcome), AgentError> {
+        let word = op.to_word();
+        let mut agent = self.open(host, word.as_deref()).await?;
+        let outcome = match word {
+            Some(_) => agent.outcome(reporter).await?,
+            None => agent.call(op, reporter).await?,
+        };
+        Ok((agent, outcome))
+    }
+
+    /// The same for a visit of one op.
+    pub(crate) async fn ask_once(
+        &self,
+        host: &Host,
+        op: &Op,
+        reporter: &Reporter,
+    ) -> Result<Outcome, AgentError> {
+        let (agent, outcome) = self.ask(host, op, reporter).await?;
+        agent.close().await;
+        Ok(outcome)
+    }
+
+    /// A running agent that is about to do the op of a word, if any.
+    async fn open(&self, host: &Host, first: Option<&str>) -> Result<RemoteAgent, AgentError> {
+        let Some(destination) = self.destinations.get(&host.name) else {
+            return Err(AgentError::Unexpected("host that is not of this run".to_owned()));
+        };
+        let become_password = host.r#become.password.as_deref().or(self.become_password.as_deref());
+        let by = (self.r#become || host.r#become.wanted).then(|| BecomeBy {
+            method: host.r#become.method.unwrap_or(self.become_method),
+            exe: host.r#become.exe.as_deref(),
+            has_password: become_password.is_some(),
+        });
+        let command = bootstrap::command(
+            self.agents.x86_64.as_ref().map(crate::agent::binary::AgentBinary::offer),
+            self.agents.aarch64.as_ref().map(crate::agent::binary::AgentBinary::offer),
+            by,
+            first,
+        );
+        let mut pause = RETRY_PAUSE;
+        let mut left = self.retries;
+        let channel = loop {
+            match ssh::connect(destination, &self.ring, self.limits, &command).await {
+                Ok(channel) => break channel,
+                Err(error) if left > 0 && error.is_worth_a_retry() => {
+                    left -= 1;
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let user = destination.user();
+        let provisions = Provisions { agents: &self.agents, user, r#become: by, become_password };
+        RemoteAgent::start(channel, &provisions).await
+    }
+}
+
+/// What a host's job brought.
+pub(crate) struct Done<T> {
+    pub(crate) verdict: Verdict,
+    pub(crate) msg: String,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) data: T,
+}
+
+/// Tells what a host is doing.
+#[derive(Clone)]
+pub(crate) struct Reporter {
+    host: String,
+    events: Events,
+}
+
+impl crate::agent::client::Progressing for Reporter {
+    fn step(&self, step: &str) {
+        // Steps are for the eye: where the screen is behind, they may be lost.
+        let _ = self.events.try_send(Event::Step { host: self.host.clone(), step: step.to_owned() });
+    }
+}
+
+/// How many hosts at once, and when to stop.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FanOut {
+    pub(crate) forks: usize,
+    /// Hosts of a batch; the next begins when all of one have ended.
+    pub(crate) serial: Option<usize>,
+    /// Hosts that may fail before no more are begun.
+    pub(crate) max_fail: Option<usize>,
+}
+
+/// Runs `job` on every host, in the order of `hosts`.
+///
+/// # Cancel safety
+/// The first Ctrl-C, or SIGTERM, starts no new host and lets the running ones end; the second drops them.
+pub(crate) async fn run<T, F, R>(hosts: Vec<Host>, fan_out: FanOut, events: &Events, job: F) -> Recap<T>
+where
+    T: Send + 'static,
+    F: Fn(Arc<Host>, Reporter) -> R + Clone + Send + 'static,
+    R: Future<Output = Result<Done<T>, AgentError>> + Send,
+{
+    let addresses: BTreeMap<String, String> =
+        hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect();
+    let mut waiting: VecDeque<Host> = hosts.into();
+    let mut queue =
+        Queue { fan_out, left_of_batch: fan_out.serial.unwrap_or(usize::MAX), bad: 0, stop: None };
+    let mut running = JoinSet::new();
+    let mut statuses = BTreeMap::new();
+    // Before any host begins: none may be cut off by what comes in between.
+    let mut signals = Signals::listen(&[Signal::INT, Signal::TERM]).ok();
+    let mut interrupts = 0;
+    loop {
+        while queue.takes_one(running.len())
+            && let Some(host) = waiting.pop_front()
+        {
+            queue.left_of_batch -= 1;
+            let (events, job) = (events.clone(), job.clone());
+            running.spawn(async move {
+                let name = host.name.clone();
+                let status = run_one(Arc::new(host), &events, job).await;
+                (name, status)
+            });
+        }
+        if running.is_empty() {
+            if waiting.is_empty() || queue.stop.is_some() {
+                break;
+            }
+            queue.next_batch();
+            continue;
+        }
+        tokio::select! {
+            // None: there are some. An error: a panic in a job, or a drop after the second Ctrl-C, which is
+            // filled in below.
+            next = running.join_next() => if let Some(Ok((name, status))) = next {
+                queue.count(status.verdict);
+                statuses.insert(name, status);
+            },
+            () = interruption(&mut signals) => {
+                interrupts += 1;
+                queue.stop = Some("interrupted before it began".to_owned());
+                if interrupts > 1 {
+                    running.abort_all();
+                } else {
+                    let text = "interrupted: running hosts may end; once more drops them".to_owned();
+                    let _ = events.try_send(Event::Warning { host: None, text });
+                }
+            }
+        }
+    }
+    let reason = queue.stop.unwrap_or_default();
+    statuses.extend(waiting.into_iter().map(|host| {
+        (host.name, HostStatus { verdict: Verdict::NotStarted, msg: reason.clone(), ..HostStatus::default() })
+    }));
+    for (name, address) in addresses {
+        let msg = if interrupts > 1 { "dropped in the middle" } else { "internal error" };
+        let status = statuses.entry(name).or_insert_with(|| HostStatus {
+            verdict: Verdict::Failed,
+            msg: msg.to_owned(),
+            ..HostStatus::default()
+        });
+        status.address = address;
+    }
+    Recap(statuses)
+}
+
+/// Where signals cannot be listened to, none comes.
+async fn interruption(signals: &mut Option<Signals>) {
+    match signals {
+        Some(signals) => {
+            signals.next().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Decides whether another host may begin.
+struct Queue {
+    fan_out: FanOut,
+    left_of_batch: usize,
+    bad: usize,
+    /// Why no more hosts are begun.
+    stop: Option<String>,
+}
+
+impl Queue {
+    fn takes_one(&self, running: usize) -> bool {
+        self.stop.is_none() && self.left_of_batch > 0 && running < self.fan_out.forks.max(1)
+    }
+
+    fn next_batch(&mut self) {
+        self.left_of_batch = self.fan_out.serial.unwrap_or(usize::MAX);
+    }
+
+    fn count(&mut self, verdict: Verdict) {
+        self.bad += usize::from(verdict.is_bad());
+        if self.stop.is_none() && self.fan_out.max_fail.is_some_and(|max| self.bad > max) {
+            self.stop = Some(format!("{} had failed before it began (--max-fail)", self.bad));
+        }
+    }
+}
+
+async fn run_one<T, F, R>(host: Arc<Host>, events: &Events, job: F) -> HostStatus<T>
+where
+    F: Fn(Arc<Host>, Reporter) -> R,
+    R: Future<Output = Result<Done<T>, AgentError>>,
+{
+    let name = host.name.clone();
+    let began = Instant::now();
+    // If the screen is gone, the run is not: a closed channel is no error.
+    let _ = events.send(Event::HostStarted { host: name.clone() }).await;
+    let reporter = Reporter { host: name.clone(), events: events.clone() };
+    let status = match job(host, reporter).await {
+        Ok(done) => {
+            for text in done.warnings {
+                let _ = events.send(Event::Warning { host: Some(name.clone()), text }).await;
+            }
+            HostStatus {
+                verdict: done.verdict,
+                msg: done.msg,
+                data: Some(done.data),
+                ..HostStatus::default()
+            }
+        }
+        Err(error) => HostStatus {
+            verdict: if error.is_unreachable() { Verdict::Unreachable } else { Verdict::Failed },
+            msg: printable(&error_chain(&error)),
+            hint: error.hint().map(|hint| printable(&hint)),
+            ..HostStatus::default()
+        },
+    };
+    let _ = events
+        .send(Event::HostFinished {
+            host: name,
+            result: status.verdict,
+            changed: status.verdict == Verdict::Changed,
+            msg: status.msg.clone(),
+            hint: status.hint.clone(),
+            took: began.elapsed(),
+        })
+        .await;
+    status
+}
+
+/// A host's words on our terminal: no control characters, not without end.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if acts_on_screen(c) { ' ' } else { c }).take(1000).collect()
+}

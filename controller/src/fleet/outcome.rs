@@ -1,0 +1,221 @@
+//! How each host ended: the table, the JSON and the exit code come from here.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::host_names;
+
+/// Ansible's words, and one for hosts that Ctrl-C came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    Ok,
+    Changed,
+    Failed,
+    Unreachable,
+    NotStarted,
+}
+
+impl Verdict {
+    /// Of a job that went well.
+    pub(crate) const fn of(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Ok }
+    }
+
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Changed => "changed",
+            Self::Failed => "failed",
+            Self::Unreachable => "unreachable",
+            Self::NotStarted => "not started",
+        }
+    }
+
+    pub(crate) const fn is_bad(self) -> bool {
+        matches!(self, Self::Failed | Self::Unreachable | Self::NotStarted)
+    }
+}
+
+/// How one host ended.
+#[derive(Debug)]
+pub(crate) struct HostStatus<T> {
+    pub(crate) verdict: Verdict,
+    pub(crate) msg: String,
+    pub(crate) hint: Option<String>,
+    /// What the inventory says of where it is.
+    pub(crate) address: String,
+    /// What the host's job brought, where it did.
+    pub(crate) data: Option<T>,
+}
+
+impl<T> Default for HostStatus<T> {
+    fn default() -> Self {
+        Self { verdict: Verdict::Failed, msg: String::new(), hint: None, address: String::new(), data: None }
+    }
+}
+
+/// Hosts from which on those that went well share lines too; below, each has its own.
+const MANY: usize = 20;
+
+/// Hosts that ended alike, and what is said of them.
+struct Line {
+    names: String,
+    verdict: Verdict,
+    msg: String,
+}
+
+/// How every host ended.
+#[derive(Debug)]
+pub(crate) struct Recap<T>(pub(crate) BTreeMap<String, HostStatus<T>>);
+
+impl<T> Recap<T> {
+    /// What the hosts' jobs brought, of those that brought something.
+    pub(crate) fn data(&self) -> impl Iterator<Item = (&String, &T)> {
+        self.0.iter().filter_map(|(host, status)| Some((host, status.data.as_ref()?)))
+    }
+
+    pub(crate) fn has_bad(&self) -> bool {
+        self.0.values().any(|status| status.verdict.is_bad())
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        self.0.values().filter(|status| status.verdict == verdict).count()
+    }
+
+    /// The table, one line a host, and a line of counts.
+    pub(crate) fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let lines = self.lines();
+        let width = lines.iter().map(|line| line.names.chars().count()).max().unwrap_or(0);
+        for Line { names, verdict, msg } in lines {
+            writeln!(out, "{names:<width$}  {:<11}  {msg}", verdict.word())?;
+        }
+        let counts: Vec<String> =
+            [Verdict::Ok, Verdict::Changed, Verdict::Failed, Verdict::Unreachable, Verdict::NotStarted]
+                .into_iter()
+                .filter(|&verdict| {
+                    self.count(verdict) > 0 || matches!(verdict, Verdict::Failed | Verdict::Unreachable)
+                })
+                .map(|verdict| format!("{} {}", self.count(verdict), verdict.word()))
+                .collect();
+        let hosts = if self.0.len() == 1 { "1 host".to_owned() } else { format!("{} hosts", self.0.len()) };
+        writeln!(out, "{hosts}: {}", counts.join(", "))?;
+        for hint in self
+            .0
+            .values()
+            .filter_map(|status| status.hint.as_ref())
+            .collect::<std::collections::BTreeSet<_>>()
+        {
+            writeln!(out, "hint: {hint}")?;
+        }
+        Ok(())
+    }
+
+    /// A line a host; hosts that failed alike share one, and in a large fleet all that ended alike do.
+    fn lines(&self) -> Vec<Line> {
+        let folds = |verdict: Verdict| verdict.is_bad() || self.0.len() >= MANY;
+        let mut alike: BTreeMap<(Verdict, String), Vec<&str>> = BTreeMap::new();
+        for (host, status) in self.0.iter().filter(|(_, status)| folds(status.verdict)) {
+            alike.entry((status.verdict, general(host, status))).or_default().push(host);
+        }
+        let mut lines = Vec::new();
+        for (host, status) in &self.0 {
+            let key = (status.verdict, general(host, status));
+            let (names, msg) = match alike.get(&key) {
+                Some(hosts) if hosts.first() != Some(&host.as_str()) => continue,
+                Some(hosts) if hosts.len() > 1 => (host_names::fold(hosts.iter().copied()), key.1),
+                _ => (host.clone(), status.msg.clone()),
+            };
+            lines.push(Line { names, verdict: status.verdict, msg });
+        }
+        lines
+    }
+
+    /// One JSON object, host to its end.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let hosts: serde_json::Map<String, serde_json::Value> = self
+            .0
+            .iter()
+            .map(|(host, status)| {
+                (
+                    host.clone(),
+                    serde_json::json!({"result": status.verdict, "msg": status.msg, "hint": status.hint}),
+                )
+            })
+            .collect();
+        serde_json::json!({"event": "recap", "hosts": hosts})
+    }
+}
+
+/// What is said of a host, without what only it is called.
+fn general<T>(host: &str, status: &HostStatus<T>) -> String {
+    let replace = |text: &str, name: &str, word: &str| {
+        if name.is_empty() { text.to_owned() } else { replace_word(text, name, word) }
+    };
+    replace(&replace(&status.msg, &status.address, "ADDRESS"), host, "HOST")
+}
+
+/// Replaces `name` where it stands as a word: `h1`, but not in `h10`.
+fn replace_word(text: &str, name: &str, word: &str) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+    let (mut rest, mut replaced) = (text, String::new());
+    while let Some((before, after)) = rest.split_once(name) {
+        let stands_alone = !before.ends_with(is_part) && !after.starts_with(is_part);
+        replaced.push_str(before);
+        replaced.push_str(if stands_alone { word } else { name });
+        rest = after;
+    }
+    replaced + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recap(hosts: &[(&str, Verdict, &str)]) -> String {
+        let hosts = hosts.iter().map(|(host, verdict, msg)| {
+            let address = format!("10.0.0.{}", host.trim_start_matches(char::is_alphabetic));
+            let status = HostStatus::<()> {
+                verdict: *verdict,
+                msg: (*msg).to_owned(),
+                address,
+                ..HostStatus::default()
+            };
+            ((*host).to_owned(), status)
+        });
+        let mut text = Vec::new();
+        Recap(hosts.collect()).write(&mut text).expect("a table");
+        String::from_utf8(text).expect("UTF-8")
+    }
+
+    #[test]
+    fn hosts_that_failed_alike_share_a_line() {
+        let text = recap(&[
+            ("db", Verdict::Ok, "fine"),
+            ("web1", Verdict::Unreachable, "10.0.0.1 port 22: refused"),
+            ("web2", Verdict::Unreachable, "10.0.0.2 port 22: refused"),
+            ("web3", Verdict::Failed, "no room on web3"),
+            ("xyz4", Verdict::Ok, "fine"),
+        ]);
+        assert_eq!(
+            text,
+            "db        ok           fine\n\
+             web[1-2]  unreachable  ADDRESS port 22: refused\n\
+             web3      failed       no room on web3\n\
+             xyz4      ok           fine\n\
+             5 hosts: 2 ok, 1 failed, 2 unreachable\n"
+        );
+    }
+
+    #[test]
+    fn a_large_fleet_that_is_well_is_one_line() {
+        let names: Vec<String> = (1..=40).map(|i| format!("web{i:02}")).collect();
+        let hosts: Vec<_> =
+            names.iter().map(|name| (name.as_str(), Verdict::Ok, "already installed")).collect();
+        let text = recap(&hosts);
+        assert!(text.starts_with("web[01-40]  ok           already installed\n40 hosts: "), "{text}");
+        assert_eq!(replace_word("h1, h10 and (h1)", "h1", "HOST"), "HOST, h10 and (HOST)");
+    }
+}

@@ -1,0 +1,6 @@
+//! What people and programs get to see, and how it is written.
+
+pub(crate) mod event;
+pub(crate) mod progress;
+pub(crate) mod stored_path;
+pub(crate) mod terminal;

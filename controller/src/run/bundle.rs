@@ -1,0 +1,588 @@
+//! Bundles as they arrive and as they lie: spooled under a limit, verified against their own
+//! manifest, and only then given a name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use pulpcov_protocol::bundle::{
+    EntryPath, MANIFEST, MAX_ENTRIES, MAX_MANIFEST_BYTES, MAX_TOTAL_BYTES, UnsafeEntry,
+};
+use pulpcov_protocol::manifest::{Entry, Manifest, Source};
+use pulpcov_protocol::op::{Erase, ErasedFile, Op};
+use pulpcov_protocol::text::hex;
+use pulpcov_protocol::version::{UnreadableFormat, check_bundle_format};
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::run::analysis_key::{self, MadeBy};
+use crate::run::manifest_check;
+
+/// Largest bundle that is taken from one host.
+const MAX_BUNDLE_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+/// Most bundles of one host in one run directory.
+const MAX_BUNDLES: u32 = 9999;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BundleError {
+    #[error("cannot store a bundle")]
+    Store(#[source] std::io::Error),
+    #[error("cannot read bundle {path}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is no regular file")]
+    NoFile { path: PathBuf },
+    #[error("its folder has {MAX_BUNDLES} bundles already")]
+    TooMany,
+    #[error("the bundle is larger than {MAX_BUNDLE_BYTES} bytes")]
+    TooLarge,
+    #[error("the bundle unpacks to more than {MAX_TOTAL_BYTES} bytes")]
+    Bomb,
+    #[error("the bundle is damaged: {0}")]
+    Damaged(String),
+    #[error(transparent)]
+    Entry(#[from] UnsafeEntry),
+    #[error("the bundle's entry {path} is no regular file")]
+    NotAFile { path: String },
+    #[error("it says that it is of host {says:?}, and lies in the folder of {place:?}")]
+    Host { says: String, place: String },
+    #[error("the bundle's entry {path} is not the one its manifest tells of")]
+    Surprise { path: String },
+    #[error("the bundle's manifest tells of {path}, which is not there")]
+    Missing { path: String },
+    #[error("the bundle's entry {path} has {found} bytes, its manifest says {expected}")]
+    Size { path: String, expected: u64, found: u64 },
+    #[error("the bundle's entry {path} does not match its sha256")]
+    Digest { path: String },
+    #[error("the bundle's manifest has {what}, the limit is {limit}")]
+    Limit { what: String, limit: u64 },
+    #[error("it has more {what} than {limit} bytes, with those of other bundles")]
+    TooMuch { what: String, limit: u64 },
+    #[error(transparent)]
+    Format(#[from] UnreadableFormat),
+    #[error("the bundle says it is of host {found}")]
+    WrongHost { found: String },
+    #[error("the bundle's manifest tells of no source that {path} belongs to")]
+    Unnamed { path: String },
+    #[error("the bundle's entry {path} is no analysis of the source that it is named for")]
+    WrongKey { path: String },
+    #[error("the bundle's manifest says of several sources that {key} is their analysis")]
+    SharedKey { key: String },
+    #[error("the bundle lacks {path}, which was asked for")]
+    NotBrought { path: String },
+    #[error("the bundle brings {path}, which was not asked for")]
+    NotAskedFor { path: String },
+    #[error("the bundle has {found} data files, and the host had listed {listed}")]
+    OtherData { listed: u64, found: u64 },
+    #[error("the bundle tells of other sources than the host had listed")]
+    OtherSources,
+}
+
+/// A bundle on its way in: a file without a name that anyone would take for a bundle.
+pub(crate) struct Spool {
+    file: NamedTempFile,
+    bytes: u64,
+}
+
+impl Spool {
+    /// Beside where the bundle will be, so that a rename is all that is left to do.
+    pub(crate) fn new(folder: &Path) -> Result<Self, BundleError> {
+        let file =
+            tempfile::Builder::new().prefix(".spool-").tempfile_in(folder).map_err(BundleError::Store)?;
+        Ok(Self { file, bytes: 0 })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), BundleError> {
+        self.bytes += bytes.len() as u64;
+        if self.bytes > MAX_BUNDLE_BYTES {
+            return Err(BundleError::TooLarge);
+        }
+        self.file.write_all(bytes).map_err(BundleError::Store)
+    }
+
+    /// Checks every byte against the manifest, and the manifest against what was asked for.
+    pub(crate) fn verify(self, host: &str, asked: &Asked<'_>) -> Result<VerifiedBundle, BundleError> {
+        self.file.as_file().sync_all().map_err(BundleError::Store)?;
+        let manifest = check_bundle(self.file.path())?;
+        if manifest.host != host {
+            return Err(BundleError::WrongHost {
+                found: manifest.host.chars().filter(|c| !c.is_control()).take(100).collect(),
+            });
+        }
+        asked.check(&manifest)?;
+        Ok(VerifiedBundle { file: self.file, manifest, bytes: self.bytes })
+    }
+}
+
+/// What a host was asked for, and what it had listed before.
+pub(crate) struct Asked<'a> {
+    /// Paths of the sources and analyses that it is to bring.
+    pub(crate) keys: &'a [String],
+    pub(crate) data_files: u64,
+    pub(crate) sources: &'a [Source],
+}
+
+impl Asked<'_> {
+    /// Whether a bundle is just that: others wait for what it was to bring, and rely on what it had listed.
+    fn check(&self, manifest: &Manifest) -> Result<(), BundleError> {
+        let is_data = |entry: &&Entry| matches!(EntryPath::parse(&entry.path), Ok(EntryPath::Data(_)));
+        let found = manifest.entries.iter().filter(is_data).count() as u64;
+        if found != self.data_files {
+            return Err(BundleError::OtherData { listed: self.data_files, found });
+        }
+        if manifest.sources != self.sources {
+            return Err(BundleError::OtherSources);
+        }
+        let wanted: BTreeSet<&String> = self.keys.iter().collect();
+        let brought: BTreeSet<&String> =
+            manifest.entries.iter().filter(|entry| !is_data(entry)).map(|entry| &entry.path).collect();
+        if let Some(path) = wanted.difference(&brought).next() {
+            return Err(BundleError::NotBrought { path: (*path).clone() });
+        }
+        match brought.difference(&wanted).next() {
+            Some(path) => Err(BundleError::NotAskedFor { path: (*path).clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A bundle whose every entry is what its manifest says.
+pub(crate) struct VerifiedBundle {
+    file: NamedTempFile,
+    pub(crate) manifest: Manifest,
+    pub(crate) bytes: u64,
+}
+
+impl VerifiedBundle {
+    /// Gives it the next free name in `folder`. After this returns, the bundle survives a power loss.
+    pub(crate) fn place(self, folder: &Path) -> Result<PlacedBundle, BundleError> {
+        let Self { mut file, manifest, .. } = self;
+        for number in 1..=MAX_BUNDLES {
+            let path = folder.join(format!("bundle-{number:04}.tar.gz"));
+            match file.persist_noclobber(&path) {
+                Ok(placed) => {
+                    placed.sync_all().map_err(BundleError::Store)?;
+                    fs_err::File::open(folder)
+                        .and_then(|folder| folder.sync_all())
+                        .map_err(BundleError::Store)?;
+                    return Ok(PlacedBundle { manifest });
+                }
+                // Taken, perhaps just now by another collect.
+                Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => file = error.file,
+                Err(error) => return Err(BundleError::Store(error.error)),
+            }
+        }
+        Err(BundleError::TooMany)
+    }
+}
+
+/// A bundle that is verified and safely kept here. Only this tells what a host may erase.
+pub(crate) struct PlacedBundle {
+    manifest: Manifest,
+}
+
+/// Files that a host may erase: their bytes, named by digest, lie in a bundle here. There is no other way to
+/// make one.
+pub(crate) struct Collected {
+    files: Vec<ErasedFile>,
+    records: Vec<ErasedFile>,
+}
+
+impl PlacedBundle {
+    /// Paths of the entries that it brought.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &String> {
+        self.manifest.entries.iter().map(|entry| &entry.path)
+    }
+
+    pub(crate) fn collected(&self) -> Collected {
+        let named =
+            |name: &String, sha256: &String| ErasedFile { name: name.clone(), sha256: sha256.clone() };
+        let data = self.manifest.entries.iter().filter_map(|entry| match EntryPath::parse(&entry.path) {
+            Ok(EntryPath::Data(name)) => Some(named(&name, &entry.sha256)),
+            _ => None,
+        });
+        let records = self.manifest.records().map(|(name, sha256)| named(name, sha256));
+        Collected { files: data.collect(), records: records.collect() }
+    }
+}
+
+impl Collected {
+    /// The op that erases them on their host.
+    pub(crate) fn erase(self, lib_root: &str) -> Op {
+        let Self { files, records } = self;
+        Op::Erase(Erase { lib_root: lib_root.to_owned(), files, records, check: false })
+    }
+}
+
+/// Reads a bundle and checks all of it; `entry` gets each entry's bytes, already checked.
+pub(crate) fn read_bundle(
+    path: &Path,
+    mut entry: impl FnMut(&Manifest, &EntryPath, Vec<u8>) -> Result<(), BundleError>,
+) -> Result<Manifest, BundleError> {
+    walk_bundle(path, |manifest, kind, told, found| {
+        let bytes = bytes_of(found, told)?;
+        entry(manifest, kind, bytes)
+    })
+}
+
+fn bytes_of(found: &mut dyn Read, told: &Entry) -> Result<Vec<u8>, BundleError> {
+    let mut bytes = Vec::new();
+    copy_entry(found, told, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Checks all of a bundle, holding no more of it than a buffer.
+pub(crate) fn check_bundle(path: &Path) -> Result<Manifest, BundleError> {
+    walk_bundle(path, |_, _, told, found| copy_entry(found, told, &mut std::io::sink()))
+}
+
+/// An analysis is of one source, and made by whoever it says: nothing else has its key.
+fn check_key(key: &str, told: &Entry, bytes: &[u8], keys: &BTreeMap<&str, &str>) -> Result<(), BundleError> {
+    let made_by = MadeBy::of(bytes);
+    let is_its_own = keys.get(key).zip(made_by).is_some_and(|(sha256, made_by)| made_by.key(sha256) == key);
+    if is_its_own { Ok(()) } else { Err(BundleError::WrongKey { path: told.path.clone() }) }
+}
+
+/// Goes through a bundle; `entry` reads and checks the bytes of each entry.
+fn walk_bundle(
+    path: &Path,
+    mut entry: impl FnMut(&Manifest, &EntryPath, &Entry, &mut dyn Read) -> Result<(), BundleError>,
+) -> Result<Manifest, BundleError> {
+    let read = |source| BundleError::Read { path: path.to_owned(), source };
+    if !fs_err::metadata(path).map_err(read)?.is_file() {
+        // To open a pipe would wait for whoever writes into it.
+        return Err(BundleError::NoFile { path: path.to_owned() });
+    }
+    let file = fs_err::File::open(path).map_err(read)?;
+    // One byte more than allowed, so that reaching the limit can be told from ending at it.
+    let unpacked = GzDecoder::new(std::io::BufReader::new(file)).take(MAX_TOTAL_BYTES + 1);
+    let mut archive = tar::Archive::new(unpacked);
+    let damaged = |error: std::io::Error| BundleError::Damaged(error.to_string());
+    // Raw: the library would read a long name, or a pax header, whole into memory before we see it.
+    let mut entries = archive.entries().map_err(damaged)?.raw(true);
+    let first =
+        entries.next().ok_or_else(|| BundleError::Damaged("it is empty".to_owned()))?.map_err(damaged)?;
+    let manifest = read_manifest(first)?;
+    let keys = analysis_key::keys_of(&manifest.sources).map_err(|key| BundleError::SharedKey { key })?;
+    let mut expected = manifest.entries.iter();
+    for found in entries {
+        let mut found = found.map_err(damaged)?;
+        let name = String::from_utf8_lossy(&found.path_bytes()).into_owned();
+        let kind = EntryPath::parse(&name)?;
+        if found.header().entry_type() != tar::EntryType::Regular {
+            return Err(BundleError::NotAFile { path: name });
+        }
+        let told =
+            expected.next().filter(|told| told.path == name).ok_or(BundleError::Surprise { path: name })?;
+        if matches!(&kind, EntryPath::Source(sha256) if *sha256 != told.sha256) {
+            return Err(BundleError::Digest { path: told.path.clone() });
+        }
+        if let EntryPath::Analysis(key) = &kind {
+            let bytes = bytes_of(&mut found, told)?;
+            check_key(key, told, &bytes, &keys)?;
+            entry(&manifest, &kind, told, &mut bytes.as_slice())?;
+        } else {
+            entry(&manifest, &kind, told, &mut found)?;
+        }
+    }
+    if let Some(missing) = expected.next() {
+        return Err(BundleError::Missing { path: missing.path.clone() });
+    }
+    let mut rest = archive.into_inner();
+    // To the very end: the checksum of the whole stream stands there.
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(damaged)?;
+    if rest.limit() == 0 {
+        return Err(BundleError::Bomb);
+    }
+    Ok(manifest)
+}
+
+/// Bytes of an entry that are held at once.
+const BUFFER: usize = 64 * 1024;
+
+/// Copies an entry to `sink` and checks that it is what the manifest tells of.
+fn copy_entry(found: &mut dyn Read, told: &Entry, sink: &mut dyn Write) -> Result<(), BundleError> {
+    let damaged = |error: std::io::Error| BundleError::Damaged(error.to_string());
+    let (mut hasher, mut size) = (Sha256::new(), 0);
+    let mut found = std::io::BufReader::with_capacity(BUFFER, found.take(told.size + 1));
+    loop {
+        let bytes = std::io::BufRead::fill_buf(&mut found).map_err(damaged)?;
+        if bytes.is_empty() {
+            break;
+        }
+        hasher.update(bytes);
+        sink.write_all(bytes).map_err(damaged)?;
+        let read = bytes.len();
+        size += read as u64;
+        std::io::BufRead::consume(&mut found, read);
+    }
+    if size != told.size {
+        return Err(BundleError::Size { path: told.path.clone(), expected: told.size, found: size });
+    }
+    if hex(hasher.finalize()) != told.sha256 {
+        return Err(BundleError::Digest { path: told.path.clone() });
+    }
+    Ok(())
+}
+
+/// The format first, alone: a newer manifest may have any other shape.
+#[derive(serde::Deserialize)]
+struct Format {
+    format: u32,
+}
+
+fn read_manifest<R: Read>(entry: tar::Entry<'_, R>) -> Result<Manifest, BundleError> {
+    if entry.path_bytes() != MANIFEST.as_bytes() {
+        return Err(BundleError::Damaged("it does not begin with a manifest".to_owned()));
+    }
+    let size = entry.size();
+    if size > MAX_MANIFEST_BYTES {
+        return Err(BundleError::Limit { what: format!("{size} bytes"), limit: MAX_MANIFEST_BYTES });
+    }
+    let mut text = Vec::new();
+    entry
+        .take(MAX_MANIFEST_BYTES)
+        .read_to_end(&mut text)
+        .map_err(|error| BundleError::Damaged(error.to_string()))?;
+    let json = |error: serde_json::Error| BundleError::Damaged(format!("its manifest: {error}"));
+    check_bundle_format(serde_json::from_slice::<Format>(&text).map_err(json)?.format)?;
+    let manifest: Manifest = serde_json::from_slice(&text).map_err(json)?;
+    manifest_check::check(&manifest).map_err(BundleError::Damaged)?;
+    if manifest.entries.len() > MAX_ENTRIES {
+        return Err(BundleError::Limit {
+            what: format!("{} entries", manifest.entries.len()),
+            limit: MAX_ENTRIES as u64,
+        });
+    }
+    let (digests, keys): (BTreeSet<&String>, BTreeSet<&String>) =
+        manifest.sources.iter().map(|source| (&source.sha256, &source.analysis)).unzip();
+    let mut names = BTreeSet::new();
+    for told in &manifest.entries {
+        let path = EntryPath::parse(&told.path)?;
+        if told.size > path.max_bytes() {
+            return Err(BundleError::Limit {
+                what: format!("{} of {} bytes", told.path, told.size),
+                limit: path.max_bytes(),
+            });
+        }
+        let is_named = match &path {
+            EntryPath::Data(_) => true,
+            EntryPath::Source(sha256) => digests.contains(sha256),
+            EntryPath::Analysis(key) => keys.contains(key),
+        };
+        if !is_named {
+            return Err(BundleError::Unnamed { path: told.path.clone() });
+        }
+        if !names.insert(&told.path) {
+            return Err(BundleError::Surprise { path: told.path.clone() });
+        }
+    }
+    Ok(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    fn manifest(entries: &[(&str, &[u8])]) -> Manifest {
+        let entries = entries
+            .iter()
+            .map(|(path, bytes)| Entry {
+                path: (*path).into(),
+                size: bytes.len() as u64,
+                sha256: hex(Sha256::digest(bytes)),
+                uid: None,
+            })
+            .collect();
+        Manifest {
+            format: 1,
+            host: "h1".into(),
+            hostname: "h1".into(),
+            boot_id: "b".into(),
+            agent: "0".into(),
+            collected_at: 0.0,
+            data_root: "/srv".into(),
+            profile: "p".into(),
+            interval: 5.0,
+            compacted: Vec::new(),
+            processes: vec![],
+            entries,
+            sources: vec![],
+            unsourced: None,
+            unlisted: std::collections::BTreeSet::new(),
+            replaced: pulpcov_protocol::manifest::Replaced::default(),
+            extra: BTreeMap::new(),
+            warnings: vec![],
+        }
+    }
+
+    fn pack(manifest: &Manifest, entries: &[(&str, &[u8], tar::EntryType)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+        let text = serde_json::to_vec(manifest).expect("serialises");
+        let all = std::iter::once((MANIFEST, text.as_slice(), tar::EntryType::Regular))
+            .chain(entries.iter().copied());
+        for (path, bytes, kind) in all {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_entry_type(kind);
+            // Past the builder's own checks: a hostile host does not use them.
+            header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_cksum();
+            tar.append(&header, bytes).expect("appends");
+        }
+        tar.into_inner().and_then(GzEncoder::finish).expect("packs")
+    }
+
+    fn verify(bytes: &[u8]) -> Result<VerifiedBundle, BundleError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut spool = Spool::new(folder.path()).expect("spools");
+        spool.write(bytes).expect("writes");
+        spool.verify("h1", &Asked { keys: &[], data_files: 1, sources: &[] })
+    }
+
+    const REGULAR: tar::EntryType = tar::EntryType::Regular;
+
+    #[test]
+    fn a_true_bundle_gets_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bytes = pack(&manifest(&[("data/a", b"xyz")]), &[("data/a", b"xyz", REGULAR)]);
+        let mut spool = Spool::new(folder.path()).expect("spools");
+        spool.write(&bytes).expect("writes");
+        // A name that is taken is no end: the next one is.
+        fs_err::write(folder.path().join("bundle-0001.tar.gz"), "taken").expect("written");
+        let asked = Asked { keys: &[], data_files: 1, sources: &[] };
+        let placed = spool.verify("h1", &asked).expect("true").place(folder.path()).expect("places");
+        let path = folder.path().join("bundle-0002.tar.gz");
+        assert_eq!(fs_err::read(&path).expect("reads"), bytes);
+        assert_eq!(fs_err::read_dir(folder.path()).expect("lists").count(), 2, "no spool is left");
+        let collected = placed.collected();
+        assert_eq!(collected.files.len(), 1);
+        assert_eq!(collected.files[0].sha256, hex(Sha256::digest(b"xyz")));
+    }
+
+    #[test]
+    fn every_lie_has_its_own_name() {
+        let told = manifest(&[("data/a", b"xyz")]);
+        assert!(matches!(
+            verify(&pack(&told, &[("data/a", b"xyZ", REGULAR)])),
+            Err(BundleError::Digest { .. })
+        ));
+        assert!(matches!(verify(&pack(&told, &[("data/a", b"xy", REGULAR)])), Err(BundleError::Size { .. })));
+        assert!(matches!(
+            verify(&pack(&told, &[("data/b", b"xyz", REGULAR)])),
+            Err(BundleError::Surprise { .. })
+        ));
+        assert!(matches!(verify(&pack(&told, &[])), Err(BundleError::Missing { .. })));
+        let twice = [("data/a", &b"xyz"[..], REGULAR), ("data/a", &b"xyz"[..], REGULAR)];
+        assert!(matches!(verify(&pack(&told, &twice)), Err(BundleError::Surprise { .. })));
+        assert!(matches!(
+            verify(&pack(&told, &[("data/a", b"", tar::EntryType::Symlink)])),
+            Err(BundleError::NotAFile { .. })
+        ));
+        assert!(matches!(
+            verify(&pack(&told, &[("../../etc/cron.d/x", b"xyz", REGULAR)])),
+            Err(BundleError::Entry(_))
+        ));
+        assert!(matches!(verify(&pack(&manifest(&[("../x", b"")]), &[])), Err(BundleError::Entry(_))));
+        let mut other = told.clone();
+        other.host = "h2".into();
+        assert!(matches!(
+            verify(&pack(&other, &[("data/a", b"xyz", REGULAR)])),
+            Err(BundleError::WrongHost { .. })
+        ));
+        let mut newer = told.clone();
+        newer.format = 99;
+        assert!(matches!(verify(&pack(&newer, &[])), Err(BundleError::Format(_))));
+        let mut huge = told;
+        huge.entries[0].size = u64::MAX / 2;
+        assert!(matches!(verify(&pack(&huge, &[])), Err(BundleError::Limit { .. })));
+        let wrong = format!("sources/{}", "0".repeat(64));
+        let mut source = manifest(&[(wrong.as_str(), b"evil")]);
+        let pack_it = |told: &Manifest| pack(told, &[(wrong.as_str(), b"evil", REGULAR)]);
+        assert!(matches!(verify(&pack_it(&source)), Err(BundleError::Unnamed { .. })));
+        source.sources = vec![a_source(&"0".repeat(64), &"1".repeat(64))];
+        assert!(matches!(verify(&pack_it(&source)), Err(BundleError::Digest { .. })));
+        source.sources[0].analysis = "x".into();
+        assert!(matches!(verify(&pack_it(&source)), Err(BundleError::Damaged(_))));
+        let long = [("././@LongLink", &b"x"[..], tar::EntryType::GNULongName)];
+        assert!(matches!(verify(&pack(&manifest(&[("data/a", b"xyz")]), &long)), Err(BundleError::Entry(_))));
+        assert!(matches!(verify(b"no gzip at all"), Err(BundleError::Damaged(_))));
+    }
+
+    fn a_source(sha256: &str, analysis: &str) -> Source {
+        Source {
+            path: "/x.py".into(),
+            module_path: "x.py".into(),
+            sha256: sha256.into(),
+            size: 1,
+            analysis: analysis.into(),
+            interpreter: "/python".into(),
+        }
+    }
+
+    /// An analysis under the key of another source would be that source's for all hosts.
+    #[test]
+    fn an_analysis_is_of_the_source_that_its_key_names() {
+        let text = br#"{"coverage":"7.17.3","python":"3.11","n_lines":1,"statements":[1]}"#;
+        let (own, other) = ("a".repeat(64), "b".repeat(64));
+        let key = analysis_key::key_of(&own, "7.17.3", "3.11");
+        let path = format!("analysis/{key}.json");
+        let mut told = manifest(&[(&path, text)]);
+        let checked = |told: &Manifest| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let place = folder.path().join("bundle-0001.tar.gz");
+            fs_err::write(&place, pack(told, &[(&path, text, REGULAR)])).expect("written");
+            check_bundle(&place).map(drop)
+        };
+        told.sources = vec![a_source(&own, &key)];
+        checked(&told).expect("its own");
+        told.sources = vec![a_source(&other, &key)];
+        assert!(matches!(checked(&told), Err(BundleError::WrongKey { .. })));
+        told.sources.push(a_source(&own, &key));
+        assert!(matches!(checked(&told), Err(BundleError::SharedKey { .. })));
+        told.sources.clear();
+        assert!(matches!(checked(&told), Err(BundleError::Unnamed { .. })));
+    }
+
+    #[test]
+    fn a_bundle_is_what_was_asked_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let digest = hex(Sha256::digest(b"xyz"));
+        let (source, name) = (a_source(&digest, &"1".repeat(64)), format!("sources/{digest}"));
+        let mut told = manifest(&[("data/a", b"xyz"), (&name, b"xyz")]);
+        told.sources = vec![source.clone()];
+        let bytes = pack(&told, &[("data/a", b"xyz", REGULAR), (&name, b"xyz", REGULAR)]);
+        let verify = |keys: &[&str], data_files, sources: &[Source]| {
+            let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
+            let mut spool = Spool::new(folder.path()).expect("spools");
+            spool.write(&bytes).expect("writes");
+            spool.verify("h1", &Asked { keys: &keys, data_files, sources }).map(drop)
+        };
+        let sources = [source];
+        verify(&[&name], 1, &sources).expect("as it was asked for");
+        let more = [name.as_str(), "analysis/x.json"];
+        assert!(
+            matches!(verify(&more, 1, &sources), Err(BundleError::NotBrought { path }) if path == more[1])
+        );
+        assert!(matches!(verify(&[], 1, &sources), Err(BundleError::NotAskedFor { path }) if path == name));
+        assert!(matches!(verify(&[&name], 2, &sources), Err(BundleError::OtherData { listed: 2, found: 1 })));
+        assert!(matches!(verify(&[&name], 1, &[]), Err(BundleError::OtherSources)));
+    }
+
+    #[test]
+    fn a_flipped_or_missing_byte_anywhere_is_noticed() {
+        let bytes = pack(&manifest(&[("data/a", b"xyz")]), &[("data/a", b"xyz", REGULAR)]);
+        for at in 10..bytes.len() {
+            let mut flipped = bytes.clone();
+            flipped[at] ^= 0x10;
+            // What remains readable must still say the same.
+            if let Ok(bundle) = verify(&flipped) {
+                assert_eq!(bundle.manifest.entries.len(), 1, "byte {at}");
+            }
+            assert!(verify(&bytes[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Ways to a host: bytes in, bytes out, what it says on stderr, and its end.
+
+pub(crate) mod ssh;
