@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::cli::InventoryArgs;
 use crate::exit::{Exit, usage};
 use crate::fleet::targets::{read_any_inventory, without_hosts};
-use crate::inventory::{ALL, list};
+use crate::inventory::ALL;
+use crate::inventory::model::list;
 use crate::output::terminal;
 
 /// Show the inventory as pulpcov reads it

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::agent::bootstrap::BecomeMethod;
 
-use super::groups::{Inventory, Vars};
-use super::template::{self, RenderError};
+use crate::inventory::model::groups::{Inventory, Vars};
+use crate::inventory::vars::template::{self, RenderError};
 
 /// A host with everything that the inventory says of it.
 #[derive(Clone)]
@@ -130,7 +130,7 @@ impl Inventory {
     }
 }
 
-pub(super) fn expand_home(path: String) -> PathBuf {
+pub(crate) fn expand_home(path: String) -> PathBuf {
     match (path.strip_prefix("~/"), std::env::home_dir()) {
         (Some(rest), Some(home)) => home.join(rest),
         _ => PathBuf::from(path),

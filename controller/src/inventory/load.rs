@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::address;
-use super::groups::{Inventory, TreeError, UNGROUPED, Vars, VarsFolder};
-use super::ini;
-use super::source::{self, Place, SourceError};
-use super::vault::{self, Secrets, VaultError};
-use super::via_ansible::{self, ViaAnsibleError};
-use super::yaml::{self, Document, Kind};
+use crate::inventory::model::groups::{Inventory, TreeError, UNGROUPED, Vars, VarsFolder};
+use crate::inventory::source::address;
+use crate::inventory::source::ini;
+use crate::inventory::source::yaml::{self, Document, Kind};
+use crate::inventory::source::{self, Place, SourceError};
+use crate::inventory::vars::vault::{self, Secrets, VaultError};
+use crate::inventory::via_ansible::{self, ViaAnsibleError};
 
 /// Largest inventory file; ten thousand hosts with variables have about one megabyte.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
@@ -353,7 +353,7 @@ fn read_vars(path: &Path, secrets: &Secrets, warnings: &mut Vec<String>) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::list::{graph, list};
+    use crate::inventory::model::list::{graph, list};
     use crate::inventory::{ALL, select};
 
     fn fixture(case: &str) -> PathBuf {
@@ -427,7 +427,8 @@ mod tests {
                 ("raw_text", "raw"),
             ] {
                 let Some(value) = vars.get(variable) else { continue };
-                let ours = crate::inventory::template::render(&inventory, host, value).expect("renders");
+                let ours =
+                    crate::inventory::vars::template::render(&inventory, host, value).expect("renders");
                 assert_eq!(ours, expected[name], "{host}: {variable}");
             }
         }
@@ -436,7 +437,7 @@ mod tests {
         let inventory = load(&request).expect("loads");
         for (host, expected) in recorded("09-vault", "expected.decrypted.json").as_object().expect("hosts") {
             let value = &inventory.vars_of(host)["ansible_become_password"];
-            let ours = crate::inventory::template::render(&inventory, host, value).expect("opens");
+            let ours = crate::inventory::vars::template::render(&inventory, host, value).expect("opens");
             assert_eq!(ours, expected["ansible_become_password"]);
         }
     }

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Map, Value};
 
-use super::groups::{Inventory, TreeError};
-use super::load::Request;
+use crate::inventory::load::Request;
+use crate::inventory::model::groups::{Inventory, TreeError};
 
 /// The program, as the PATH has it.
 const PROGRAM: &str = "ansible-inventory";
@@ -26,7 +26,7 @@ pub(crate) enum ViaAnsibleError {
 }
 
 /// Asks for all of a request's sources at once, as priorities reach over all of them.
-pub(super) fn read(request: &Request) -> Result<Inventory, ViaAnsibleError> {
+pub(crate) fn read(request: &Request) -> Result<Inventory, ViaAnsibleError> {
     let mut command = Command::new(PROGRAM);
     for source in &request.sources {
         command.arg("--inventory").arg(source);
@@ -72,7 +72,10 @@ fn from_list(answer: &Map<String, Value>) -> Result<Inventory, TreeError> {
         for host in names(group, "hosts") {
             inventory.add_host(&host, name, None)?;
         }
-        for child in names(group, "children").into_iter().filter(|child| child != super::groups::UNGROUPED) {
+        for child in names(group, "children")
+            .into_iter()
+            .filter(|child| child != crate::inventory::model::groups::UNGROUPED)
+        {
             inventory.add_child(name, &child)?;
         }
     }

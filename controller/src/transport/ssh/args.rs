@@ -1,7 +1,7 @@
 //! ssh's own arguments, as inventories have them: those that say where to and as whom go to `ssh -G`,
 //! those that change nothing here are passed over, all others are refused by name. Pure.
 
-use crate::inventory::shell_words::{self, WordsError};
+use crate::inventory::source::shell_words::{self, WordsError};
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ArgsError {

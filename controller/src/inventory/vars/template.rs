@@ -6,8 +6,8 @@ use minijinja::value::{Enumerator, Object, ObjectRepr, Rest, Value as JinjaValue
 use minijinja::{Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
 use serde_json::Value;
 
-use super::groups::Inventory;
-use super::vault::VaultError;
+use crate::inventory::model::groups::Inventory;
+use crate::inventory::vars::vault::VaultError;
 
 /// Deepest chain of variables that stand in each other.
 const MAX_DEPTH: usize = 32;
@@ -21,7 +21,7 @@ pub(crate) enum RenderError {
 }
 
 /// Renders a variable of a host, opens its vaults, and takes unsafe texts as they are.
-pub(super) fn render(inventory: &Arc<Inventory>, host: &str, value: &Value) -> Result<Value, RenderError> {
+pub(crate) fn render(inventory: &Arc<Inventory>, host: &str, value: &Value) -> Result<Value, RenderError> {
     let scope = Scope { inventory: Arc::clone(inventory), host: host.to_owned(), depth: 0 };
     scope.render(value)
 }
@@ -79,8 +79,10 @@ impl Scope {
             "inventory_hostname" => JinjaValue::from(self.host.as_str()),
             "inventory_hostname_short" => JinjaValue::from(self.host.split('.').next().unwrap_or_default()),
             "group_names" => {
-                let groups =
-                    inventory.groups_of(&self.host).into_iter().filter(|group| *group != super::groups::ALL);
+                let groups = inventory
+                    .groups_of(&self.host)
+                    .into_iter()
+                    .filter(|group| *group != crate::inventory::model::groups::ALL);
                 groups.map(JinjaValue::from).collect()
             }
             "groups" => {
@@ -158,7 +160,9 @@ fn environment() -> Environment<'static> {
         Some(("", _)) => "/".to_owned(),
         Some((folder, _)) => folder.to_owned(),
     });
-    environment.add_filter("expanduser", |path: String| super::host::expand_home(path).display().to_string());
+    environment.add_filter("expanduser", |path: String| {
+        crate::inventory::host::expand_home(path).display().to_string()
+    });
     environment.add_filter("bool", to_bool);
     environment.add_filter("string", |value: JinjaValue| text_of(&value));
     environment.add_filter(

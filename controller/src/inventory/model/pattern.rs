@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
-use super::address;
-use super::groups::{ALL, Inventory};
+use crate::inventory::model::groups::{ALL, Inventory};
+use crate::inventory::source::address;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PatternError {
@@ -246,7 +246,7 @@ mod tests {
 
     fn inventory() -> Inventory {
         let text = "web:\n  hosts:\n    web1:\n    web2:\n    web10:\ndb:\n  hosts:\n    db1:\n    web1:\nall:\n  hosts:\n    lonely:\n";
-        super::super::from_yaml(text).expect("inventory")
+        crate::inventory::from_yaml(text).expect("inventory")
     }
 
     fn selected(limit: &str) -> Vec<String> {

@@ -2,10 +2,10 @@
 
 use indexmap::IndexMap;
 
-use super::groups::{Inventory, UNGROUPED};
-use super::literal;
-use super::source::{self, Place, SourceError};
-use crate::inventory::shell_words;
+use crate::inventory::model::groups::{Inventory, UNGROUPED};
+use crate::inventory::source::literal;
+use crate::inventory::source::shell_words;
+use crate::inventory::source::{self, Place, SourceError};
 
 enum Section {
     Hosts,
@@ -21,7 +21,7 @@ struct Pending {
 }
 
 /// Reads an INI inventory into `inventory`.
-pub(super) fn read(inventory: &mut Inventory, text: &str) -> Result<(), SourceError> {
+pub(crate) fn read(inventory: &mut Inventory, text: &str) -> Result<(), SourceError> {
     let mut pending: IndexMap<String, Pending> = IndexMap::new();
     let (mut group, mut section) = (UNGROUPED.to_owned(), Section::Hosts);
     for (index, raw) in text.lines().enumerate() {

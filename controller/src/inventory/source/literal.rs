@@ -6,7 +6,7 @@ use serde_json::{Map, Number, Value, json};
 const MAX_DEPTH: usize = 64;
 
 /// The value of a text. A text that is no literal stands for itself.
-pub(super) fn value(text: &str) -> Value {
+pub(crate) fn value(text: &str) -> Value {
     let mut reader = Reader { rest: text.trim_start_matches([' ', '\t']), depth: 0 };
     match reader.sum() {
         Some(value) if reader.at_end() => value,

@@ -32,7 +32,7 @@ pub(crate) struct Group {
     pub(crate) children: IndexSet<String>,
     parents: IndexSet<String>,
     /// Longest way from `all`.
-    pub(super) depth: usize,
+    pub(crate) depth: usize,
 }
 
 /// A host of the sources.
@@ -46,8 +46,8 @@ pub(crate) struct Entry {
 /// Variables of one folder's `group_vars/` and `host_vars/`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct VarsFolder {
-    pub(super) groups: BTreeMap<String, Vars>,
-    pub(super) hosts: BTreeMap<String, Vars>,
+    pub(crate) groups: BTreeMap<String, Vars>,
+    pub(crate) hosts: BTreeMap<String, Vars>,
 }
 
 /// Groups and hosts in the order in which they appear, with the variables of the sources and of the
@@ -57,11 +57,11 @@ pub(crate) struct Inventory {
     pub(crate) groups: IndexMap<String, Group>,
     pub(crate) hosts: IndexMap<String, Entry>,
     /// Beside each source, in the order of the sources.
-    pub(super) beside: Vec<VarsFolder>,
+    pub(crate) beside: Vec<VarsFolder>,
     /// Beside the playbook.
-    pub(super) playbook: VarsFolder,
+    pub(crate) playbook: VarsFolder,
     /// Passwords of its vaults.
-    pub(super) secrets: super::vault::Secrets,
+    pub(crate) secrets: crate::inventory::vars::vault::Secrets,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -85,7 +85,7 @@ impl Default for Inventory {
             hosts: IndexMap::new(),
             beside: Vec::new(),
             playbook: VarsFolder::default(),
-            secrets: super::vault::Secrets::default(),
+            secrets: crate::inventory::vars::vault::Secrets::default(),
             warnings: Vec::new(),
         };
         inventory.link(ALL, UNGROUPED);
@@ -95,13 +95,13 @@ impl Default for Inventory {
 
 impl Inventory {
     /// The group of that name, made where there is none.
-    pub(super) fn group(&mut self, name: &str) -> Result<&mut Group, TreeError> {
+    pub(crate) fn group(&mut self, name: &str) -> Result<&mut Group, TreeError> {
         check_name(name)?;
         Ok(self.groups.entry(name.to_owned()).or_default())
     }
 
     /// Puts a host into a group. The port is of the host's first mention; a later one changes nothing.
-    pub(super) fn add_host(
+    pub(crate) fn add_host(
         &mut self,
         name: &str,
         group: &str,
@@ -118,7 +118,7 @@ impl Inventory {
     }
 
     /// Sets a variable of a group; the priority is a property of the group and no variable of its hosts.
-    pub(super) fn set_group_var(&mut self, group: &str, name: &str, value: Value) -> Result<(), TreeError> {
+    pub(crate) fn set_group_var(&mut self, group: &str, name: &str, value: Value) -> Result<(), TreeError> {
         let entry = self.group(group)?;
         if name == "ansible_group_priority" {
             entry.priority = match &value {
@@ -133,7 +133,7 @@ impl Inventory {
         Ok(())
     }
 
-    pub(super) fn add_child(&mut self, parent: &str, child: &str) -> Result<(), TreeError> {
+    pub(crate) fn add_child(&mut self, parent: &str, child: &str) -> Result<(), TreeError> {
         if parent == child || self.above([parent]).contains(child) {
             return Err(TreeError::Loop { parent: parent.to_owned(), child: child.to_owned() });
         }
@@ -153,7 +153,7 @@ impl Inventory {
     }
 
     /// After the last source: every group hangs under `all`, hosts of no other group are `ungrouped`.
-    pub(super) fn settle(&mut self) -> Result<(), TreeError> {
+    pub(crate) fn settle(&mut self) -> Result<(), TreeError> {
         let orphans: Vec<String> = self
             .groups
             .iter()
@@ -196,7 +196,7 @@ impl Inventory {
 
     /// Whether `ungrouped` has children or another parent than `all`: Ansible takes variables from some
     /// of the hosts there, depending on what it has read first.
-    pub(super) fn has_odd_ungrouped(&self) -> bool {
+    pub(crate) fn has_odd_ungrouped(&self) -> bool {
         self.groups.get(UNGROUPED).is_some_and(|group| {
             !group.children.is_empty() || group.parents.iter().any(|parent| parent != ALL)
         })

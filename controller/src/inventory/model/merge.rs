@@ -1,6 +1,6 @@
 //! Which variable wins: Ansible's order, lowest first.
 
-use super::groups::{ALL, Inventory, Vars};
+use crate::inventory::model::groups::{ALL, Inventory, Vars};
 
 /// Variables of Ansible's own, which no inventory sets.
 const INTERNAL: [&str; 13] = [

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 /// A host's name or range and its port; `None` where Ansible sees neither a name nor an address.
-pub(super) fn parse(text: &str) -> Option<(&str, Option<u16>)> {
+pub(crate) fn parse(text: &str) -> Option<(&str, Option<u16>)> {
     let mut rest = (text, None);
     if let Some((inside, port)) = bracketed(text) {
         rest = (inside, Some(port));

@@ -1,17 +1,23 @@
 //! YAML inventories to groups and hosts, and what all kinds of sources have in common.
 
+pub(crate) mod address;
+pub(crate) mod ini;
+mod literal;
+mod range;
+mod scalar;
+pub(crate) mod shell_words;
+pub(crate) mod yaml;
+
 use serde_json::Value;
 
-use super::address;
-use super::groups::{Inventory, TreeError};
-use super::range;
-use super::yaml::{Kind, Node, YamlError};
+use crate::inventory::model::groups::{Inventory, TreeError};
+use crate::inventory::source::yaml::{Kind, Node, YamlError};
 
 /// Where in a file something stands.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
-    pub(super) line: usize,
-    pub(super) column: usize,
+pub(crate) struct Place {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
 }
 
 /// What is wrong with a source, and where.
@@ -24,7 +30,7 @@ pub(crate) struct SourceError {
 }
 
 impl Place {
-    pub(super) fn error(self, reason: impl ToString) -> SourceError {
+    pub(crate) fn error(self, reason: impl ToString) -> SourceError {
         SourceError { line: self.line, column: self.column, reason: reason.to_string() }
     }
 }
@@ -36,7 +42,7 @@ impl From<YamlError> for SourceError {
 }
 
 /// Adds all hosts that `pattern` stands for, each with these variables.
-pub(super) fn add_hosts(
+pub(crate) fn add_hosts(
     inventory: &mut Inventory,
     group: &str,
     pattern: &str,
@@ -52,7 +58,7 @@ pub(super) fn add_hosts(
 }
 
 /// Reads a parsed YAML inventory into `inventory`.
-pub(super) fn read_yaml(inventory: &mut Inventory, root: &Node) -> Result<(), SourceError> {
+pub(crate) fn read_yaml(inventory: &mut Inventory, root: &Node) -> Result<(), SourceError> {
     let Kind::Mapping(groups) = &root.kind else {
         return Err(root.error("an inventory is a mapping of groups").into());
     };

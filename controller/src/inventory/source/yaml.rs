@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Value, json};
 
-use super::scalar;
+use crate::inventory::source::scalar;
 
 /// Most nodes after aliases are spread out: a few lines of aliases can stand for billions.
 const MAX_NODES: usize = 1_000_000;

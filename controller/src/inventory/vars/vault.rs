@@ -50,7 +50,7 @@ pub(crate) enum VaultError {
 }
 
 /// Whether a text is a vault.
-pub(super) fn is_vault(text: &str) -> bool {
+pub(crate) fn is_vault(text: &str) -> bool {
     text.starts_with(HEADER)
 }
 

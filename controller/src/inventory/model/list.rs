@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::groups::{ALL, Inventory};
+use crate::inventory::model::groups::{ALL, Inventory};
 
 /// `--list`: groups with their hosts and children, and the variables of each host.
 pub(crate) fn list(inventory: &Inventory, hosts: &[String]) -> Value {

@@ -1,0 +1,4 @@
+//! What variables come to: templates and vaults.
+
+pub(crate) mod template;
+pub(crate) mod vault;
