@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::data_dir::LEDGER;
-use crate::{fingerprint, ledger};
+use crate::recorder::data_dir::LEDGER;
+use crate::recorder::{fingerprint, ledger};
 
 /// Most bytes that a record may take in a manifest, whatever is in it.
 const MOST_TOLD: usize = 64 * 1024;

@@ -10,7 +10,7 @@ use pulpcov_protocol::version::RECEIPT_FORMAT;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
-use crate::host_fs::{self, Attributes};
+use crate::host::fs::{self, Attributes};
 
 /// Folder below the lib root with what `--force` replaced, by digest.
 const REPLACED: &str = "replaced";
@@ -78,8 +78,8 @@ pub(crate) struct Replaced {
 impl Replaced {
     /// Keeps the bytes of a file that is about to be replaced.
     pub(crate) fn keep(lib_root: &Path, attributes: Attributes, bytes: &[u8]) -> Result<Self, Failure> {
-        let replaced = Self { attributes, sha256: host_fs::sha256(bytes) };
-        host_fs::write_whole(&replaced.place(lib_root), bytes, 0o600)?;
+        let replaced = Self { attributes, sha256: fs::sha256(bytes) };
+        fs::write_whole(&replaced.place(lib_root), bytes, 0o600)?;
         Ok(replaced)
     }
 
@@ -94,8 +94,8 @@ impl Replaced {
     /// What was kept, if it still is what it was.
     pub(crate) fn bytes(&self, lib_root: &Path) -> Result<Vec<u8>, Failure> {
         let place = self.place(lib_root);
-        let bytes = host_fs::read_limited(&place, MAX_REPLACED)?;
-        if host_fs::sha256(&bytes) == self.sha256 {
+        let bytes = fs::read_limited(&place, MAX_REPLACED)?;
+        if fs::sha256(&bytes) == self.sha256 {
             return Ok(bytes);
         }
         Err(Failure::new(format!("{} is damaged: it was kept to be put back", place.display())))
@@ -115,7 +115,7 @@ pub(crate) fn load(lib_root: &str) -> Result<Option<Receipt>, Failure> {
     if Attributes::of(&path)?.is_none() {
         return Ok(None);
     }
-    let bytes = host_fs::read_limited(&path, MAX_RECEIPT)?;
+    let bytes = fs::read_limited(&path, MAX_RECEIPT)?;
     let receipt: Receipt = serde_json::from_slice(&bytes).map_err(|error| {
         Failure::new(format!("{} is damaged: {error}", path.display()))
             .hint("pulpcov fleet uninstall takes away what it finds without it; then install again")
@@ -137,7 +137,7 @@ pub(crate) fn is_unreadable(lib_root: &str) -> bool {
     struct Format {
         format: u32,
     }
-    let known = host_fs::read_limited(&path_in(lib_root), MAX_RECEIPT)
+    let known = fs::read_limited(&path_in(lib_root), MAX_RECEIPT)
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Format>(&bytes).ok());
     known.is_none_or(|found| found.format == RECEIPT_FORMAT)
@@ -164,7 +164,7 @@ impl Receipt {
         if text.len() as u64 > MAX_RECEIPT {
             return Err(Failure::new(format!("the receipt would be larger than {MAX_RECEIPT} bytes")));
         }
-        host_fs::write_whole(&path_in(lib_root), &text, 0o644)
+        fs::write_whole(&path_in(lib_root), &text, 0o644)
     }
 
     /// Whether it tells of an install that came to its end.
@@ -228,8 +228,8 @@ impl Receipt {
                 continue;
             }
             // What can no longer be looked at has been changed as well.
-            let same = host_fs::read_limited(path, MAX_RECEIPT).is_ok_and(|bytes| {
-                let digest = host_fs::sha256(&bytes);
+            let same = fs::read_limited(path, MAX_RECEIPT).is_ok_and(|bytes| {
+                let digest = fs::sha256(&bytes);
                 // What it had replaced is there again: an uninstall was cut off.
                 digest == *wanted || file.before.as_ref().is_some_and(|before| before.sha256 == digest)
             });
@@ -261,8 +261,8 @@ pub(crate) fn tree_digest(root: &Path) -> Result<String, Failure> {
                 }
                 continue;
             }
-            let digest = match host_fs::open_regular(&path)? {
-                Some(mut regular) => host_fs::digest_of(&mut regular.file)?.0,
+            let digest = match fs::open_regular(&path)? {
+                Some(mut regular) => fs::digest_of(&mut regular.file)?.0,
                 None => "no regular file".to_owned(),
             };
             let name = path.strip_prefix(root).unwrap_or(&path);
@@ -272,5 +272,5 @@ pub(crate) fn tree_digest(root: &Path) -> Result<String, Failure> {
     }
     let mut text = String::new();
     walk(root, root, &mut text)?;
-    Ok(host_fs::sha256(text.as_bytes()))
+    Ok(fs::sha256(text.as_bytes()))
 }

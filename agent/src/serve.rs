@@ -16,8 +16,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::failure::Failure;
+use crate::host::{caller, facts, fs};
 use crate::ops::{self, Session};
-use crate::{caller, coverage_dir, host, host_fs};
+use crate::recorder::coverage_dir;
 
 /// Silence that the controller must not take for death.
 const HEARTBEAT: Duration = Duration::from_secs(2);
@@ -31,7 +32,7 @@ pub(crate) fn run(first: Option<&str>) -> Result<(), Failure> {
     let hello = Hello {
         protocol: PROTOCOL,
         agent: env!("CARGO_PKG_VERSION").to_owned(),
-        hostname: host::hostname(),
+        hostname: facts::hostname(),
         uid: rustix::process::geteuid().as_raw(),
     };
     send(&out, Kind::Hello, &hello)?;
@@ -157,7 +158,7 @@ struct Spool {
 
 impl Spool {
     fn receive(wheels: &[Wheel], input: &mut dyn io::Read) -> Result<Self, Failure> {
-        let folder = std::env::temp_dir().join(format!(".pulpcov-wheels-{}", host::random_word()?));
+        let folder = std::env::temp_dir().join(format!(".pulpcov-wheels-{}", facts::random_word()?));
         // Mode 0700 at once: root unpacks what lies in here.
         std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
             .create(&folder)
@@ -166,7 +167,7 @@ impl Spool {
         for wheel in wheels {
             let bytes = receive_one(wheel, input)?;
             let path = spool.folder.join(&wheel.file_name);
-            host_fs::write_whole(&path, &bytes, 0o600)?;
+            fs::write_whole(&path, &bytes, 0o600)?;
             spool.paths.push(path);
         }
         Ok(spool)
@@ -198,7 +199,7 @@ fn receive_one(wheel: &Wheel, input: &mut dyn io::Read) -> Result<Vec<u8>, Failu
             return Err(Failure::new(format!("{} is longer than announced", wheel.file_name)));
         }
     }
-    if bytes.len() as u64 != wheel.size || host_fs::sha256(&bytes) != wheel.sha256 {
+    if bytes.len() as u64 != wheel.size || fs::sha256(&bytes) != wheel.sha256 {
         return Err(Failure::new(format!("{} arrived damaged", wheel.file_name)).hint("try again"));
     }
     Ok(bytes)

@@ -7,8 +7,10 @@ use pulpcov_protocol::manifest::Source;
 use pulpcov_protocol::op::Analyse;
 use pulpcov_protocol::outcome::{AnalyseDetail, Detail, Outcome};
 
+use crate::bundle::source_list;
 use crate::failure::Failure;
-use crate::{host_fs, receipt, source_list};
+use crate::host::fs;
+use crate::receipt;
 
 pub(super) fn run(args: &Analyse) -> Result<Outcome, Failure> {
     let receipt = receipt::required(&args.lib_root)?;
@@ -24,7 +26,7 @@ pub(super) fn run(args: &Analyse) -> Result<Outcome, Failure> {
         sources.push(Source {
             path: path.clone(),
             module_path: path.clone(),
-            sha256: host_fs::sha256(&bytes),
+            sha256: fs::sha256(&bytes),
             size: bytes.len() as u64,
             analysis: String::new(),
             interpreter: python.path.clone(),

@@ -6,10 +6,12 @@ use pulpcov_protocol::op::{Bundle, Collect};
 use pulpcov_protocol::outcome::{BundleDetail, CollectDetail, Detail, Outcome};
 
 use super::Session;
+use crate::bundle::{compact, gather};
 use crate::failure::Failure;
-use crate::host::HostLock;
-use crate::users::Users;
-use crate::{compact, data_dir, gather, receipt};
+use crate::host::facts::HostLock;
+use crate::receipt;
+use crate::recorder::data_dir;
+use crate::recorder::users::Users;
 
 /// Files of one kind that a bundle carries as they are.
 const COMPACT_AT_LEAST: u32 = 64;

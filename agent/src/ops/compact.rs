@@ -3,10 +3,11 @@
 use pulpcov_protocol::op::Compact;
 use pulpcov_protocol::outcome::{CompactDetail, Detail, Outcome};
 
+use crate::bundle::compact;
 use crate::failure::Failure;
-use crate::host::{CollectLock, HostLock};
-use crate::users::Users;
-use crate::{compact, receipt};
+use crate::host::facts::{CollectLock, HostLock};
+use crate::receipt;
+use crate::recorder::users::Users;
 
 pub(super) fn run(args: &Compact) -> Result<Outcome, Failure> {
     let _lock = HostLock::take(&args.lib_root)?;

@@ -8,16 +8,17 @@ use pulpcov_protocol::outcome::{Detail, DoctorDetail, Finding, Grade, Interprete
 use pulpcov_protocol::profile::{Profile, is_python_name};
 
 use super::{probe, status};
-use crate::data_dir::LEDGER;
+use crate::bundle::source_list;
 use crate::failure::Failure;
-use crate::host_fs::Attributes;
+use crate::host::fs::Attributes;
+use crate::host::systemd::Unit;
+use crate::host::{child, fs, interpreter, systemd};
+use crate::install::package_search;
+use crate::install::sandbox::{self, Verdict};
+use crate::receipt;
 use crate::receipt::Receipt;
-use crate::sandbox::{self, Verdict};
-use crate::systemd::Unit;
-use crate::{
-    child, data_dir, hook, host_fs, interpreter, ledger, package_search, processes, receipt, source_list,
-    systemd, users,
-};
+use crate::recorder::data_dir::LEDGER;
+use crate::recorder::{data_dir, hook, ledger, processes, users};
 
 /// Room for the data of a night; less is a warning.
 const ENOUGH: u64 = 500 * 1024 * 1024;
@@ -105,7 +106,7 @@ fn data_directory(root: &Path, report: &mut Findings) {
         }
     }
     let ledger = root.join(LEDGER);
-    if let Ok(Some(uid)) = host_fs::owned_by_another(&ledger) {
+    if let Ok(Some(uid)) = fs::owned_by_another(&ledger) {
         report
             .add(Grade::Bad, ledger.display(), format!("belongs to user {uid}"))
             .hint("look at it, and remove it; install --force moves it aside");
@@ -316,7 +317,7 @@ fn others_in_the_start(python: &Interpreter, report: &mut Findings) {
     const FIND: &str = "import importlib.util as u\nfor n in ('sitecustomize', 'usercustomize'):\n    s = u.find_spec(n)\n    print(s.origin if s and s.origin else '')";
     let answer = child::run(Command::new(&python.path).args(["-I", "-c", FIND]), b"").unwrap_or_default();
     for path in String::from_utf8_lossy(&answer).lines().filter(|line| !line.is_empty()) {
-        let text = host_fs::read_limited(Path::new(path), MAX_SITE).unwrap_or_default();
+        let text = fs::read_limited(Path::new(path), MAX_SITE).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         if text.contains("coverage") {
             report

@@ -8,11 +8,13 @@ use pulpcov_protocol::op::{Erase, ErasedFile};
 use pulpcov_protocol::outcome::{Detail, EraseDetail, KeptFile, Outcome};
 
 use super::uninstall;
-use crate::data_dir::LEDGER;
 use crate::failure::Failure;
-use crate::host::HostLock;
-use crate::ledger::Ledger;
-use crate::{collected, data_dir, host_fs, ledger, receipt};
+use crate::host::facts::HostLock;
+use crate::host::fs;
+use crate::receipt;
+use crate::recorder::data_dir::LEDGER;
+use crate::recorder::ledger::Ledger;
+use crate::recorder::{collected, data_dir, ledger};
 
 pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     if args.check {
@@ -47,7 +49,7 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
         }
     }
     erase_records(root, &ledger, &args.records);
-    host_fs::sync_folder(root);
+    fs::sync_folder(root);
     collected::note(Path::new(&args.lib_root), root, of_live);
     let warnings = uninstall::finish(&receipt, &args.lib_root)?;
     let msg = format!(

@@ -6,8 +6,10 @@ use pulpcov_protocol::op::Flush;
 use pulpcov_protocol::outcome::{Detail, Outcome};
 
 use crate::failure::Failure;
-use crate::users::Users;
-use crate::{host::HostLock, ledger, receipt};
+use crate::host::facts::HostLock;
+use crate::receipt;
+use crate::recorder::ledger;
+use crate::recorder::users::Users;
 
 pub(super) fn run(args: &Flush) -> Result<Outcome, Failure> {
     let receipt = receipt::required(&args.lib_root)?;

@@ -10,26 +10,18 @@ use pulpcov_protocol::profile::{Profile, is_glob};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use super::{Session, probe, status};
-use crate::coverage_dir::Wheels;
-use crate::data_dir::LEDGER;
+use crate::bundle::source_list;
 use crate::failure::Failure;
-use crate::host::HostLock;
+use crate::host::facts::HostLock;
+use crate::host::{caller, fs, interpreter, ready, services, systemd};
+use crate::install::changes::{Changes, sweep};
+use crate::install::{package_search, selftest, units};
+use crate::receipt;
 use crate::receipt::{Config, Receipt};
-use crate::users::Users;
-use crate::{
-    caller, coverage_dir, data_dir, hook, host_fs, interpreter, ledger, package_search, proof, ready,
-    receipt, services, session as phase, source_list, systemd, unwritten, users,
-};
-
-mod changes;
-mod preview;
-pub(super) use changes::{forget, sweep, undo_file, undo_folder};
-pub(super) use preview::Preview;
-mod selftest;
-mod units;
-pub(super) use units::{AGENT, concern_systemd, stop_timer};
-
-use changes::Changes;
+use crate::recorder::coverage_dir::Wheels;
+use crate::recorder::data_dir::LEDGER;
+use crate::recorder::users::Users;
+use crate::recorder::{coverage_dir, data_dir, hook, ledger, proof, session as phase, unwritten, users};
 
 pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, Failure> {
     args.profile.check().map_err(|error| Failure::new(error.to_string()))?;
@@ -75,7 +67,7 @@ pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, 
         Err(failure) if args.check => return Err(failure),
         Err(failure) => {
             let mut trouble = changes.roll_back();
-            if concern_systemd(changes.touched()) {
+            if units::concern_systemd(changes.touched()) {
                 trouble = trouble.or_else(|| systemd::reload().err().map(|failure| failure.msg));
             }
             return Err(match trouble {
@@ -411,7 +403,7 @@ fn byte_compiled(changes: &mut Changes, python: &Interpreter, sources: &[PathBuf
                 compiled = Some(interpreter::compile(python, sources)?);
             }
             let code = compiled.as_ref().and_then(|all| all.get(index));
-            host_fs::write_whole(&target, code.map(Vec::as_slice).unwrap_or_default(), 0o644)
+            fs::write_whole(&target, code.map(Vec::as_slice).unwrap_or_default(), 0o644)
         })?;
     }
     Ok(())

@@ -23,8 +23,8 @@ use std::path::PathBuf;
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::Outcome;
 
+use crate::bundle::gather::Gathered;
 use crate::failure::Failure;
-use crate::gather::Gathered;
 
 /// What lasts from op to op of one caller.
 pub(crate) struct Session<'a> {

@@ -4,9 +4,11 @@ use pulpcov_protocol::op::Probe;
 use pulpcov_protocol::outcome::{Detail, Interpreter, Outcome, ProbeDetail};
 
 use crate::failure::Failure;
+use crate::host::systemd::Unit;
+use crate::host::{facts, interpreter, systemd};
+use crate::receipt;
 use crate::receipt::Receipt;
-use crate::systemd::Unit;
-use crate::{coverage_dir, data_dir, host, interpreter, receipt, systemd};
+use crate::recorder::{coverage_dir, data_dir};
 
 pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
     let receipt = receipt::load(&args.lib_root)?;
@@ -18,9 +20,9 @@ pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
         None => data_dir::resolve(None)?,
     };
     let detail = ProbeDetail {
-        hostname: host::hostname(),
-        machine: host::machine(),
-        boot_id: host::boot_id(),
+        hostname: facts::hostname(),
+        machine: facts::machine(),
+        boot_id: facts::boot_id(),
         data_root: data_root.to_string_lossy().into_owned(),
         installed: receipt.is_some_and(|receipt| !receipt.uninstalled),
         interpreters,

@@ -6,8 +6,10 @@ use pulpcov_protocol::op::Reset;
 use pulpcov_protocol::outcome::{Detail, Outcome, ResetDetail};
 
 use crate::failure::Failure;
-use crate::users::Users;
-use crate::{host::HostLock, ledger, receipt, session};
+use crate::host::facts::HostLock;
+use crate::receipt;
+use crate::recorder::users::Users;
+use crate::recorder::{ledger, session};
 
 pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;

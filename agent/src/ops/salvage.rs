@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use pulpcov_protocol::op::Uninstall;
 use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
 
-use super::install::{concern_systemd, forget, stop_timer, sweep};
 use crate::failure::{During, Failure};
-use crate::hook::{GATE_FILE, PTH, PTH_TEXT};
+use crate::host::{fs, interpreter, place, systemd};
+use crate::install::changes::{forget, sweep};
+use crate::install::units::{self, concern_systemd, stop_timer};
 use crate::receipt::Replaced;
-use crate::{coverage_dir, data_dir, host_fs, interpreter, place, systemd};
+use crate::recorder::hook::{GATE_FILE, PTH, PTH_TEXT};
+use crate::recorder::{coverage_dir, data_dir};
 
 /// Largest file that is looked into.
 const MAX_LOOK: u64 = 256 * 1024;
@@ -69,7 +71,7 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
     }
     warnings.push("folders that install made, and modes that it changed, may be left".to_owned());
     forget(&args.lib_root)?;
-    let _ = std::fs::remove_file(lib_root.join(super::install::AGENT));
+    let _ = std::fs::remove_file(lib_root.join(units::AGENT));
     let _ = std::fs::remove_dir(lib_root);
     let detail = detail(&removed, data_root.as_deref());
     let data = data_root.map_or(0, |root| data_dir::measure(&root).map_or(0, |found| found.0));
@@ -163,7 +165,7 @@ fn look(folder: &Path, depth: u32, left: &mut usize, sites: &mut BTreeSet<PathBu
 }
 
 fn read(path: &Path) -> String {
-    let bytes = host_fs::read_limited(path, MAX_LOOK).unwrap_or_default();
+    let bytes = fs::read_limited(path, MAX_LOOK).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 

@@ -3,12 +3,14 @@
 use pulpcov_protocol::op::{STARTUP_LABEL, ServiceAction, Services};
 use pulpcov_protocol::outcome::{Detail, Outcome, ServicesDetail, UnitState};
 
-use crate::data_dir::LEDGER;
 use crate::failure::Failure;
-use crate::host::HostLock;
+use crate::host::facts::HostLock;
+use crate::host::{fs, ready, services, systemd};
+use crate::receipt;
 use crate::receipt::{Config, Receipt};
-use crate::users::Users;
-use crate::{host_fs, ledger, proof, ready, receipt, services, session, systemd, unwritten};
+use crate::recorder::data_dir::LEDGER;
+use crate::recorder::users::Users;
+use crate::recorder::{ledger, proof, session, unwritten};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
@@ -120,10 +122,9 @@ impl Stopped {
     /// What was noted, by us: root starts what stands there.
     fn read(&self) -> Vec<String> {
         let me = rustix::process::geteuid().as_raw();
-        let is_ours = host_fs::Attributes::of(&self.0)
+        let is_ours = fs::Attributes::of(&self.0)
             .is_ok_and(|found| found.is_some_and(|found| found.uid == me || found.uid == 0));
-        let text =
-            if is_ours { host_fs::read_limited(&self.0, MAX_NOTE).unwrap_or_default() } else { Vec::new() };
+        let text = if is_ours { fs::read_limited(&self.0, MAX_NOTE).unwrap_or_default() } else { Vec::new() };
         let units: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
         units.into_iter().filter(|unit| systemd::is_known(unit).unwrap_or(false)).collect()
     }
@@ -132,7 +133,7 @@ impl Stopped {
     fn add(&self, units: &[String]) -> Result<(), Failure> {
         let mut all = self.read();
         all.extend(units.iter().filter(|unit| !all.contains(unit)).cloned().collect::<Vec<_>>());
-        host_fs::write_whole(&self.0, all.join("\n").as_bytes(), 0o644)
+        fs::write_whole(&self.0, all.join("\n").as_bytes(), 0o644)
     }
 
     /// What is started is no longer to be started.

@@ -7,9 +7,10 @@ use pulpcov_protocol::op::Status;
 use pulpcov_protocol::outcome::{Detail, Outcome, StatusDetail, Unrecorded};
 
 use crate::failure::Failure;
-use crate::ledger::{Ledger, Record};
+use crate::receipt;
 use crate::receipt::Receipt;
-use crate::{data_dir, ledger, processes, receipt, session};
+use crate::recorder::ledger::{Ledger, Record};
+use crate::recorder::{data_dir, ledger, processes, session};
 
 pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     let receipt = match receipt::load(&args.lib_root)? {

@@ -7,19 +7,19 @@ use std::path::Path;
 use pulpcov_protocol::op::{ServiceAction, Uninstall};
 use pulpcov_protocol::outcome::{Detail, FileDiff, Outcome, UninstallDetail};
 
-use super::Session;
-use super::install::{Preview, concern_systemd, forget, stop_timer, sweep, undo_file, undo_folder};
-use super::salvage;
-use crate::data_dir::LEDGER;
+use super::{Session, salvage};
 use crate::failure::Failure;
-use crate::hook::PTH;
-use crate::host::HostLock;
-use crate::host_fs;
+use crate::host::facts::HostLock;
+use crate::host::{caller, fs, ready, removal, services, systemd};
+use crate::install::changes::{forget, sweep, undo_file, undo_folder};
+use crate::install::preview::Preview;
+use crate::install::units::{concern_systemd, stop_timer};
+use crate::receipt;
 use crate::receipt::Receipt;
-use crate::users::Users;
-use crate::{
-    caller, collected, data_dir, ledger, proof, ready, receipt, removal, services, systemd, unwritten,
-};
+use crate::recorder::data_dir::LEDGER;
+use crate::recorder::hook::PTH;
+use crate::recorder::users::Users;
+use crate::recorder::{collected, data_dir, ledger, proof, unwritten};
 
 /// Largest file whose difference is shown: the agent's own program.
 const MAX_SHOWN: u64 = 8 * 1024 * 1024;
@@ -285,7 +285,7 @@ fn differences(args: &Uninstall, receipt: &Receipt) -> Result<Vec<FileDiff>, Fai
     let mut preview = Preview::new(true);
     for (path, file) in &receipt.files {
         // What somebody has made of it shows no difference.
-        if let (Ok(now), true) = (host_fs::read_limited(path, MAX_SHOWN), file.sha256.is_some()) {
+        if let (Ok(now), true) = (fs::read_limited(path, MAX_SHOWN), file.sha256.is_some()) {
             let before = file.before.as_ref().map(|one| one.bytes(Path::new(&args.lib_root))).transpose()?;
             preview.file(path, Some(&now), before.as_deref());
         }

@@ -8,9 +8,8 @@ use pulpcov_protocol::text::{counted, error_chain};
 
 use crate::exit::{Exit, usage};
 use crate::output::terminal;
-use crate::report::inputs;
 use crate::report::inputs::Contexts;
-use crate::report::rcfile;
+use crate::report::{inputs, rcfile};
 use crate::run::dir;
 
 #[derive(Debug, clap::Args)]

@@ -2,8 +2,7 @@
 
 use anyhow::Result;
 
-use super::collect;
-use super::report;
+use super::{collect, report};
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]

@@ -17,10 +17,7 @@ use pulpcov_protocol::text::{counted, error_chain, hex};
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
-use super::collect;
-use super::install;
-use super::report;
-use super::uninstall;
+use super::{collect, install, report, uninstall};
 use crate::agent::client::AgentError;
 use crate::cli::{FleetArgs, label, seconds};
 use crate::exit::{Exit, usage, usage_hint};

@@ -78,8 +78,7 @@ fn text(diff: &FileDiff, hosts: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::outcome::HostStatus;
-    use crate::fleet::outcome::Recap;
+    use crate::fleet::outcome::{HostStatus, Recap};
 
     #[test]
     fn what_hosts_have_in_common_is_shown_once() {

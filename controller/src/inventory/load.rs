@@ -8,10 +8,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::inventory::model::groups::{Inventory, TreeError, UNGROUPED, Vars, VarsFolder};
-use crate::inventory::source::address;
-use crate::inventory::source::ini;
 use crate::inventory::source::yaml::{self, Document, Kind};
-use crate::inventory::source::{self, Place, SourceError};
+use crate::inventory::source::{self, Place, SourceError, address, ini};
 use crate::inventory::vars::vault::{self, Secrets, VaultError};
 use crate::inventory::via_ansible::{self, ViaAnsibleError};
 

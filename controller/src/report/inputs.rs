@@ -337,9 +337,7 @@ fn host_of_name(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::base_of;
-    use super::host_of_name;
-    use super::is_of_a_process;
+    use super::{base_of, host_of_name, is_of_a_process};
 
     #[test]
     fn names_of_data_files_and_of_what_lies_beside_them() {

@@ -14,8 +14,7 @@ use pulpcov_coverage::patch::PatchCoverage;
 use pulpcov_coverage::report::{FileReport, Report};
 use pulpcov_coverage::selection::Selection;
 use pulpcov_coverage::source_text;
-use pulpcov_data_file::data::CoverageData;
-use pulpcov_data_file::data::is_absolute_anywhere;
+use pulpcov_data_file::data::{CoverageData, is_absolute_anywhere};
 use pulpcov_protocol::text::error_chain;
 
 pub(crate) use self::output::Output;
@@ -24,12 +23,8 @@ pub(crate) use self::write::write_to;
 use crate::exit::{Exit, usage, usage_hint};
 use crate::output::terminal::say;
 use crate::report::analyser::{self, Analyser, Options};
-use crate::report::from_files;
-use crate::report::from_runs;
-use crate::report::html_site;
-use crate::report::inputs;
 use crate::report::inputs::Contexts;
-use crate::report::rcfile;
+use crate::report::{from_files, from_runs, html_site, inputs, rcfile};
 use crate::run::ledger::Ledger;
 
 /// The run that was collected last, from here.

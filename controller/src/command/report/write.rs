@@ -16,15 +16,12 @@ use pulpcov_coverage::render::xml::{XmlAbout, render_xml};
 use pulpcov_coverage::report::FileReport;
 use pulpcov_coverage::source_text;
 
-use super::Written;
 use super::output::{Settings, TableForm};
-use super::wrong;
+use super::{Written, wrong};
 use crate::exit::usage;
 use crate::fleet::fan_out::printable;
 use crate::output::terminal;
-use crate::report::html_site;
-use crate::report::rcfile;
-use crate::report::trend;
+use crate::report::{html_site, rcfile, trend};
 use crate::run::dir;
 use crate::run::ledger::Ledger;
 

@@ -3,9 +3,7 @@
 use indexmap::IndexMap;
 
 use crate::inventory::model::groups::{Inventory, UNGROUPED};
-use crate::inventory::source::literal;
-use crate::inventory::source::shell_words;
-use crate::inventory::source::{self, Place, SourceError};
+use crate::inventory::source::{self, Place, SourceError, literal, shell_words};
 
 enum Section {
     Hosts,

@@ -45,8 +45,7 @@ fn quoted(mark: char, chars: &mut std::str::Chars<'_>, word: &mut String) -> Res
 
 #[cfg(test)]
 mod tests {
-    use super::WordsError;
-    use super::split;
+    use super::{WordsError, split};
 
     #[test]
     fn quotes_escapes_and_comments() {

@@ -1,0 +1,8 @@
+//! What goes to the controller: data files, sources and their analyses.
+
+pub(crate) mod compact;
+mod copies;
+pub(crate) mod gather;
+mod package_places;
+pub(crate) mod source_list;
+mod spool;

@@ -1,0 +1,164 @@
+//! What this host is.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use pulpcov_protocol::op::DEFAULT_LIB_ROOT;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+
+use crate::failure::{During, Failure};
+
+/// Longest wait for another agent: compacting takes a second or two, and so does listing.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Only one agent changes a host at a time.
+pub(crate) struct HostLock {
+    _held: rustix::fd::OwnedFd,
+}
+
+/// The lock of the usual place; another place's is the folder that it lies in.
+const LOCK: &str = "/run/pulpcov-agent.lock";
+
+impl HostLock {
+    pub(crate) fn take(lib_root: &str) -> Result<Self, Failure> {
+        let fd = if lib_root == DEFAULT_LIB_ROOT && rustix::process::geteuid().is_root() {
+            let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            rustix::fs::open(LOCK, flags, Mode::from_raw_mode(0o600)).during("open", LOCK)?
+        } else {
+            let folder = existing_parent(lib_root);
+            rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .during("open", folder.display())?
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if Instant::now() > deadline {
+                return Err(Failure::new("another pulpcov-agent is at work on this host")
+                    .hint("wait for it, then try again"));
+            }
+            crate::host::caller::still_listens()?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(Self { _held: fd })
+    }
+}
+
+/// Held by a collect from its list to the end of its session: a compaction in between would put what
+/// is still to be fetched under names that were passed already.
+pub(crate) struct CollectLock {
+    _held: rustix::fd::OwnedFd,
+}
+
+impl CollectLock {
+    pub(crate) fn share(receipt: &Path) -> Option<Self> {
+        Self::take(receipt, FlockOperation::NonBlockingLockShared)
+    }
+
+    /// `None` while somebody collects.
+    pub(crate) fn alone(receipt: &Path) -> Option<Self> {
+        Self::take(receipt, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    fn take(receipt: &Path, operation: FlockOperation) -> Option<Self> {
+        let fd = rustix::fs::open(receipt, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        rustix::fs::flock(&fd, operation).ok()?;
+        Some(Self { _held: fd })
+    }
+}
+
+fn existing_parent(path: &str) -> std::path::PathBuf {
+    let mut folder = Path::new(path);
+    while let Some(parent) = folder.parent() {
+        if parent.is_dir() {
+            return parent.to_owned();
+        }
+        folder = parent;
+    }
+    "/".into()
+}
+
+pub(crate) fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+pub(crate) fn machine() -> String {
+    rustix::system::uname().machine().to_string_lossy().into_owned()
+}
+
+pub(crate) fn boot_id() -> String {
+    fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+/// The start time of a living process in clock ticks after boot; `None` when there is no such
+/// process, or only its unreaped remains.
+pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_ascii_whitespace();
+    if matches!(fields.next(), Some("Z" | "X")) {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// The parent of a living process.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Who a living process is, as far as writing into a folder goes.
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) groups: Vec<u32>,
+}
+
+impl User {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        let status = fs_err::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let numbers = |name: &str| -> Option<Vec<u32>> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+            line.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
+        };
+        // Real, effective, saved, and the one that files are opened by.
+        let of_files = |name: &str| numbers(name)?.get(3).copied();
+        let mut groups = numbers("Groups")?;
+        groups.push(of_files("Gid")?);
+        Some(Self { uid: of_files("Uid")?, groups })
+    }
+}
+
+/// Real, effective and saved user of a living process, and the one that it opens files as.
+pub(crate) fn uids(pid: u32) -> Option<Vec<u32>> {
+    let status = fs_err::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().map(|number| number.parse().ok()).collect()
+}
+
+/// Seconds since the epoch.
+pub(crate) fn now() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// A word that nobody else has: names of temporary files, names of flush requests.
+pub(crate) fn random_word() -> Result<String, Failure> {
+    let mut bytes = [0; 8];
+    std::io::Read::read_exact(&mut fs_err::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// `PULP_COVERAGE_ROOT` as Pulp's `coverage_hook` took it: the agent's environment, then
+/// `/etc/environment`.
+pub(crate) fn pulp_coverage_root() -> Option<String> {
+    const NAME: &str = "PULP_COVERAGE_ROOT";
+    if let Ok(value) = std::env::var(NAME) {
+        return Some(value).filter(|value| !value.is_empty());
+    }
+    let text = fs_err::read_to_string("/etc/environment").ok()?;
+    text.lines().rev().find_map(|line| {
+        let line = line.trim();
+        let (name, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
+        (name.trim() == NAME).then(|| value.trim().trim_matches(['"', '\'']).to_owned())
+    })
+}

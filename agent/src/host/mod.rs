@@ -1,0 +1,15 @@
+//! The host as it is: files and their owners, users, Pythons, services. Knows nothing of recording.
+
+pub(crate) mod budget;
+pub(crate) mod caller;
+pub(crate) mod child;
+pub(crate) mod facts;
+pub(crate) mod fs;
+pub(crate) mod identity;
+pub(crate) mod interpreter;
+pub(crate) mod owners;
+pub(crate) mod place;
+pub(crate) mod ready;
+pub(crate) mod removal;
+pub(crate) mod services;
+pub(crate) mod systemd;

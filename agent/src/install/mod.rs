@@ -1,0 +1,8 @@
+//! What installing changes on a host, how it is proven to work, and how it is undone.
+
+pub(crate) mod changes;
+pub(crate) mod package_search;
+pub(crate) mod preview;
+pub(crate) mod sandbox;
+pub(crate) mod selftest;
+pub(crate) mod units;

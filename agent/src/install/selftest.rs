@@ -1,0 +1,87 @@
+//! Proves gate, recorder, flush and data file under an interpreter.
+
+use std::path::Path;
+use std::process::Command;
+
+use pulpcov_protocol::outcome::Interpreter;
+use serde::Deserialize;
+
+use crate::bundle::source_list;
+use crate::failure::Failure;
+use crate::host::identity::Identity;
+use crate::host::{child, facts};
+use crate::receipt::Config;
+use crate::recorder::coverage_dir;
+use crate::recorder::data_dir::LEDGER;
+
+#[derive(Deserialize)]
+struct Verdict {
+    problems: Vec<String>,
+}
+
+/// Runs known code in a recorded process and its forked child, and compares what they left.
+pub(crate) fn run(lib_root: &str, python: &Interpreter, config: &Config) -> Result<(), Failure> {
+    let root = Path::new(lib_root).join(format!(".selftest-{}", facts::random_word()?));
+    fs_err::create_dir(&root)?;
+    let result = fs_err::create_dir(root.join(LEDGER)).map_err(Failure::from).and_then(|()| {
+        // Whoever it is run as writes there; others need not look.
+        let identity = Identity::of_interpreter(Path::new(&python.path))?;
+        identity.give(&root.join(LEDGER))?;
+        identity.give(&root)?;
+        prove(lib_root, python, config, &root)
+    });
+    let _ = fs_err::remove_dir_all(&root);
+    result.map_err(|failure| Failure {
+        msg: format!(
+            "self-test under {} (Python {}, coverage {}) failed: {}",
+            python.path, python.version, python.coverage, failure.msg
+        ),
+        ..failure
+    })
+}
+
+/// Data that cannot be analysed would be as good as none.
+fn analysis(lib_root: &str, python: &Interpreter) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct Analysed {
+        #[serde(default)]
+        statements: Vec<u32>,
+        error: Option<String>,
+    }
+    let canary = Path::new(lib_root).join("hook").join("_pulpcov_canary.py");
+    let found = source_list::analyse_one(lib_root, python, &canary)?;
+    let found: Analysed = serde_json::from_slice(&found)
+        .map_err(|error| Failure::new(format!("the analysis answered no JSON: {error}")))?;
+    match found.error {
+        Some(error) => Err(Failure::new(format!("the analysis fails: {error}"))),
+        None if CANARY_STATEMENTS.iter().all(|line| found.statements.contains(line)) => Ok(()),
+        None => Err(Failure::new(format!("the analysis finds statements {:?}", found.statements))),
+    }
+}
+
+/// Statements of the canary that any coverage.py finds.
+const CANARY_STATEMENTS: [u32; 5] = [4, 5, 6, 11, 18];
+
+fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> Result<(), Failure> {
+    let script = Path::new(lib_root).join("hook").join("pulpcov-selftest");
+    child::run(Command::new(&python.path).arg(&script).arg("run").env("PULPCOV_SELFTEST", root), b"")?;
+    let coverage = coverage_dir::path(lib_root, python);
+    let mut check = Command::new(&python.path);
+    check.arg(&script).arg("check").arg(root).arg(coverage).arg(config.profile.branch.to_string());
+    let answer = child::run(&mut check, b"")?;
+    let verdict: Verdict = serde_json::from_slice(&answer)
+        .map_err(|error| Failure::new(format!("it answered no JSON: {error}")))?;
+    if let Some(problem) = verdict.problems.first() {
+        return Err(Failure::new(problem.clone()));
+    }
+    analysis(lib_root, python)?;
+    // And a Python that is nobody's service stays untouched.
+    let other = child::run(
+        Command::new(&python.path).args(["-c", "import sys; print('coverage' in sys.modules)"]),
+        b"",
+    )?;
+    if other.trim_ascii() != b"False" {
+        return Err(Failure::new("a process that is not the profile's imports coverage"));
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! The Python that goes to the host, rendered. Pure: texts in, texts out.
+
+use std::collections::BTreeMap;
+
+use pulpcov_protocol::profile::Profile;
+
+pub(crate) const RECORDER: &str = include_str!("../../hook/recorder.py");
+pub(crate) const SYSTEM: &str = include_str!("../../hook/system.py");
+pub(crate) const TRACER: &str = include_str!("../../hook/tracer.py");
+pub(crate) const SOURCES: &str = include_str!("../../hook/sources.py");
+pub(crate) const CANARY: &str = include_str!("../../hook/canary.py");
+pub(crate) const SELFTEST: &str = include_str!("../../hook/selftest.py");
+const GATE: &str = include_str!("../../hook/gate.py");
+
+/// Name of the one line that every Python of an interpreter reads.
+pub(crate) const PTH: &str = "pulpcov.pth";
+pub(crate) const GATE_FILE: &str = "_pulpcov_gate.py";
+
+/// A `.pth` line runs in every Python at once: it must not raise even where the gate is gone.
+pub(crate) const PTH_TEXT: &str =
+    "import sys; exec(\"try:\\n    import _pulpcov_gate\\nexcept (Exception, SystemExit):\\n    pass\")\n";
+
+/// Role and program of the self-test; the recorder knows the role's name.
+const SELFTEST_NAME: &str = "pulpcov-selftest";
+
+/// What the gate's constants are made of.
+pub(crate) struct GateFacts<'a> {
+    pub(crate) profile: &'a Profile,
+    /// Names and globs of the service's units, as control groups have them.
+    pub(crate) units: &'a [String],
+    /// Packages of the profile and of its entry points.
+    pub(crate) packages: &'a [String],
+    /// Cache tag to private coverage.py folder.
+    pub(crate) coverage: &'a BTreeMap<String, String>,
+    pub(crate) hook_dir: &'a str,
+    pub(crate) data_root: &'a str,
+    pub(crate) host_label: Option<&'a str>,
+}
+
+pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
+    let rules = facts
+        .profile
+        .processes
+        .iter()
+        .map(|rule| {
+            let programs: Vec<String> = rule.program.iter().map(|word| py_str(word)).collect();
+            let argument = rule.argument.as_deref().map_or("None".to_owned(), py_str);
+            format!("    ({}, ({},), {argument}),\n", py_str(&rule.role), programs.join(", "))
+        })
+        .chain([format!("    ({0}, ({0},), \"run\"),\n", py_str(SELFTEST_NAME))])
+        .collect::<String>();
+    let children = py_dict(
+        facts
+            .profile
+            .processes
+            .iter()
+            .filter_map(|rule| rule.children.as_ref().map(|child| (rule.role.as_str(), py_str(child)))),
+    );
+    let coverage = py_dict(facts.coverage.iter().map(|(tag, folder)| (tag.as_str(), py_str(folder))));
+    let packages: Vec<String> = facts.packages.iter().map(|name| py_str(name)).collect();
+    // coverage.py's patterns are of whole paths, ours of paths below an import folder.
+    let omit: Vec<String> =
+        facts.profile.omit.iter().map(|pattern| py_str(&format!("*/{pattern}"))).collect();
+    let config = py_dict([
+        ("data_root", py_str(facts.data_root)),
+        ("host", facts.host_label.map_or("None".to_owned(), py_str)),
+        ("packages", format!("[{}]", packages.join(", "))),
+        ("omit", format!("[{}]", omit.join(", "))),
+        ("branch", if facts.profile.branch { "True" } else { "False" }.to_owned()),
+        ("interval", format!("{:?}", facts.profile.interval)),
+    ]);
+    let units: Vec<String> = facts.units.iter().map(|name| py_str(name)).collect();
+    GATE.replace("@RULES@", &format!("[\n{rules}]"))
+        .replace("@UNITS@", &format!("[{}]", units.join(", ")))
+        .replace("@CHILDREN@", &children)
+        .replace("@COVERAGE@", &coverage)
+        .replace("@HOOK@", &py_str(facts.hook_dir))
+        .replace("@CONFIG@", &config)
+}
+
+fn py_dict<'a>(items: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let items: Vec<String> =
+        items.into_iter().map(|(key, value)| format!("{}: {value}", py_str(key))).collect();
+    format!("{{{}}}", items.join(", "))
+}
+
+/// A Python string literal, plain ASCII, that no text can break out of.
+fn py_str(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut literal = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => literal.extend(['\\', c]),
+            ' '..='~' => literal.push(c),
+            _ if u32::from(c) <= 0xFFFF => {
+                let _ = write!(literal, "\\u{:04x}", u32::from(c));
+            }
+            _ => {
+                let _ = write!(literal, "\\U{:08x}", u32::from(c));
+            }
+        }
+    }
+    literal.push('"');
+    literal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use pulpcov_protocol::profile::ProcessRule;
+
+    fn gate(argument: &str) -> String {
+        let profile = Profile {
+            name: "shop".into(),
+            packages: vec!["shop".into()],
+            entry_points: vec![],
+            omit: vec!["*/tests/*".into()],
+            processes: vec![ProcessRule {
+                role: "worker".into(),
+                program: vec!["shop-worker".into()],
+                argument: Some(argument.into()),
+                children: Some("task".into()),
+            }],
+            units: vec![],
+            users: vec![],
+            ready: vec![],
+            branch: true,
+            interval: 5.0,
+        };
+        let coverage = BTreeMap::from([("cpython-311".to_owned(), "/lib/coverage-7".to_owned())]);
+        render_gate(&GateFacts {
+            profile: &profile,
+            units: &["shop-worker.service".to_owned()],
+            packages: &profile.packages,
+            coverage: &coverage,
+            hook_dir: "/lib/hook",
+            data_root: "/srv/pulp_coverage",
+            host_label: None,
+        })
+    }
+
+    #[test]
+    fn no_placeholder_is_left() {
+        let text = gate("x");
+        assert!(!text.contains("@RULES@") && !text.contains("= @"), "{text}");
+        assert!(text.contains(r#"("worker", ("shop-worker",), "x"),"#), "{text}");
+        assert!(text.contains("\"branch\": True"), "{text}");
+        assert!(text.contains(r#"UNITS = ["shop-worker.service"]"#), "{text}");
+    }
+
+    #[test]
+    fn the_pth_is_one_line_that_begins_with_import() {
+        assert!(PTH_TEXT.starts_with("import "));
+        assert_eq!(PTH_TEXT.matches('\n').count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_out_of_a_literal(text in any::<String>()) {
+            let literal = py_str(&text);
+            let inner = &literal[1..literal.len() - 1];
+            prop_assert!(literal.is_ascii());
+            prop_assert!(!inner.replace("\\\\", "").replace("\\\"", "").contains('"'));
+            prop_assert!(!inner.contains('\n'));
+        }
+    }
+}

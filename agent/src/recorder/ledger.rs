@@ -1,0 +1,579 @@
+//! The ledger: what each recorded process says of itself, judged against what the kernel says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use pulpcov_protocol::bundle::is_file_name;
+use pulpcov_protocol::manifest::{CommonFacts, Compacted, Member, Process, ProcessState};
+use pulpcov_protocol::outcome::FlushDetail;
+use pulpcov_protocol::text::counted;
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::host::budget::{self, Remarks, Share};
+use crate::host::{caller, facts, fs};
+use crate::receipt::Config;
+use crate::recorder::data_dir::LEDGER;
+use crate::recorder::fingerprint::Fingerprints;
+use crate::recorder::users::Users;
+use crate::recorder::{data_dir, fingerprint};
+
+/// Largest record: 64 words of a command line, and a fingerprint for each measured file.
+const MAX_RECORD: u64 = 1024 * 1024;
+
+/// Most records that are read.
+const ALL_RECORDS: Share = Share { files: 200_000, bytes: 1024 * 1024 * 1024 };
+
+/// The share of a user who is none of the service's.
+const STRANGERS_RECORDS: Share = Share { files: 1_000, bytes: 8 * 1024 * 1024 };
+
+/// Longest name in a record, and most bytes of the texts that are told on, which are cut.
+const MAX_NAME: usize = 1024;
+const MAX_TEXT: usize = 4096;
+
+/// How the names of process records begin, and of those of many processes.
+const ONE: &str = "proc.";
+pub(crate) const MANY: &str = "many.";
+
+/// Largest record of many processes.
+pub(crate) const MAX_MANY: u64 = 16 * 1024 * 1024;
+
+/// A record as the recorder writes it.
+#[derive(Debug, Deserialize)]
+struct Raw {
+    pid: u32,
+    parent: u32,
+    start_ticks: u64,
+    boot_id: String,
+    started_at: f64,
+    argv: Vec<String>,
+    unit: Option<String>,
+    role: String,
+    python: String,
+    prefix: String,
+    coverage: String,
+    data: Option<String>,
+    last_flush: Option<f64>,
+    #[serde(default)]
+    size: u64,
+    ack: Option<String>,
+    ended: Option<String>,
+    error: Option<String>,
+    #[serde(default)]
+    packages: BTreeMap<String, String>,
+    #[serde(default)]
+    folders: BTreeMap<String, Vec<String>>,
+    /// Fingerprints of the files that ran, as one word; nothing of recorders that made none.
+    #[serde(default)]
+    sources: Option<String>,
+    #[serde(default)]
+    generation: u64,
+    #[serde(default)]
+    label: String,
+    #[serde(default)]
+    run: String,
+    /// The record that this one goes on from: the process had become another user.
+    #[serde(default)]
+    continues: Option<String>,
+    /// What only the process itself knows until it goes on elsewhere, and the digest of what it knows now.
+    #[serde(default)]
+    proof: Option<String>,
+    #[serde(default)]
+    seal: Option<String>,
+}
+
+/// The record of processes whose data files were made one, as [`crate::bundle::compact`] writes it.
+#[derive(Debug, serde::Serialize, Deserialize)]
+pub(crate) struct RawMany {
+    pub(crate) data: Option<String>,
+    #[serde(flatten)]
+    pub(crate) common: CommonFacts,
+    pub(crate) members: Vec<Member>,
+    /// Where the processes had imported the measured packages from.
+    #[serde(default)]
+    pub(crate) packages: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sources: Option<String>,
+}
+
+pub(crate) struct Record {
+    pub(crate) process: Process,
+    ack: Option<String>,
+    /// Lines or arcs that the process had seen at its last flush.
+    pub(crate) size: u64,
+    pub(crate) boot_id: String,
+    /// `sys.prefix` of the process.
+    pub(crate) prefix: String,
+    /// Where the process had imported the measured packages from.
+    pub(crate) packages: BTreeMap<String, String>,
+    /// All folders of the measured packages there.
+    pub(crate) folders: BTreeMap<String, Vec<String>>,
+    /// Fingerprints of the files that ran; nothing of recorders that made none.
+    pub(crate) sources: Option<Fingerprints>,
+    /// Owner of the record.
+    pub(crate) uid: u32,
+    continues: Option<Continued>,
+    seal: Option<String>,
+}
+
+/// The record that another one goes on from, and the digest of what proves it.
+struct Continued {
+    record: String,
+    seal: String,
+}
+
+impl Record {
+    pub(crate) fn is_live(&self) -> bool {
+        self.process.state == ProcessState::Live
+    }
+
+    /// What it has in common with others; whether branches were recorded its data file tells.
+    pub(crate) fn common(&self, uid: u32) -> CommonFacts {
+        let process = &self.process;
+        CommonFacts {
+            boot_id: self.boot_id.clone(),
+            generation: process.generation,
+            label: process.label.clone(),
+            run: process.run.clone(),
+            role: process.role.clone(),
+            unit: process.unit.clone(),
+            python: process.python.clone(),
+            prefix: self.prefix.clone(),
+            coverage: process.coverage.clone(),
+            branch: false,
+            uid,
+        }
+    }
+
+    /// Why the data file that the process says it has written is not what it should be.
+    fn unreadable_data(&self, data_root: &Path) -> Option<String> {
+        let data = self.process.data.as_ref()?;
+        let reason = data_dir::open_data(&data_root.join(data)).err()?;
+        Some(format!("process {} answered, but its data file {data}: {reason}", self.process.pid))
+    }
+}
+
+pub(crate) struct Many {
+    pub(crate) compacted: Compacted,
+    pub(crate) packages: BTreeMap<String, String>,
+    pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
+    pub(crate) sources: Option<Fingerprints>,
+}
+
+/// Processes that hold what nobody has, each with the reason.
+pub(crate) type Unflushed = BTreeMap<u32, String>;
+
+#[derive(Default)]
+pub(crate) struct Ledger {
+    pub(crate) records: Vec<Record>,
+    pub(crate) many: Vec<Many>,
+    /// Records and data files of processes that are told of by one of `many`: a compaction was cut off.
+    pub(crate) stale: Vec<Record>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Ledger {
+    pub(crate) fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.records.iter().map(|record| &record.process)
+    }
+
+    pub(crate) fn compacted(&self) -> impl Iterator<Item = &Compacted> {
+        self.many.iter().map(|many| &many.compacted)
+    }
+
+    /// Leaves out what users say of themselves who are none of the service's; they are named.
+    fn of_service(mut self, users: &Users) -> Self {
+        let mut strangers: BTreeMap<u32, u64> = BTreeMap::new();
+        self.records.retain(|record| {
+            let is_service = users.is_service(record.uid);
+            if !is_service {
+                *strangers.entry(record.uid).or_default() += 1;
+            }
+            is_service
+        });
+        self.stale.retain(|record| users.is_service(record.uid));
+        self.many.retain(|many| users.is_service(many.compacted.common.uid));
+        self.warnings.extend(strangers.into_iter().map(|(uid, count)| {
+            format!("user {uid} is none of the service's, and tells of {}", counted(count, "process"))
+        }));
+        self
+    }
+
+    /// Data files that a record tells of.
+    pub(crate) fn told_data(&self) -> BTreeSet<&str> {
+        let one = self.processes().map(|process| &process.data);
+        one.chain(self.compacted().map(|many| &many.data)).filter_map(Option::as_deref).collect()
+    }
+
+    /// Data file to the run that it was recorded in, of those that a record tells of.
+    pub(crate) fn runs(&self) -> BTreeMap<&str, &str> {
+        let one = self.processes().map(|process| (&process.data, &process.run));
+        let many = self.compacted().map(|many| (&many.data, &many.common.run));
+        one.chain(many).filter_map(|(data, run)| Some((data.as_deref()?, run.as_str()))).collect()
+    }
+
+    /// Fingerprints of what the processes of a data file ran, where they say them: a record speaks only for data of
+    /// its own user, and the agent's for all.
+    pub(crate) fn fingerprints(&self, data: &str, owner: Option<u32>) -> Option<&Fingerprints> {
+        let one = self.records.iter().filter(|record| Some(record.uid) == owner || record.uid == 0);
+        let one = one.map(|record| (&record.process.data, &record.sources));
+        let many = self.many.iter().map(|many| (&many.compacted.data, &many.sources));
+        many.chain(one)
+            .find(|(name, _)| name.as_deref() == Some(data))
+            .and_then(|(_, sources)| sources.as_ref())
+    }
+
+    /// Where processes of a prefix had imported the measured packages from.
+    pub(crate) fn package_places<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a String)> {
+        let of_one = self.records.iter().filter(move |r| r.prefix == prefix).flat_map(|r| &r.packages);
+        let of_many =
+            self.many.iter().filter(move |m| m.compacted.common.prefix == prefix).flat_map(|m| &m.packages);
+        of_one.chain(of_many)
+    }
+
+    /// The folders of measured packages in processes of a prefix.
+    pub(crate) fn package_folders<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a String)> {
+        let one = self.records.iter().filter(move |r| r.prefix == prefix).flat_map(|r| &r.folders);
+        let many =
+            self.many.iter().filter(move |m| m.compacted.common.prefix == prefix).flat_map(|m| &m.folders);
+        let one = one.flat_map(|(package, folders)| folders.iter().map(move |folder| (package, folder)));
+        one.chain(many.flat_map(|(package, folders)| folders.iter().map(move |folder| (package, folder))))
+    }
+
+    /// Live processes that hold what nobody has: those that did not answer a flush, or all where none was asked.
+    pub(crate) fn unflushed(&self, flush: Option<&FlushDetail>, unasked: Option<&str>) -> Unflushed {
+        let live = self.records.iter().filter(|record| record.is_live()).map(|record| record.process.pid);
+        let why = |pid: &u32| {
+            let is_silent = flush.is_some_and(|flush| flush.silent.contains(pid));
+            if is_silent { Some("it did not answer a flush") } else { unasked }
+        };
+        live.filter_map(|pid| Some((pid, why(&pid)?.to_owned()))).collect()
+    }
+
+    /// Has their records say so.
+    pub(crate) fn note_unflushed(&mut self, unflushed: &Unflushed) {
+        for record in self.records.iter_mut().filter(|record| record.is_live()) {
+            let process = &mut record.process;
+            if process.error.is_none() {
+                process.error = unflushed.get(&process.pid).cloned();
+            }
+        }
+    }
+
+    /// Data file to `sys.prefix` of those who wrote it.
+    pub(crate) fn prefixes(&self) -> BTreeMap<&str, &str> {
+        let one = self.records.iter().map(|record| (&record.process.data, &record.prefix));
+        let many = self.many.iter().map(|many| (&many.compacted.data, &many.compacted.common.prefix));
+        one.chain(many).filter_map(|(data, prefix)| Some((data.as_deref()?, prefix.as_str()))).collect()
+    }
+}
+
+/// Reads every record of the service's users; what others tell of is named, and is nothing that anybody waits for. One
+/// that cannot be read is a warning: it must not hide the others.
+pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
+    Ok(read_all(data_root)?.of_service(&Users::known(data_root)))
+}
+
+/// The same for who only looks, and notes nothing: of those users that the service has at this moment.
+pub(crate) fn read_now(config: &Config) -> Result<Ledger, Failure> {
+    Ok(read_all(&config.data_root)?.of_service(&Users::now(&config.data_root, &config.profile)))
+}
+
+/// The same of everybody.
+pub(crate) fn read_all(data_root: &Path) -> Result<Ledger, Failure> {
+    let folder = data_root.join(LEDGER);
+    let mut ledger = Ledger::default();
+    if !folder.is_dir() {
+        return Ok(ledger);
+    }
+    let mut remarks = Remarks::default();
+    let boot_id = facts::boot_id();
+    for name in names(data_root, &folder, &mut remarks)? {
+        let read = if name.starts_with(MANY) {
+            read_many(&folder, &name).map(|many| ledger.many.push(many))
+        } else {
+            read_one(data_root, &name, &boot_id).map(|record| ledger.records.push(record))
+        };
+        if let Err(failure) = read {
+            remarks.add(failure.msg.replace(&name, "it"), name);
+        }
+    }
+    ledger.warnings = remarks.lines("is no process record", "are no process records");
+    // A compaction that was cut off leaves both records of a process: it is told of once.
+    let told: BTreeSet<&str> =
+        ledger.many.iter().flat_map(|many| &many.compacted.members).map(|m| m.record.as_str()).collect();
+    let (again, records): (Vec<_>, Vec<_>) = std::mem::take(&mut ledger.records)
+        .into_iter()
+        .partition(|record: &Record| !record.is_live() && told.contains(record.process.record.as_str()));
+    ledger.stale = again;
+    ledger.records = records;
+    end_what_goes_on_elsewhere(&mut ledger.records);
+    Ok(ledger)
+}
+
+/// Names of records, each owner's within its share, the service's first.
+fn names(data_root: &Path, folder: &Path, remarks: &mut Remarks) -> Result<Vec<String>, Failure> {
+    let is_meant = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        [ONE, MANY].iter().any(|prefix| name.starts_with(prefix)) && name.ends_with(".json")
+    };
+    let found = fs::names_in(folder, &is_meant)?;
+    for name in found.linked {
+        remarks.add("it has several names (hard links)", name);
+    }
+    for name in found.others {
+        remarks.add("it is no regular file, or has no plain name", name);
+    }
+    let users = Users::known(data_root);
+    let is_service = |uid| users.is_service(uid);
+    let (names, beyond) = budget::select(found.files, &is_service, ALL_RECORDS, STRANGERS_RECORDS);
+    remarks.add_beyond(beyond);
+    let mut names: Vec<String> = names.into_iter().map(|candidate| candidate.name).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// A process that became another user goes on in another record: the first one has said all it will. Only the process
+/// itself knows what its first record is sealed with.
+fn end_what_goes_on_elsewhere(records: &mut [Record]) {
+    let continued: BTreeSet<(String, u32, u64, String)> = records
+        .iter()
+        .filter_map(|record| {
+            let (process, before) = (&record.process, record.continues.as_ref()?);
+            Some((before.record.clone(), process.pid, process.start_ticks, before.seal.clone()))
+        })
+        .collect();
+    for Record { process, seal, .. } in records {
+        let key =
+            (process.record.clone(), process.pid, process.start_ticks, seal.clone().unwrap_or_default());
+        if process.state != ProcessState::Ended && continued.contains(&key) {
+            process.state = ProcessState::Ended;
+        }
+    }
+}
+
+/// Whether any process has left a record, of whomever: users of the service that nobody has noted may have.
+pub(crate) fn has_records(data_root: &Path) -> bool {
+    let names = std::fs::read_dir(data_root.join(LEDGER)).into_iter().flatten().flatten();
+    names.into_iter().any(|entry| {
+        let name = entry.file_name();
+        [ONE, MANY].iter().any(|prefix| name.to_string_lossy().starts_with(prefix))
+    })
+}
+
+/// Only the agent writes these: what one says leads to the erasing of others' files.
+fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
+    let (bytes, owner) = fs::read_owned(&folder.join(name), MAX_MANY)?;
+    if owner != rustix::process::geteuid().as_raw() && owner != 0 {
+        return Err(Failure::new("it is not the agent's"));
+    }
+    let raw: RawMany =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("it is damaged: {error}")))?;
+    let compacted = Compacted {
+        record: name.to_owned(),
+        record_sha256: fs::sha256(&bytes),
+        data: raw.data.filter(|data| is_file_name(data)),
+        common: raw.common,
+        members: raw.members,
+    };
+    let sources = raw.sources.as_deref().map(fingerprint::split);
+    Ok(Many { compacted, packages: raw.packages, folders: raw.folders, sources })
+}
+
+fn read_one(data_root: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
+    let (bytes, uid) = fs::read_owned(&data_root.join(LEDGER).join(name), MAX_RECORD)?;
+    let mut raw: Raw =
+        serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("it is damaged: {error}")))?;
+    check_words(&mut raw)?;
+    // A sandbox may hide the boot id from the process; its start alone must do then.
+    let same_boot = raw.boot_id == boot_id || raw.boot_id.is_empty();
+    let alive = same_boot && facts::start_ticks(raw.pid) == Some(raw.start_ticks);
+    if alive && uid != 0 && facts::uids(raw.pid).is_some_and(|uids| !uids.contains(&uid)) {
+        return Err(Failure::new(format!("user {uid} wrote it, whose process that is not")));
+    }
+    let mut data = own_data(name, raw.data.take())?;
+    if let Some(owner) = squatter(data_root, uid, data.as_ref())? {
+        data = None;
+        raw.error = Some(format!("user {owner} has put a file in the place of its data"));
+    }
+    let state = match (&raw.ended, alive) {
+        (Some(_), _) => ProcessState::Ended,
+        (None, true) => ProcessState::Live,
+        (None, false) => ProcessState::Died,
+    };
+    let process = Process {
+        record: name.to_owned(),
+        record_sha256: fs::sha256(&bytes),
+        pid: raw.pid,
+        parent: raw.parent,
+        start_ticks: raw.start_ticks,
+        started_at: raw.started_at,
+        argv: raw.argv,
+        unit: raw.unit,
+        role: raw.role,
+        python: raw.python,
+        coverage: raw.coverage,
+        data,
+        last_flush: raw.last_flush,
+        state,
+        error: raw.error,
+        generation: raw.generation,
+        label: raw.label,
+        run: raw.run,
+    };
+    Ok(Record {
+        process,
+        ack: raw.ack,
+        size: raw.size,
+        boot_id: raw.boot_id,
+        prefix: raw.prefix,
+        packages: raw.packages,
+        folders: raw.folders,
+        sources: raw.sources.as_deref().map(fingerprint::split),
+        uid,
+        continues: raw
+            .continues
+            .zip(raw.proof)
+            .map(|(record, proof)| Continued { record, seal: fs::sha256(proof.as_bytes()) }),
+        seal: raw.seal,
+    })
+}
+
+/// What a record says is told on, in bounds.
+fn check_words(raw: &mut Raw) -> Result<(), Failure> {
+    let names = [&raw.boot_id, &raw.role, &raw.python, &raw.coverage, &raw.label, &raw.run];
+    let is_long = names.into_iter().chain(&raw.unit).any(|name| name.len() > MAX_NAME);
+    if is_long || raw.prefix.len() > MAX_TEXT || !raw.started_at.is_finite() {
+        return Err(Failure::new("it has words that are too long"));
+    }
+    let mut left = MAX_TEXT;
+    for word in raw.argv.iter_mut().chain(&mut raw.error) {
+        let end = (0..=left.min(word.len())).rev().find(|&end| word.is_char_boundary(end)).unwrap_or(0);
+        word.truncate(end);
+        left -= end;
+    }
+    Ok(())
+}
+
+/// The data file that a record names: its own by its name, which may go on with a dash and letters.
+fn own_data(record: &str, data: Option<String>) -> Result<Option<String>, Failure> {
+    let Some(data) = data else { return Ok(None) };
+    let suffix = record.strip_prefix(ONE).and_then(|rest| rest.strip_suffix(".json"));
+    let more = data.strip_prefix("data.").zip(suffix).and_then(|(name, suffix)| name.strip_prefix(suffix));
+    let is_own = more.is_some_and(|more| {
+        let letters = more.strip_prefix('-').unwrap_or_default();
+        more.is_empty() || (!letters.is_empty() && letters.chars().all(|letter| letter.is_ascii_hexdigit()))
+    });
+    if !is_file_name(&data) || !is_own {
+        return Err(Failure::new("it names a data file that is not its own"));
+    }
+    Ok(Some(data))
+}
+
+/// Who has put a file in the place of a process's data. One that is gone was collected, or is missing: others can tell
+/// which.
+fn squatter(data_root: &Path, uid: u32, data: Option<&String>) -> Result<Option<u32>, Failure> {
+    let Some(data) = data else { return Ok(None) };
+    let found = fs::Attributes::of(&data_root.join(data))?;
+    Ok(found.map(|found| found.uid).filter(|&owner| owner != uid))
+}
+
+/// Root is about to write into a folder in a world-writable one: only if it is the one that install
+/// made.
+pub(crate) fn check_folder(data_root: &Path) -> Result<(), Failure> {
+    if !data_root.is_dir() {
+        return Err(data_dir::gone(data_root));
+    }
+    let folder = data_root.join(LEDGER);
+    let me = rustix::process::geteuid().as_raw();
+    let is_ours = fs::Attributes::of(&folder)?.is_some_and(|found| found.uid == me || found.uid == 0);
+    if !is_ours || fs::look_at(&folder)?.is_symlink() {
+        return Err(Failure::new(format!("{} is not the folder that install made", folder.display())));
+    }
+    Ok(())
+}
+
+/// Asks every live process to flush, and waits for their answers.
+pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, Failure> {
+    check_folder(data_root)?;
+    let request = facts::random_word()?;
+    // A new file renamed over the old one: in a sticky directory even root may not write to a
+    // file that somebody else owns (fs.protected_regular).
+    fs::write_among_others(&trigger(data_root), request.as_bytes(), 0o644)?;
+    let deadline = Instant::now() + timeout;
+    // Only those that live now are asked, and only their records are read again.
+    let mut waiting: Vec<Record> = read(data_root)?.records.into_iter().filter(Record::is_live).collect();
+    let mut detail = FlushDetail { acked: Vec::new(), silent: Vec::new(), bad: Vec::new() };
+    let boot_id = facts::boot_id();
+    for round in 1u32.. {
+        caller::still_listens()?;
+        let mut silent = Vec::new();
+        for record in waiting {
+            let now = present_record(data_root, record, &boot_id, round.is_multiple_of(LOOK_AROUND));
+            if now.ack.as_deref() == Some(&request) {
+                detail.acked.push(now.process.pid);
+                detail.bad.extend(now.unreadable_data(data_root));
+            } else if now.is_live() {
+                silent.push(now);
+            }
+        }
+        waiting = silent;
+        if waiting.is_empty() || Instant::now() >= deadline {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    detail.silent = waiting.iter().map(|record| record.process.pid).collect();
+    let reasons =
+        waiting.iter().filter_map(|record| Some((record.process.pid, record.process.error.as_ref()?)));
+    detail
+        .bad
+        .extend(reasons.map(|(pid, error)| format!("process {pid} cannot write what it records: {error}")));
+    Ok(detail)
+}
+
+/// Every so often a process that is silent is looked for in other records, too: it may have become
+/// another user just now.
+const LOOK_AROUND: u32 = 10;
+
+/// What a process says of itself now: in the same record, or in the one of its next generation.
+fn present_record(data_root: &Path, record: Record, boot_id: &str, look_around: bool) -> Record {
+    let now = read_one(data_root, &record.process.record, boot_id).unwrap_or(record);
+    if now.is_live() && !look_around {
+        return now;
+    }
+    let of_this_pid = format!(".{}.", now.process.pid);
+    let is_meant = |name: &OsStr| {
+        let name = name.to_string_lossy();
+        name.starts_with(ONE) && name.contains(&of_this_pid) && name.ends_with(".json")
+    };
+    let names = fs::names_in(&data_root.join(LEDGER), &is_meant).map(|found| found.files);
+    let users = Users::known(data_root);
+    let is_service = |uid| users.is_service(uid);
+    let (names, _) =
+        budget::select(names.unwrap_or_default(), &is_service, STRANGERS_RECORDS, STRANGERS_RECORDS);
+    names
+        .into_iter()
+        .filter_map(|candidate| read_one(data_root, &candidate.name, boot_id).ok())
+        .find(|other| {
+            other.is_live()
+                && other.process.record != now.process.record
+                && other.process.pid == now.process.pid
+                && other.process.start_ticks == now.process.start_ticks
+        })
+        .unwrap_or(now)
+}
+
+pub(crate) fn trigger(data_root: &Path) -> PathBuf {
+    data_root.join(LEDGER).join("flush")
+}

@@ -1,0 +1,311 @@
+//! Processes of the service, and why one of them is not recorded.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use pulpcov_protocol::profile::{Profile, is_python_name};
+
+use crate::failure::Failure;
+use crate::host::systemd::Unit;
+use crate::host::{facts, systemd};
+use crate::receipt::Receipt;
+use crate::recorder::data_dir::LEDGER;
+use crate::recorder::ledger::Ledger;
+use crate::recorder::users;
+
+/// Most of a command line that is looked at.
+const MAX_CMDLINE: u64 = 64 * 1024;
+
+/// A living process.
+pub(crate) struct Running {
+    pub(crate) pid: u32,
+    pub(crate) start_ticks: u64,
+    pub(crate) argv: Vec<String>,
+    pub(crate) exe: String,
+    /// The unit that it belongs to; empty on a host without systemd.
+    pub(crate) unit: String,
+}
+
+impl Running {
+    fn of(pid: u32, unit: &str) -> Option<Self> {
+        let start_ticks = facts::start_ticks(pid)?;
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned();
+        let mut raw = Vec::new();
+        let file = std::fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_CMDLINE), &mut raw).ok()?;
+        let mut argv: Vec<String> =
+            raw.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+        argv.pop();
+        Some(Self { pid, start_ticks, argv, exe, unit: unit.to_owned() })
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        facts::start_ticks(self.pid) == Some(self.start_ticks)
+    }
+
+    /// Under which role the profile wants it recorded, if it does.
+    pub(crate) fn role(&self, profile: &Profile) -> Option<String> {
+        profile.role_of(&self.argv, &self.exe, &self.unit)
+    }
+
+    /// Base name of what it executes.
+    pub(crate) fn program(&self) -> &str {
+        self.exe.rsplit('/').next().unwrap_or(&self.exe)
+    }
+
+    pub(crate) fn is_python(&self) -> bool {
+        is_python_name(&self.exe)
+    }
+
+    pub(crate) fn is_uwsgi(&self) -> bool {
+        self.program().starts_with("uwsgi")
+    }
+
+    /// What a person knows it by.
+    pub(crate) fn title(&self) -> String {
+        let mut words = self.argv.iter().map(String::as_str);
+        let first = words.next().unwrap_or(&self.exe);
+        let shown =
+            if self.is_python() { words.find(|word| !word.starts_with('-')).unwrap_or(first) } else { first };
+        let name = shown.rsplit('/').next().unwrap_or(shown);
+        let name: String = name.chars().filter(|c| !c.is_control()).take(60).collect();
+        if self.unit.is_empty() {
+            format!("process {} ({name})", self.pid)
+        } else {
+            format!("process {} ({name}) of {}", self.pid, self.unit)
+        }
+    }
+}
+
+/// The processes of the profile's units; without systemd, or where it has no units, those that the profile's rules fit.
+pub(crate) fn of_service(profile: &Profile) -> Result<Vec<Running>, Failure> {
+    if systemd::is_here() && !profile.units.is_empty() {
+        return Ok(systemd::units(&profile.units, &["ControlGroup"])?.iter().flat_map(of_unit).collect());
+    }
+    // Anybody may start something of that name.
+    let users = users::of_service(profile);
+    let is_service =
+        |pid: u32| users.is_empty() || uid_of(pid).is_some_and(|uid| uid == 0 || users.contains(&uid));
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    Ok(pids
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&pid| is_service(pid))
+        .filter_map(|pid| Running::of(pid, ""))
+        .filter(|running| running.role(profile).is_some())
+        .collect())
+}
+
+/// Those of a unit that was asked for its `ControlGroup`.
+pub(crate) fn of_unit(unit: &Unit) -> Vec<Running> {
+    unit.pids().into_iter().filter_map(|pid| Running::of(pid, &unit.name)).collect()
+}
+
+/// Processes that left no record, each with the reason. Of a program with a Python inside, as Apache has
+/// one, not every process has to run it: one that does is enough.
+pub(crate) fn unrecorded<'a>(
+    service: &'a [Running],
+    receipt: &Receipt,
+    ledger: &Ledger,
+) -> Vec<(&'a Running, Why)> {
+    let all: Vec<(&Running, Option<Why>)> =
+        service.iter().map(|running| (running, why_unrecorded(running, receipt, ledger))).collect();
+    let is_excused = |running: &Running| {
+        !running.is_python()
+            && all.iter().any(|(other, why)| {
+                why.is_none()
+                    && other.exe == running.exe
+                    && other.unit == running.unit
+                    // uWSGI's master runs Python before it forks: only a sibling shows that its forks do.
+                    && (!running.is_uwsgi() || facts::parent(other.pid) == facts::parent(running.pid))
+            })
+    };
+    let excused: Vec<bool> = all.iter().map(|(running, _)| is_excused(running)).collect();
+    all.into_iter()
+        .zip(excused)
+        .filter(|(_, excused)| !excused)
+        .filter_map(|((running, why), _)| Some((running, why?)))
+        .collect()
+}
+
+/// Why a process of the service left no record; `None` where it left one.
+fn why_unrecorded(running: &Running, receipt: &Receipt, ledger: &Ledger) -> Option<Why> {
+    let own = ledger
+        .records
+        .iter()
+        .filter(|r| (r.process.pid, r.process.start_ticks) == (running.pid, running.start_ticks));
+    let mut error = None;
+    for record in own {
+        match &record.process.error {
+            None => return None,
+            Some(words) => error = Some(words.clone()),
+        }
+    }
+    if started_at(running.start_ticks) < receipt.installed_at {
+        return Some(Why {
+            reason: "it started before the hook was installed; restart its unit".into(),
+            restart: true,
+            remedy: Some("restart the service: --restart does it".into()),
+        });
+    }
+    let because = |reason: String| Why { reason, restart: false, remedy: None };
+    let why = error
+        .map(because)
+        .or_else(|| silent_fork(running, ledger))
+        .or_else(|| no_rule(running, &receipt.config.profile))
+        .or_else(|| no_hook(running, receipt))
+        .or_else(|| no_place(running, &receipt.config.data_root));
+    Some(why.unwrap_or_else(|| because("it left no record".to_owned())))
+}
+
+pub(crate) struct Why {
+    pub(crate) reason: String,
+    /// It runs since before the hook was there: a restart is all that it takes.
+    pub(crate) restart: bool,
+    /// What a person can do about it, where that is known.
+    pub(crate) remedy: Option<String>,
+}
+
+impl Why {
+    fn with(reason: String, remedy: impl Into<String>) -> Self {
+        Self { reason, restart: false, remedy: Some(remedy.into()) }
+    }
+}
+
+/// A program with a Python inside is recorded where a rule says so; a Python of a unit always is.
+fn no_rule(running: &Running, profile: &Profile) -> Option<Why> {
+    let why =
+        || Why::with("no process rule of the profile fits it".to_owned(), add_a_rule(running.program()));
+    running.role(profile).is_none().then(why)
+}
+
+/// What helps a program that has a Python inside.
+pub(crate) fn add_a_rule(program: &str) -> String {
+    format!("add a rule: pulpcov_processes: [{{role: ROLE, program: {program}}}]")
+}
+
+/// What uWSGI has to be told: without threads it holds Python's lock also while it waits for requests, and no thread
+/// of the recorder ever runs; and by itself it tells no Python that it has forked.
+pub(crate) const LET_UWSGI_PYTHON_RUN: &str =
+    "set enable-threads = true and py-call-osafterfork = true in uWSGI's configuration";
+
+/// uWSGI forks its workers in C, and tells the Python in them only where it is asked to: the recorder of the parent
+/// was at work before, and there is none in the child.
+fn silent_fork(running: &Running, ledger: &Ledger) -> Option<Why> {
+    let parent = facts::parent(running.pid)?;
+    let has_record = ledger.records.iter().any(|r| r.is_live() && r.process.pid == parent);
+    (running.is_uwsgi() && has_record)
+        .then(|| Why::with("uWSGI forked it without telling Python".to_owned(), LET_UWSGI_PYTHON_RUN))
+}
+
+/// What helps a Python that reads no `.pth`.
+pub(crate) const WITHOUT_SITE: &str = "take -S out of the unit's command line";
+
+/// The flag of a Python's command line by which it reads no `.pth`, if it has it.
+pub(crate) fn skips_site(argv: &[String]) -> Option<&str> {
+    let flags = argv.iter().skip(1).map(String::as_str).take_while(|word| word.starts_with('-'));
+    let mut short = flags.filter(|word| !word.starts_with("--"));
+    short.find(|flag| flag.contains('S') && !flag.contains(['W', 'X', 'm', 'c']))
+}
+
+/// The hook never ran in it.
+fn no_hook(running: &Running, receipt: &Receipt) -> Option<Why> {
+    if let Some(flag) = skips_site(&running.argv) {
+        return Some(Why::with(format!("its Python runs with {flag}, which reads no .pth"), WITHOUT_SITE));
+    }
+    let mut hooks = receipt.files.keys().filter(|path| path.ends_with("_pulpcov_recorder.py"));
+    let is_hidden = |hook: &&PathBuf| std::fs::symlink_metadata(in_view_of(running.pid, hook)).is_err();
+    if let Some(hook) = hooks.next().filter(is_hidden).filter(|_| hooks.all(|hook| is_hidden(&hook))) {
+        return Some(Why::with(
+            format!("its sandbox hides {}", hook.display()),
+            "set pulpcov_lib_root to a folder that the sandbox shows",
+        ));
+    }
+    if running.is_python() {
+        let known = receipt.config.interpreters.iter().any(|python| {
+            std::fs::canonicalize(&python.path).is_ok_and(|path| path == Path::new(&running.exe))
+        });
+        if !known {
+            return Some(Why::with(
+                format!("it runs {}, which has no hook", running.exe),
+                "name its Python in pulpcov_interpreters (of a virtual environment, that one's bin/python)",
+            ));
+        }
+    }
+    None
+}
+
+/// It ran, and had no place to write to.
+fn no_place(running: &Running, data_root: &Path) -> Option<Why> {
+    const REMEDY: &str = "set pulpcov_data_root to a folder that the sandbox lets it write to";
+    let ledger = data_root.join(LEDGER);
+    let Ok(meta) = std::fs::symlink_metadata(in_view_of(running.pid, &ledger)) else {
+        return Some(Why::with(format!("its sandbox hides {}", data_root.display()), REMEDY));
+    };
+    if is_read_only(running.pid, data_root) {
+        return Some(Why::with(format!("its sandbox makes {} read-only", data_root.display()), REMEDY));
+    }
+    if meta.permissions().mode() & 0o002 == 0 && meta.uid() != uid_of(running.pid)? {
+        return Some(Why::with(
+            format!("it may not write to {}", ledger.display()),
+            format!("chmod 1777 {}, as install made it", ledger.display()),
+        ));
+    }
+    None
+}
+
+/// A path as a process sees it. Only looked at, never opened: links in it lead where we are.
+fn in_view_of(pid: u32, path: &Path) -> PathBuf {
+    Path::new(&format!("/proc/{pid}/root")).join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn uid_of(pid: u32) -> Option<u32> {
+    Some(std::fs::metadata(format!("/proc/{pid}")).ok()?.uid())
+}
+
+/// Whether the mount that a process sees at `path` is read-only.
+fn is_read_only(pid: u32, path: &Path) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    mount_options(&text, path).is_some_and(|options| options.split(',').any(|option| option == "ro"))
+}
+
+/// Options of the innermost mount over `path`, from the text of a mountinfo.
+fn mount_options<'a>(mountinfo: &'a str, path: &Path) -> Option<&'a str> {
+    let mut best: BTreeMap<usize, &str> = BTreeMap::new();
+    for line in mountinfo.lines() {
+        let mut fields = line.split(' ').skip(4);
+        let (Some(point), Some(options)) = (fields.next(), fields.next()) else { continue };
+        // Spaces stand as \040; such a mount is not ours, and no prefix of our path.
+        if path.starts_with(point) {
+            best.insert(point.len(), options);
+        }
+    }
+    best.into_values().next_back()
+}
+
+/// Seconds since the epoch of a start time in ticks. Linux reports 100 ticks a second to programs.
+fn started_at(ticks: u64) -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let boot: f64 =
+        stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(0.0);
+    #[expect(clippy::cast_precision_loss, reason = "hundredths of a second since boot")]
+    let since_boot = ticks as f64 / TICKS_PER_SECOND;
+    boot + since_boot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_mount_counts_and_the_last_of_equals() {
+        let text = "21 1 0:20 / / rw,relatime - ext4 /dev/vda rw\n\
+                    22 21 0:20 / /srv ro,relatime - ext4 /dev/vda rw\n\
+                    23 22 0:20 /x /srv/pulp_coverage rw,nosuid shared:1 - ext4 /dev/vda rw\n";
+        assert_eq!(mount_options(text, Path::new("/srv/pulp_coverage")), Some("rw,nosuid"));
+        assert_eq!(mount_options(text, Path::new("/srv/pulp_cov")), Some("ro,relatime"));
+        assert_eq!(mount_options(text, Path::new("/var")), Some("rw,relatime"));
+        assert_eq!(mount_options("", Path::new("/var")), None);
+    }
+}
