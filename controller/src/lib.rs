@@ -18,7 +18,7 @@ mod transport;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use pulpcov_protocol::text::error_chain;
 
 use crate::cli::{Cli, Command, Fleet, Wheelhouse};
@@ -42,7 +42,11 @@ fn run(command: Command) -> anyhow::Result<Exit> {
     runtime.block_on(dispatch(command))
 }
 
-/// Does a command. The demo comes back here, so that it runs what real hosts run.
+/// Does what the words of a command line say: the demo runs what real hosts run.
+fn run_words(words: Vec<String>) -> demo::run::Running {
+    Box::pin(async move { dispatch(Cli::try_parse_from(words)?.command).await })
+}
+
 async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Combine(args) => command::combine::run(&args),
@@ -50,9 +54,9 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Diff(args) => command::diff::run(&args),
         Command::Trend(args) => command::trend::run(&args),
         Command::Wheelhouse(Wheelhouse::Sync(args)) => command::wheelhouse::run(&args),
-        Command::Completions(args) => command::completions::run(&args),
-        Command::Man(args) => command::man::run(&args),
-        Command::Demo(args) => Box::pin(demo::run::run(args)).await,
+        Command::Completions(args) => command::completions::run(&args, Cli::command()),
+        Command::Man(args) => command::man::run(&args, Cli::command()),
+        Command::Demo(args) => demo::run::run(args, run_words).await,
         Command::Fleet(fleet) => match fleet {
             Fleet::Run(args) => Box::pin(command::run::run(args)).await,
             Fleet::Install(args) => command::install::run(args).await,
@@ -72,7 +76,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
 fn complain(error: &anyhow::Error) -> ExitCode {
     let usage = error.downcast_ref::<Usage>();
     let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "error: {}", fleet::fan_out::printable(&error_chain(error.as_ref())));
+    let _ = writeln!(err, "error: {}", output::terminal::printable(&error_chain(error.as_ref())));
     if let Some(hint) = usage.and_then(|usage| usage.hint.as_ref()) {
         let _ = writeln!(err, "hint: {hint}");
     }

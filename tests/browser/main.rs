@@ -7,12 +7,11 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 
+use chromium::Browser;
 use pulpcov_tests::made_run::made_run;
 use pulpcov_tests::{programs, python};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use chromium::Browser;
 
 fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));

@@ -14,11 +14,10 @@ use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pulpcov_tests::lab::{Lab, Options};
-use pulpcov_tests::tally;
-
 use judge::Judgement;
 use plan::plan;
+use pulpcov_tests::lab::{Lab, Options};
+use pulpcov_tests::tally;
 use session::Session;
 
 const HOSTS: usize = 2;

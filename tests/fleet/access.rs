@@ -1,8 +1,9 @@
 //! Host keys, logins and sudo: who gets in, and what is said where nobody does.
 
+use std::fs;
+
 use pulpcov_tests::base::SUDO_PASSWORD;
 use pulpcov_tests::lab::{Lab, host_name};
-use std::fs;
 
 /// `fleet status` on the inventory; its exit code and its words.
 fn status(lab: &Lab, words: &[&str]) -> (Option<i32>, String) {

@@ -4,9 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use crate::{Place, agent};
 use pulpcov_tests::python;
 use serde_json::json;
+
+use crate::{Place, agent};
 
 /// An exception of a dead thread holds its frames, and with them its tracer, until the main thread drops it.
 const KEPT: &str = "\

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use pulpcov_tests::{programs, python};
-use serde_json::{Value, json};
-
 use random::Random;
+use serde_json::{Value, json};
 
 /// Cases that are compared.
 const CASES: u64 = 2_000;

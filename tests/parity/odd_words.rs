@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use pulpcov_tests::python;
 use serde_json::Value;
 
 use super::{coverage, json, pulpcov, recorded};
-use pulpcov_tests::python;
 
 const MODULE: &str =
     "import sys\n\n\ndef f(x):\n    if x:\n        return 1\n    return 2\n\n\nprint(f(0))\n";

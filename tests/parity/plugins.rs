@@ -3,8 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use super::{assert_equal, coverage, pulpcov, recorded, table_fields};
 use pulpcov_tests::{programs, python};
+
+use super::{assert_equal, coverage, pulpcov, recorded, table_fields};
 
 const PLUGIN: &str = include_str!("template_plugin.py");
 const MAIN: &str = "import hello_page\nimport left_out\nif not left_out:  # not wanted\n    1 / 0\n";

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use pulpcov_data_file::data::{CoverageData, Kind, Measured};
 use pulpcov_data_file::data_file;
+use pulpcov_tests::python;
 
 use super::{assert_equal_files, coverage, pulpcov};
-use pulpcov_tests::python;
 
 /// Programs in one folder, and folders: a thousand programs in all, half of them in branch mode.
 const PROGRAMS: usize = 40;

@@ -1,7 +1,8 @@
 //! Root by sudo, doas and su, with passwords from everywhere but the command line.
 
-use super::{hosts, one, place, said, status, status_command};
 use pulpcov_tests::base::SUDO_PASSWORD;
+
+use super::{hosts, one, place, said, status, status_command};
 
 #[test]
 fn a_password_comes_from_a_file_a_descriptor_or_the_environment() {

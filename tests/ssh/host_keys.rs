@@ -1,7 +1,8 @@
 //! Whom to believe: known hosts in all their forms, certificates of hosts, and hosts that are new.
 
-use super::{hosts, key, logged, one, place, read, run, sshd, status};
 use pulpcov_tests::lab::Lab;
+
+use super::{hosts, key, logged, one, place, read, run, sshd, status};
 
 /// Known hosts with these lines; the words that make pulpcov read them.
 fn known(lab: &Lab, name: &str, lines: &str) -> [String; 2] {

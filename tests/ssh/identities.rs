@@ -1,7 +1,8 @@
 //! Who one is to a host: keys, certificates, ssh-agent, passwords, questions.
 
-use super::{Said, hosts, key, logged, one, place, read, run, said, sshd, status, status_command};
 use pulpcov_tests::lab::Lab;
+
+use super::{Said, hosts, key, logged, one, place, read, run, said, sshd, status, status_command};
 
 /// What sshd logs of a password that is wrong, by either method.
 const FAILED: &str = "Failed password\\|error: PAM: Authentication failure";

@@ -1,7 +1,8 @@
 //! The ways to a host: ssh_config, jump hosts, `ProxyCommand`, IPv6, other ports.
 
-use super::{host, hosts, logged, one, place, said, sshd, status, status_command};
 use pulpcov_tests::lab::Lab;
+
+use super::{host, hosts, logged, one, place, said, sshd, status, status_command};
 
 /// A second sshd on a host, at an address that only the host itself can reach.
 fn inner_sshd(lab: &Lab, i: usize, port: u16) {

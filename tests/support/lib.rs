@@ -8,5 +8,6 @@ pub mod plain;
 pub mod programs;
 pub mod pulp;
 pub mod python;
+pub mod rooms;
 pub mod shop;
 pub mod tally;

@@ -265,8 +265,9 @@ impl CoverageData {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn data(kind: Kind) -> impl Strategy<Value = CoverageData> {
         let file = prop::sample::select(vec!["a.py", "b.py", "c.py"]);

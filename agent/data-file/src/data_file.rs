@@ -7,12 +7,12 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::path::Path;
 
+pub use write::{WriteError, to_bytes, write};
+
 use crate::combine::{Combiner, NumberHash};
 use crate::data::{CombineError, CoverageData, Kind};
-use crate::pages::{self, Database, PageError};
-
 pub use crate::page_writer::PageWriteError;
-pub use write::{WriteError, to_bytes, write};
+use crate::pages::{self, Database, PageError};
 
 /// coverage.py's own number for the tables of 5.0 and later.
 const SCHEMA_VERSION: i64 = 7;
@@ -393,10 +393,11 @@ fn line_number(n: i64) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::old_json::HEAD;
     use super::write::tests::{bytes_of, sample};
     use super::*;
-    use proptest::prelude::*;
 
     #[test]
     fn other_formats_are_named() {

@@ -397,9 +397,10 @@ fn database_header(pages: u32) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use rusqlite::Connection;
+
+    use super::*;
 
     /// A file of one table and one index over it, opened by SQLite.
     fn opened(rows: &[(i64, String)]) -> (tempfile::TempDir, Connection) {

@@ -93,8 +93,9 @@ pub fn is_digest(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn climbing_and_absolute_paths_are_refused() {

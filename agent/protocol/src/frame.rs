@@ -172,8 +172,9 @@ impl Decoder {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn kinds() -> impl Strategy<Value = Kind> {
         prop::sample::select(vec![

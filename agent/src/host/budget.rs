@@ -122,8 +122,9 @@ impl Remarks {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn candidate(name: &str, uid: u32, size: u64) -> Candidate {
         Candidate { name: name.to_owned(), uid, size }

@@ -311,8 +311,9 @@ fn prefix_of(python: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use super::*;
 
     #[test]
     fn an_identity_is_a_word() {

@@ -339,8 +339,9 @@ impl Trusted {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
 
     #[test]
     fn members_of_groups_are_found() {

@@ -157,8 +157,9 @@ pub(crate) fn set_owner(path: &Path, uid: u32, gid: u32, mode: u32) -> io::Resul
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::{lchown, symlink};
+
+    use super::*;
 
     #[test]
     fn nothing_is_written_behind_a_link_of_somebody_else() {

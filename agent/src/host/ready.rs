@@ -103,8 +103,9 @@ fn run(command: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::net::TcpListener;
+
+    use super::*;
 
     fn ready(json: &str) -> Vec<Ready> {
         vec![serde_json::from_str(json).expect("JSON")]

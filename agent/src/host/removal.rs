@@ -98,8 +98,9 @@ fn gone(result: rustix::io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
 
     #[test]
     fn a_folder_goes_however_deep_it_is() {

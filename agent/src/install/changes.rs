@@ -13,10 +13,9 @@ use crate::failure::{During, Failure};
 use crate::host::fs::{self, Attributes};
 use crate::host::place::{self, Place};
 use crate::host::{child, facts, owners};
+use crate::install::preview::Preview;
 use crate::receipt;
 use crate::receipt::{Config, MAX_REPLACED, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
-
-use crate::install::preview::Preview;
 
 enum Undo {
     RemoveFile(PathBuf),

@@ -101,10 +101,11 @@ pub(crate) fn words(missing: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
     use std::process::Stdio;
+
+    use super::*;
 
     /// Where a package is found, below `base`.
     fn found(base: &Path, package: &str, texts: &[String]) -> Vec<String> {

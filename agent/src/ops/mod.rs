@@ -14,14 +14,13 @@ mod services;
 mod status;
 mod uninstall;
 
-pub(crate) use pulpcov_protocol::text::counted;
-pub(crate) use uninstall::OUTBOX;
-
 use std::io::Write;
 use std::path::PathBuf;
 
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::Outcome;
+pub(crate) use pulpcov_protocol::text::counted;
+pub(crate) use uninstall::OUTBOX;
 
 use crate::bundle::gather::Gathered;
 use crate::failure::Failure;

@@ -277,8 +277,9 @@ pub(crate) fn measure(root: &Path) -> Result<(u64, u64), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
 
     #[test]
     fn a_mode_is_told_by_what_it_keeps_from_people() {

@@ -106,9 +106,10 @@ fn py_str(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
     use pulpcov_protocol::profile::ProcessRule;
+
+    use super::*;
 
     fn gate(argument: &str) -> String {
         let profile = Profile {

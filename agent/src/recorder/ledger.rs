@@ -84,7 +84,7 @@ struct Raw {
     seal: Option<String>,
 }
 
-/// The record of processes whose data files were made one, as [`crate::bundle::compact`] writes it.
+/// The record of processes whose data files were made one, as a compaction writes it.
 #[derive(Debug, serde::Serialize, Deserialize)]
 pub(crate) struct RawMany {
     pub(crate) data: Option<String>,

@@ -115,8 +115,9 @@ impl<P: Places> Aliases<P> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeSet;
+
+    use super::*;
 
     struct Fake(BTreeSet<&'static str>);
 

@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-
 use pulpcov_data_file::lines::Arc;
+use serde::Deserialize;
 
 /// Deepest nesting and largest text that are read come from `serde_json` and from the bundle's limits.
 #[derive(Debug, thiserror::Error)]

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::analysis::SourceAnalysis;
-use crate::fleet::Doubt;
 use pulpcov_data_file::data::Kind;
+
+use crate::analysis::SourceAnalysis;
+
+/// Hosts behind an analysis that counts, and hosts behind another that sees other statements.
+pub type Doubt = (BTreeSet<String>, BTreeSet<String>);
 
 /// An analysis, and who has the source and a Python that makes it.
 #[derive(Debug, Clone)]

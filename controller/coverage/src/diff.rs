@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use pulpcov_data_file::data::Measured;
+use pulpcov_data_file::lines::LineSet;
+
 use crate::numbers::Numbers;
 use crate::origin::Origin;
 use crate::report::{FileReport, Report, report_file};
-use pulpcov_data_file::data::Measured;
-use pulpcov_data_file::lines::LineSet;
 
 /// A file that both sides have, with different bytes: its lines cannot be compared one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,11 +94,12 @@ fn changed(pairs: &BTreeMap<(&str, &str), Pair<'_>>, variants: &BTreeMap<&str, u
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::analysis::SourceAnalysis;
     use crate::origin::Dimension;
     use crate::view::View;
-    use std::sync::Arc;
 
     fn side(files: &[(&str, &str, &[u32])]) -> Report {
         let source = Arc::new(SourceAnalysis {

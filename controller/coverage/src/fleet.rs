@@ -7,16 +7,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pulpcov_data_file::data::{CombineError, CoverageData, Kind, Measured};
+use pulpcov_data_file::lines::LineSet;
 use rayon::prelude::*;
 
 use crate::analysis::SourceAnalysis;
-use crate::choice::{self, Offered};
+use crate::choice::{self, Doubt, Offered};
 use crate::origin::{Groups, Origin};
 use crate::releases::{self, Carried};
 use crate::report::{FileReport, Report, report_file};
 use crate::selection::{Selection, SelectionError};
-use pulpcov_data_file::data::{CombineError, CoverageData, Kind, Measured};
-use pulpcov_data_file::lines::LineSet;
 
 /// Identity of a source file in a fleet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,9 +59,6 @@ pub enum ReportError {
 
 /// Finds the analysis of a source by its key.
 pub type FindAnalysis<'a> = &'a (dyn Fn(&SourceId, &str) -> Option<Arc<SourceAnalysis>> + Sync);
-
-/// Hosts behind an analysis that counts, and hosts behind another that sees other statements.
-pub type Doubt = (BTreeSet<String>, BTreeSet<String>);
 
 /// A source that no host's analysis can be had of, by its name in the report.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::report::{FileReport, Report};
 use pulpcov_data_file::lines::LineSet;
+
+use crate::report::{FileReport, Report};
 
 /// Lines that a patch adds or changes, by file: their numbers in the new file, and their texts.
 pub type Added = BTreeMap<String, BTreeMap<u32, String>>;
@@ -193,12 +194,14 @@ fn of_file(file: &FileReport, lines: impl Iterator<Item = u32>) -> Option<PatchF
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use pulpcov_data_file::data::Measured;
+
     use super::*;
     use crate::analysis::SourceAnalysis;
     use crate::report::report_file;
-    use proptest::prelude::*;
-    use pulpcov_data_file::data::Measured;
-    use std::sync::Arc;
 
     const PATCH: &str = "diff --git a/src/shop/x.py b/src/shop/x.py\nindex 1..2 100644\n--- a/src/shop/x.py\n+++ b/src/shop/x.py\n\
         @@ -1,2 +1,3 @@ def f():\n a\n-b\n+B\n+C\n@@ -9 +10,0 @@\n-gone\n\

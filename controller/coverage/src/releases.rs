@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use similar::{Algorithm, DiffOp, capture_diff_slices};
-
 use pulpcov_data_file::data::{Kind, Measured};
 use pulpcov_data_file::lines::{ArcSet, LineSet};
+use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 /// Most lines of a source that are compared: the time may grow with their square.
 const MAX_LINES: usize = 100_000;
@@ -68,8 +67,9 @@ pub(crate) fn carry(measured: &Measured, map: &BTreeMap<u32, u32>) -> (Measured,
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn lines_and_arcs_follow_an_insertion_and_what_changed_is_lost() {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync;
 
+use pulpcov_data_file::data::Measured;
+use pulpcov_data_file::lines::{Arc, LineSet};
+
 use crate::analysis::{Region, RegionKind, SourceAnalysis};
 use crate::numbers::Numbers;
 use crate::origin::{Groups, Origin};
-use pulpcov_data_file::data::Measured;
-use pulpcov_data_file::lines::{Arc, LineSet};
 
 /// Executed, missing and excluded of a file or a region.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -402,8 +403,9 @@ fn name_apart(regions: &mut [RegionReport]) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use pulpcov_data_file::lines::ArcSet;
+
+    use super::*;
 
     #[test]
     fn no_more_branches_are_missing_than_there_are() {

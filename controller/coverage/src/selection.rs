@@ -273,8 +273,9 @@ impl Parser<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     fn origins() -> (Vec<Origin>, Groups) {
         let mut origins = Vec::new();

@@ -1,8 +1,9 @@
 //! A report by host, group, role or label: who ran which lines, who alone, and what all of them ran.
 
+use pulpcov_data_file::lines::LineSet;
+
 use crate::origin::Dimension;
 use crate::report::{FileReport, Report};
-use pulpcov_data_file::lines::LineSet;
 
 /// The names of one dimension, and what belongs to each.
 #[derive(Debug, Clone)]

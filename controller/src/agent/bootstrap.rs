@@ -3,14 +3,10 @@
 
 use std::fmt::Write as _;
 
+use crate::inventory::BecomeMethod;
+
 /// Most that a login shell may print before our first word (motd, .bashrc).
 pub(crate) const MAX_NOISE: usize = 8 * 1024;
-
-/// What sudo asks with, so that a password is sent when and only when it is asked for.
-const SUDO_PROMPT: &str = "PCOV1-ASK:";
-
-/// What su asks with, in the locale that the script sets.
-const SU_PROMPT: &str = "assword: ";
 
 const SCRIPT: &str = include_str!("bootstrap.sh");
 
@@ -24,33 +20,6 @@ fn one_line() -> String {
 pub(crate) struct Offer<'a> {
     pub(crate) sha256: &'a str,
     pub(crate) size: usize,
-}
-
-/// Programs that make one root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum BecomeMethod {
-    Sudo,
-    Doas,
-    Su,
-}
-
-impl BecomeMethod {
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Sudo => "sudo",
-            Self::Doas => "doas",
-            Self::Su => "su",
-        }
-    }
-
-    /// What it asks for the password with; doas asks at a terminal only.
-    pub(crate) const fn prompt(self) -> Option<&'static str> {
-        match self {
-            Self::Sudo => Some(SUDO_PROMPT),
-            Self::Su => Some(SU_PROMPT),
-            Self::Doas => None,
-        }
-    }
 }
 
 /// How to become root on a host.

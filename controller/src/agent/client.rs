@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::agent::binary::AgentBinaries;
-use crate::agent::bootstrap::{BecomeBy, BecomeMethod, MAX_NOISE, Word, next_word};
+use crate::agent::bootstrap::{BecomeBy, MAX_NOISE, Word, next_word};
+use crate::inventory::BecomeMethod;
 use crate::run::bundle::BundleError;
 use crate::transport::ssh::{Channel, ChannelEvent, SshError};
 

@@ -14,13 +14,14 @@ use pulpcov_protocol::outcome::{CollectDetail, Detail};
 use pulpcov_protocol::text::{counted, error_chain};
 
 use crate::agent::client::{AgentError, Progressing, RemoteAgent};
-use crate::cli::{FleetArgs, seconds};
+use crate::command::args::{FleetArgs, seconds};
 use crate::exit::{Exit, usage};
 use crate::fleet::fan_out::{Access, Done, Reporter};
 use crate::fleet::fetch_once::Claims;
-use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::outcome::Recap;
 use crate::fleet::targets::{OwnInventory, Reach, exit_of, troubles};
 use crate::inventory::Host;
+use crate::output::event::Verdict;
 use crate::output::terminal::json_line;
 use crate::run::bundle::{Asked, PlacedBundle, Spool};
 use crate::run::dir::RunDir;
@@ -83,7 +84,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
 
 /// Collects, and says how it went and where it lies.
 pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
-    let reach = Reach::new(&args.fleet, "collect").await?;
+    let reach = Reach::new(args.fleet.targets()?, "collect").await?;
     let options = CollectOptions {
         flush_timeout: args.flush_timeout,
         keep: args.keep,

@@ -48,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let combined = inputs::combine(&args.inputs, &how).map_err(|error| wrong(&error))?;
     let data = rcfile::map_paths(combined.data, &config, &cwd).map_err(|error| wrong(&error))?;
     for warning in combined.warnings.iter().chain(&config.notes) {
-        terminal::say(&format!("warning: {}", crate::fleet::fan_out::printable(warning)));
+        terminal::say(&format!("warning: {}", crate::output::terminal::printable(warning)));
     }
     let place = dir::output_place(&args.output)
         .and_then(|place| match std::fs::metadata(&place) {

@@ -1,10 +1,8 @@
 //! `pulpcov completions SHELL`
 
 use anyhow::Result;
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]
@@ -13,9 +11,10 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &Args) -> Result<Exit> {
+/// `command` is the whole command line.
+pub(crate) fn run(args: &Args, mut command: clap::Command) -> Result<Exit> {
     let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "pulpcov", &mut text);
+    clap_complete::generate(args.shell, &mut command, "pulpcov", &mut text);
     crate::output::terminal::print(|out| out.write_all(&text))?;
     Ok(Exit::Ok)
 }

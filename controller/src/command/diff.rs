@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let (a, b) = (side(&args.a, args)?, side(&args.b, args)?);
     for (name, side) in [("A", &a), ("B", &b)] {
         for warning in &side.warnings {
-            terminal::say(&format!("warning: {name}: {}", crate::fleet::fan_out::printable(warning)));
+            terminal::say(&format!("warning: {name}: {}", crate::output::terminal::printable(warning)));
         }
     }
     let names = [format!("A {}", args.a), format!("B {}", args.b)];
@@ -89,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
             .map_err(|error| usage(anyhow::anyhow!(error_chain(&error))))?;
         terminal::say(&format!(
             "wrote {}",
-            crate::fleet::fan_out::printable(&folder.join("index.html").to_string_lossy())
+            crate::output::terminal::printable(&folder.join("index.html").to_string_lossy())
         ));
     }
     if args.json.is_none() && args.html.is_none() {

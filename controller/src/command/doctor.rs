@@ -11,13 +11,14 @@ use serde_json::json;
 
 use super::missing_packages::{self, Packages};
 use crate::agent::client::AgentError;
-use crate::cli::FleetArgs;
+use crate::command::args::FleetArgs;
 use crate::exit::{Exit, usage};
-use crate::fleet::fan_out::{Done, printable};
-use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::fan_out::Done;
+use crate::fleet::outcome::Recap;
 use crate::fleet::targets::{Reach, exit_of};
+use crate::output::event::Verdict;
 use crate::output::progress::Mode;
-use crate::output::terminal::json_line;
+use crate::output::terminal::{json_line, printable};
 use crate::profile::load;
 
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet, "doctor").await?;
+    let reach = Reach::new(args.fleet.targets()?, "doctor").await?;
     let mode = reach.mode;
     let profiles = Arc::new(reach.profiles(&args.profile).map_err(usage)?);
     let recap = reach

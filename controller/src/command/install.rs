@@ -12,13 +12,14 @@ use pulpcov_protocol::profile::Profile;
 
 use super::missing_packages::{self, Packages};
 use crate::agent::client::{AgentError, Progressing, RemoteAgent};
-use crate::cli::{FleetArgs, ServiceCommands, label};
+use crate::command::args::{FleetArgs, ServiceCommands, label};
+use crate::command::check_diff::{self, CheckArgs};
 use crate::exit::{Exit, usage};
-use crate::fleet::check_diff::{self, CheckArgs};
 use crate::fleet::fan_out::{Access, Done, Reporter};
-use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::outcome::Recap;
 use crate::fleet::targets::{Reach, exit_of};
 use crate::inventory::Host;
+use crate::output::event::Verdict;
 use crate::profile::load;
 use crate::profile::wheelhouse::Wheelhouse;
 
@@ -77,7 +78,7 @@ struct Plan {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet, "install").await?;
+    let reach = Reach::new(args.fleet.targets()?, "install").await?;
     let how = How { restart: args.restart, label: args.label, run: None, check: args.check };
     let recap = install_all(reach, args.what, how).await?;
     check_diff::show(recap.data().map(|(host, installed)| (host, &installed.diff)), args.fleet.jsonl);

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::cli::InventoryArgs;
+use crate::command::args::InventoryArgs;
 use crate::exit::{Exit, usage};
 use crate::fleet::targets::{read_any_inventory, without_hosts};
 use crate::inventory::ALL;
@@ -30,12 +30,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let (inventory, selection) = read_any_inventory(&args.inventory)?;
+    let request = args.inventory.request()?;
+    let (inventory, selection) = read_any_inventory(&request, &args.inventory.limit)?;
     for warning in inventory.warnings.iter().chain(&selection.warnings) {
-        terminal::say(&format!("warning: {}", crate::fleet::fan_out::printable(warning)));
+        terminal::say(&format!("warning: {}", crate::output::terminal::printable(warning)));
     }
-    if let Some(empty) = without_hosts(&inventory, &args.inventory) {
-        terminal::say(&format!("warning: {}", crate::fleet::fan_out::printable(&empty)));
+    if let Some(empty) = without_hosts(&inventory, &request) {
+        terminal::say(&format!("warning: {}", crate::output::terminal::printable(&empty)));
     }
     let text = if let Some(group) = &args.graph {
         list::graph(&inventory, group).ok_or_else(|| usage(anyhow::anyhow!("--graph: no group {group:?}")))?

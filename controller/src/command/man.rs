@@ -3,10 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::CommandFactory;
 use clap_mangen::Man;
 
-use crate::cli::Cli;
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]
@@ -16,8 +14,8 @@ pub(crate) struct Args {
     folder: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let mut command = Cli::command();
+/// `command` is the whole command line.
+pub(crate) fn run(args: &Args, mut command: clap::Command) -> Result<Exit> {
     if let Some(folder) = &args.folder {
         fs_err::create_dir_all(folder)?;
         // Pages of subcommands want their full names.

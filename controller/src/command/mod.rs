@@ -1,5 +1,7 @@
 //! One subcommand, one file: its words beside what it does.
 
+pub(crate) mod args;
+mod check_diff;
 pub(crate) mod collect;
 pub(crate) mod combine;
 pub(crate) mod completions;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use pulpcov_protocol::op::{Op, Reset};
 
-use crate::cli::{FleetArgs, label, seconds};
+use crate::command::args::{FleetArgs, label, seconds};
 use crate::exit::Exit;
 use crate::fleet::targets::{Reach, ask_once, exit_of};
 
@@ -23,7 +23,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet, "reset").await?;
+    let reach = Reach::new(args.fleet.targets()?, "reset").await?;
     let (label, timeout, check) = (args.label, args.flush_timeout, args.check);
     let inventory = reach.own_inventory()?;
     let recap = reach

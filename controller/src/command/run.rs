@@ -19,14 +19,15 @@ use tokio::process::{Child, Command};
 
 use super::{collect, install, report, uninstall};
 use crate::agent::client::AgentError;
-use crate::cli::{FleetArgs, label, seconds};
+use crate::command::args::{FleetArgs, label, seconds};
+use crate::command::check_diff::CheckArgs;
 use crate::exit::{Exit, usage, usage_hint};
-use crate::fleet::check_diff::CheckArgs;
 use crate::fleet::fan_out::Done;
-use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::outcome::Recap;
 use crate::fleet::signals::Signals;
 use crate::fleet::targets::{Reach, exit_of};
 use crate::fleet::unfinished;
+use crate::output::event::Verdict;
 use crate::run::dir::RunDir;
 
 #[derive(Debug, clap::Args)]
@@ -67,7 +68,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         return Err(usage(anyhow::anyhow!("no command")));
     };
     find_program(Path::new(program))?;
-    let reach = Reach::new(&args.fleet, "status").await?;
+    let reach = Reach::new(args.fleet.targets()?, "status").await?;
     let base = reach.next("status", |_| true);
     let run = collect::place(args.output.as_deref())?;
     let interrupts = Interrupts::watch()?;
@@ -287,7 +288,7 @@ struct RunPlan {
     may_fail: usize,
     /// Hosts that are put back at the end.
     ours: BTreeSet<String>,
-    commands: crate::cli::ServiceCommands,
+    commands: crate::command::args::ServiceCommands,
 }
 
 impl RunPlan {

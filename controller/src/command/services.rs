@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use pulpcov_protocol::op::{Op, ServiceAction, Services};
 
-use crate::cli::{FleetArgs, ServiceCommands};
+use crate::command::args::{FleetArgs, ServiceCommands};
 use crate::exit::Exit;
 use crate::fleet::targets::{Reach, ask_once, exit_of};
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         Action::Stop => ServiceAction::Stop,
         Action::Restart => ServiceAction::Restart,
     };
-    let reach = Reach::new(&args.fleet, "services").await?;
+    let reach = Reach::new(args.fleet.targets()?, "services").await?;
     let (units, commands, check) = (args.units, args.commands, args.check);
     let inventory = reach.own_inventory()?;
     let recap = reach

@@ -10,13 +10,14 @@ use pulpcov_protocol::outcome::{Detail, StatusDetail};
 use serde_json::json;
 
 use crate::agent::client::AgentError;
-use crate::cli::FleetArgs;
+use crate::command::args::FleetArgs;
 use crate::exit::Exit;
-use crate::fleet::fan_out::{Done, printable};
-use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::fan_out::Done;
+use crate::fleet::outcome::Recap;
 use crate::fleet::targets::{Reach, exit_of};
+use crate::output::event::Verdict;
 use crate::output::progress::Mode;
-use crate::output::terminal::json_line;
+use crate::output::terminal::{json_line, printable};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -28,7 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet, "status").await?;
+    let reach = Reach::new(args.fleet.targets()?, "status").await?;
     let mode = reach.mode;
     let recap = reach
         .run(|access, host, reporter| async move {

@@ -4,9 +4,9 @@ use anyhow::Result;
 use pulpcov_protocol::op::{Op, Uninstall};
 use pulpcov_protocol::outcome::FileDiff;
 
-use crate::cli::{FleetArgs, ServiceCommands};
+use crate::command::args::{FleetArgs, ServiceCommands};
+use crate::command::check_diff::{self, CheckArgs};
 use crate::exit::Exit;
-use crate::fleet::check_diff::{self, CheckArgs};
 use crate::fleet::outcome::Recap;
 use crate::fleet::targets::{Reach, ask_once, exit_of};
 
@@ -31,7 +31,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(&args.fleet, "uninstall").await?;
+    let reach = Reach::new(args.fleet.targets()?, "uninstall").await?;
     let how = How {
         force: args.force,
         erase: EraseAll::asked_by(&args),

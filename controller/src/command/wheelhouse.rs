@@ -8,7 +8,7 @@ use pulpcov_protocol::wheel::{WheelName, pinned_coverage};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::exit::{Exit, usage};
-use crate::fleet::fan_out::printable;
+use crate::output::terminal::printable;
 
 /// Pythons that the hook runs under.
 const MINORS: std::ops::RangeInclusive<u32> = 6..=14;

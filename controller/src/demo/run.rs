@@ -4,14 +4,13 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Parser;
 use tempfile::TempDir;
 
-use crate::cli::Cli;
 use crate::demo::loopback::{self, LoopbackServer, new_key};
 use crate::exit::{Exit, usage_hint};
 
@@ -51,7 +50,11 @@ const REQUESTS: [(&str, &[&str]); 3] = [
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) async fn run(args: Args) -> Result<Exit> {
+/// A command that is under way.
+pub(crate) type Running = Pin<Box<dyn Future<Output = Result<Exit>>>>;
+
+/// `pulpcov` does what the words of a command line say.
+pub(crate) async fn run(args: Args, pulpcov: fn(Vec<String>) -> Running) -> Result<Exit> {
     let run = args.output.join("run");
     if run.exists() {
         return Err(usage_hint(
@@ -67,8 +70,12 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let hosts = make_hosts(&work, &args.python).await?;
     let inventory = work.path().join("hosts.yml");
     fs::write(&inventory, inventory_text(&hosts, work.path()))?;
-    let access =
-        Access { inventory, known_hosts: work.path().join("known_hosts"), state: work.path().join("state") };
+    let access = Access {
+        pulpcov,
+        inventory,
+        known_hosts: work.path().join("known_hosts"),
+        state: work.path().join("state"),
+    };
 
     access.pulpcov("install", &["--wheelhouse", &work.path().join("wheels").to_string_lossy()]).await?;
     say("exercising a server of three processes on each host");
@@ -86,7 +93,7 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         let run = run.to_string_lossy().into_owned();
         let words: Vec<String> =
             ["pulpcov", "report", &run].iter().chain(words).map(|&word| word.to_owned()).collect();
-        async move { dispatch(&words).await }
+        async move { do_words(pulpcov, words).await }
     };
     let [html_word, json_word, text_word] = [&html, &json, &text].map(|path| path.to_string_lossy());
     report(&["--html", &html_word, "--json", &json_word, "--text", &text_word]).await?;
@@ -117,6 +124,7 @@ fn say(line: &str) {
 
 /// How the demo reaches its hosts.
 struct Access {
+    pulpcov: fn(Vec<String>) -> Running,
     inventory: PathBuf,
     known_hosts: PathBuf,
     state: PathBuf,
@@ -130,15 +138,15 @@ impl Access {
         let state = self.state.to_string_lossy();
         let all =
             ["pulpcov", "fleet", verb, &inventory, "--known-hosts", &known_hosts, "--state-dir", &state];
-        dispatch(&all.iter().chain(words).map(|&word| word.to_owned()).collect::<Vec<_>>()).await
+        do_words(self.pulpcov, all.iter().chain(words).map(|&word| word.to_owned()).collect()).await
     }
 }
 
-async fn dispatch(words: &[String]) -> Result<()> {
-    let cli = Cli::try_parse_from(words).context("the demo's own words")?;
-    match crate::dispatch(cli.command).await? {
+async fn do_words(pulpcov: fn(Vec<String>) -> Running, words: Vec<String>) -> Result<()> {
+    let command = words.join(" ");
+    match pulpcov(words).await? {
         Exit::Ok => Ok(()),
-        other => bail!("{} ended with {other:?}", words.join(" ")),
+        other => bail!("{command} ended with {other:?}"),
     }
 }
 

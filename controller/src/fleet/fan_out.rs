@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pulpcov_coverage::render::names::acts_on_screen;
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::Outcome;
 use pulpcov_protocol::text::error_chain;
@@ -12,12 +11,13 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use crate::agent::binary::AgentBinaries;
-use crate::agent::bootstrap::{self, BecomeBy, BecomeMethod};
+use crate::agent::bootstrap::{self, BecomeBy};
 use crate::agent::client::{AgentError, Provisions, RemoteAgent};
-use crate::fleet::outcome::{HostStatus, Recap, Verdict};
+use crate::fleet::outcome::{HostStatus, Recap};
 use crate::fleet::signals::Signals;
-use crate::inventory::Host;
-use crate::output::event::{Event, Events};
+use crate::inventory::{BecomeMethod, Host};
+use crate::output::event::{Event, Events, Verdict};
+use crate::output::terminal::printable;
 use crate::transport::ssh::{self, Destination, KeyRing, Limits, Resolver};
 
 /// First pause before a connection is tried again; it doubles each time.
@@ -124,6 +124,36 @@ impl crate::agent::client::Progressing for Reporter {
     fn step(&self, step: &str) {
         // Steps are for the eye: where the screen is behind, they may be lost.
         let _ = self.events.try_send(Event::Step { host: self.host.clone(), step: step.to_owned() });
+    }
+}
+
+/// Hosts that may fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MaxFail {
+    Hosts(usize),
+    Percent(u8),
+}
+
+impl MaxFail {
+    pub(crate) const fn of(self, hosts: usize) -> usize {
+        match self {
+            Self::Hosts(n) => n,
+            Self::Percent(percent) => hosts.saturating_mul(percent as usize) / 100,
+        }
+    }
+}
+
+impl std::str::FromStr for MaxFail {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let bad = || "neither a number of hosts nor a percentage".to_owned();
+        match word.strip_suffix('%') {
+            Some(percent) => {
+                percent.parse().ok().filter(|&percent| percent <= 100).map(Self::Percent).ok_or_else(bad)
+            }
+            None => word.parse().map(Self::Hosts).map_err(|_| bad()),
+        }
     }
 }
 
@@ -289,7 +319,16 @@ where
     status
 }
 
-/// A host's words on our terminal: no control characters, not without end.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if acts_on_screen(c) { ' ' } else { c }).take(1000).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_that_may_fail() {
+        let of = |word: &str, hosts| word.parse::<MaxFail>().map(|max| max.of(hosts));
+        assert_eq!((of("0", 9), of("3", 9), of("10%", 50), of("10%", 9)), (Ok(0), Ok(3), Ok(5), Ok(0)));
+        for bad in ["", "%", "-1", "101%", "x", "1.5"] {
+            assert!(of(bad, 1).is_err(), "{bad}");
+        }
+    }
 }

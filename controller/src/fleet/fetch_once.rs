@@ -198,8 +198,9 @@ impl Drop for GiveBack<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Arc;
+
+    use super::*;
 
     #[tokio::test]
     async fn a_job_that_panics_gives_back_what_it_promised() {

@@ -7,7 +7,7 @@ use pulpcov_protocol::text::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::fleet::outcome::Verdict;
+use crate::output::event::Verdict;
 use crate::output::stored_path::StoredPath;
 
 /// Version of the file.

@@ -3,41 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use serde::{Deserialize, Serialize};
-
 use crate::fleet::host_names;
-
-/// Ansible's words, and one for hosts that Ctrl-C came before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Verdict {
-    Ok,
-    Changed,
-    Failed,
-    Unreachable,
-    NotStarted,
-}
-
-impl Verdict {
-    /// Of a job that went well.
-    pub(crate) const fn of(changed: bool) -> Self {
-        if changed { Self::Changed } else { Self::Ok }
-    }
-
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Changed => "changed",
-            Self::Failed => "failed",
-            Self::Unreachable => "unreachable",
-            Self::NotStarted => "not started",
-        }
-    }
-
-    pub(crate) const fn is_bad(self) -> bool {
-        matches!(self, Self::Failed | Self::Unreachable | Self::NotStarted)
-    }
-}
+use crate::output::event::Verdict;
 
 /// How one host ended.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! From the words of a fleet command to its hosts, and from their ends to the exit code.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,24 +12,37 @@ use pulpcov_protocol::profile::Profile;
 use pulpcov_protocol::text::error_chain;
 
 use crate::agent::client::AgentError;
-use crate::cli::{FleetArgs, InventoryArgs, Rerun};
 use crate::exit::{Exit, usage, usage_hint};
-use crate::fleet::fan_out::{self, Access, Done, FanOut, Reporter};
+use crate::fleet::access::{self, AccessRequest};
+use crate::fleet::fan_out::{self, Access, Done, FanOut, MaxFail, Reporter};
 use crate::fleet::last_run::{LastRun, Place};
-use crate::fleet::outcome::{Recap, Verdict};
+use crate::fleet::outcome::Recap;
 use crate::fleet::unfinished::{self, Unfinished};
-use crate::inventory::load::{Request, VaultId};
+use crate::inventory::load::Request;
 use crate::inventory::{self, Host, Inventory, Selection, place};
-use crate::output::event::{Event, Events};
+use crate::output::event::{Event, Events, Verdict};
 use crate::output::progress::{self, LogDir, Mode};
 use crate::output::stored_path::distinct;
 use crate::output::terminal::json_line;
-use crate::profile::load::{self, ProfileLoadError};
-
-use crate::fleet::access::{self, ask_for};
+use crate::profile::load::{self as profile, ProfileLoadError};
 
 /// Events that wait for the screen.
 const EVENT_BUFFER: usize = 1024;
+
+/// Which hosts, how to reach them, and how to show it.
+pub(crate) struct TargetsRequest {
+    pub(crate) inventory: Request,
+    pub(crate) limit: String,
+    /// Only hosts that did not end well the last time.
+    pub(crate) rerun: bool,
+    pub(crate) access: AccessRequest,
+    pub(crate) forks: usize,
+    pub(crate) serial: Option<usize>,
+    pub(crate) max_fail: Option<MaxFail>,
+    pub(crate) mode: Mode,
+    pub(crate) log_dir: Option<PathBuf>,
+    pub(crate) state_dir: Option<PathBuf>,
+}
 
 /// Hosts, how to reach them, and how to show it.
 pub(crate) struct Reach {
@@ -70,20 +82,19 @@ impl OwnInventory {
 }
 
 impl Reach {
-    /// All that `command` takes to run on the hosts that `args` name.
-    pub(crate) async fn new(args: &FleetArgs, command: &'static str) -> Result<Self> {
-        let (inventory, mut selection) = read_inventory(&args.inventory)?;
-        let sources: Vec<PathBuf> = args.inventory.sources().cloned().collect();
-        let rerun = match args.rerun {
-            None => None,
-            Some(Rerun::Failed) => {
-                let place = Place::of(args.state_dir.as_deref(), command, &sources);
-                let last = place.and_then(|place| place.load()).map_err(|error| {
-                    usage_hint(anyhow::anyhow!("--rerun: {error}"), "run it without --rerun first")
-                })?;
-                selection.hosts.retain(|host| last.failed(host));
-                Some(last)
-            }
+    /// All that `command` takes to run on the hosts that are asked for.
+    pub(crate) async fn new(request: TargetsRequest, command: &'static str) -> Result<Self> {
+        let (inventory, mut selection) = read_inventory(&request.inventory, &request.limit)?;
+        let sources = request.inventory.sources;
+        let rerun = if request.rerun {
+            let place = Place::of(request.state_dir.as_deref(), command, &sources);
+            let last = place.and_then(|place| place.load()).map_err(|error| {
+                usage_hint(anyhow::anyhow!("--rerun: {error}"), "run it without --rerun first")
+            })?;
+            selection.hosts.retain(|host| last.failed(host));
+            Some(last)
+        } else {
+            None
         };
         let hosts: Vec<Host> = selection
             .hosts
@@ -93,40 +104,31 @@ impl Reach {
             .map_err(|error| {
                 usage_hint(error, "leave the host out with --limit, or give the value as it is")
             })?;
-        let access = access::access(args, &hosts).await?;
-        let mode = match (args.jsonl, args.quiet) {
-            (true, _) => Mode::JsonLines,
-            (_, true) => Mode::Quiet,
-            _ if std::io::stderr().is_terminal() && std::env::var_os("CI").is_none() => Mode::Bars,
-            _ => Mode::Lines,
-        };
-        let first = args.inventory.sources().next().map(PathBuf::as_path);
-        let folder = first.filter(|path| path.is_dir()).or_else(|| first?.parent());
-        let folder = folder.unwrap_or(Path::new("")).to_owned();
+        let access = access::access(request.access, &hosts).await?;
         let names: Vec<&str> = selection.hosts.iter().map(String::as_str).collect();
         let mut warnings: Vec<String> =
             inventory.warnings.iter().cloned().chain(selection.warnings).collect();
         // Told, as long as it is true, by every command: nobody else knows.
         let left =
-            unfinished::Place::of(args.state_dir.as_deref(), &sources).ok().and_then(|place| place.left());
+            unfinished::Place::of(request.state_dir.as_deref(), &sources).ok().and_then(|place| place.left());
         warnings.extend(left.iter().map(|left| still_installed(left, &sources)));
         Ok(Self {
             hosts,
             access: Arc::new(access),
             fan_out: FanOut {
-                forks: args.forks.into(),
-                serial: args.serial.map(|n| n as usize),
-                max_fail: args.max_fail.map(|max| max.of(names.len())),
+                forks: request.forks,
+                serial: request.serial,
+                max_fail: request.max_fail.map(|max| max.of(names.len())),
             },
-            mode,
-            log: args.log_dir.clone(),
+            mode: request.mode,
+            log: request.log_dir,
             command,
-            sources,
-            state: args.state_dir.clone(),
-            partial: rerun.is_some() || args.inventory.limit != "all",
+            state: request.state_dir,
+            partial: rerun.is_some() || request.limit != "all",
             rerun,
-            folder,
+            folder: folder_of(&sources),
             groups: inventory.telling_groups(&names),
+            sources,
             warnings,
         })
     }
@@ -179,7 +181,7 @@ impl Reach {
 
     /// The profile of each host.
     pub(crate) fn profiles(&self, default: &str) -> Result<BTreeMap<String, Profile>, ProfileLoadError> {
-        let of = |host: &Host| Ok((host.name.clone(), load::of_host(host, default, &self.folder)?));
+        let of = |host: &Host| Ok((host.name.clone(), profile::of_host(host, default, &self.folder)?));
         self.hosts.iter().map(of).collect()
     }
 
@@ -235,6 +237,13 @@ impl Reach {
         }
         Ok(recap)
     }
+}
+
+/// The folder that paths in an inventory are relative to.
+fn folder_of(sources: &[PathBuf]) -> PathBuf {
+    let first = sources.first().map(PathBuf::as_path);
+    let folder = first.filter(|path| path.is_dir()).or_else(|| first?.parent());
+    folder.unwrap_or(Path::new("")).to_owned()
 }
 
 fn words(sources: &[PathBuf], hosts: &BTreeSet<String>) -> String {
@@ -304,55 +313,28 @@ pub(crate) fn troubles<T>(recap: &Recap<T>) -> BTreeMap<String, Option<String>> 
     recap.0.iter().map(|(host, status)| (host.clone(), trouble(status.verdict, &status.msg))).collect()
 }
 
-/// The inventory that the words name, and the hosts of its limit: there are some.
-pub(crate) fn read_inventory(args: &InventoryArgs) -> Result<(Arc<Inventory>, Selection)> {
-    let read = read_any_inventory(args)?;
-    match without_hosts(&read.0, args) {
+/// The inventory of a request, and the hosts of its limit: there are some.
+fn read_inventory(request: &Request, limit: &str) -> Result<(Arc<Inventory>, Selection)> {
+    let read = read_any_inventory(request, limit)?;
+    match without_hosts(&read.0, request) {
         Some(empty) => Err(usage(anyhow::anyhow!(empty))),
         None => Ok(read),
     }
 }
 
 /// What is said of an inventory that has no hosts.
-pub(crate) fn without_hosts(inventory: &Inventory, args: &InventoryArgs) -> Option<String> {
-    let sources: Vec<String> = args.sources().map(|path| path.display().to_string()).collect();
+pub(crate) fn without_hosts(inventory: &Inventory, request: &Request) -> Option<String> {
+    let sources: Vec<String> = request.sources.iter().map(|path| path.display().to_string()).collect();
     inventory.hosts.is_empty().then(|| format!("{}: the inventory has no hosts", sources.join(", ")))
 }
 
 /// The same, with hosts or without.
-pub(crate) fn read_any_inventory(args: &InventoryArgs) -> Result<(Arc<Inventory>, Selection)> {
-    let mut request = Request {
-        sources: args.sources().cloned().collect(),
-        playbook_dir: args.playbook_dir.clone(),
-        via: args.inventory_via,
-        ..Request::default()
-    };
-    let ids = args.vault_id.iter().map(|word| match word.split_once('@') {
-        Some((name, path)) => VaultId { name: name.to_owned(), path: path.into() },
-        None => VaultId { name: "default".to_owned(), path: word.into() },
-    });
-    let file = args
-        .vault_password_file
-        .iter()
-        .map(|path| VaultId { name: "default".to_owned(), path: path.clone() });
-    for id in ids.chain(file) {
-        if id.path.as_os_str() == "prompt" {
-            let prompt = format!("Vault password ({}): ", id.name);
-            request.secrets.add(&id.name, &ask_for(&prompt, "the vault password", "--vault-password-file")?);
-        } else {
-            request.secrets.add_file(&id.name, &id.path).map_err(usage)?;
-            request.vault_ids.push(id);
-        }
-    }
-    if args.ask_vault_pass {
-        let password = ask_for("Vault password: ", "the vault password", "--vault-password-file")?;
-        request.secrets.add("default", &password);
-    }
-    let inventory = inventory::load::load(&request).map_err(usage)?;
+pub(crate) fn read_any_inventory(request: &Request, limit: &str) -> Result<(Arc<Inventory>, Selection)> {
+    let inventory = inventory::load::load(request).map_err(usage)?;
     if inventory.hosts.is_empty() {
         return Ok((inventory, Selection::default()));
     }
-    let selection = inventory::select(&inventory, &args.limit)
+    let selection = inventory::select(&inventory, limit)
         .map_err(|error| usage(anyhow::anyhow!("--limit: {}", error_chain(&error))))?;
     Ok((inventory, selection))
 }

@@ -10,8 +10,7 @@ use pulpcov_protocol::ready::Ready;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::agent::bootstrap::BecomeMethod;
-
+use crate::inventory::BecomeMethod;
 use crate::inventory::model::groups::{Inventory, Vars};
 use crate::inventory::vars::template::{self, RenderError};
 

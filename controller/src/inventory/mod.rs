@@ -13,6 +13,7 @@ mod via_ansible;
 pub(crate) use host::{Host, HostVarError};
 pub(crate) use model::groups::{ALL, Inventory};
 pub(crate) use model::pattern::{Selection, select};
+pub(crate) use vars::r#become::BecomeMethod;
 
 /// The inventory of one YAML text.
 #[cfg(test)]

@@ -2,9 +2,39 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::fleet::outcome::Verdict;
+/// Ansible's words, and one for hosts that Ctrl-C came before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    Ok,
+    Changed,
+    Failed,
+    Unreachable,
+    NotStarted,
+}
+
+impl Verdict {
+    /// Of a job that went well.
+    pub(crate) const fn of(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Ok }
+    }
+
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Changed => "changed",
+            Self::Failed => "failed",
+            Self::Unreachable => "unreachable",
+            Self::NotStarted => "not started",
+        }
+    }
+
+    pub(crate) const fn is_bad(self) -> bool {
+        matches!(self, Self::Failed | Self::Unreachable | Self::NotStarted)
+    }
+}
 
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -1,9 +1,9 @@
 //! What goes to stdout and stderr as it is: a reader that has left is no error there, and nowhere else.
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::Result;
-use pulpcov_coverage::render::names::write_json;
+use pulpcov_coverage::render::names::{acts_on_screen, write_json};
 
 /// Writes to stdout. A reader that has left has what it wanted; what the command came to is told all the same.
 pub(crate) fn print(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
@@ -23,4 +23,14 @@ pub(crate) fn json_line(value: &impl serde::Serialize, out: &mut dyn Write) -> s
 /// A line on stderr, which nobody has to read.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// A host's words on our terminal: no control characters, not without end.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if acts_on_screen(c) { ' ' } else { c }).take(1000).collect()
+}
+
+/// Asks a person for a secret; `None` where nobody can be asked.
+pub(crate) fn ask(prompt: &str) -> Option<String> {
+    std::io::stdin().is_terminal().then(|| rpassword::prompt_password(prompt).ok()).flatten()
 }

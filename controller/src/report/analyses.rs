@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pulpcov_coverage::analysis::{AnalysisError, SourceAnalysis};
-use pulpcov_coverage::choice::{exits_of_branches, version_key};
-use pulpcov_coverage::fleet::{Doubt, SourceId};
+use pulpcov_coverage::choice::{Doubt, exits_of_branches, version_key};
+use pulpcov_coverage::fleet::SourceId;
 use pulpcov_protocol::text::{error_chain, hex};
 use pulpcov_protocol::wheel::pinned_coverage;
 use sha2::{Digest, Sha256};

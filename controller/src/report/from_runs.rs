@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pulpcov_coverage::analysis::{SourceAnalysis, should_be_python};
-use pulpcov_coverage::fleet::{Doubt, FleetCoverage, Made, ReportError, SourceId, Unanalysed};
+use pulpcov_coverage::choice::Doubt;
+use pulpcov_coverage::fleet::{FleetCoverage, Made, ReportError, SourceId, Unanalysed};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::origin::Origin;
 use pulpcov_coverage::releases::{self, Carried};

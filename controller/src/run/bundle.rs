@@ -383,9 +383,10 @@ fn read_manifest<R: Read>(entry: tar::Entry<'_, R>) -> Result<Manifest, BundleEr
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
+
+    use super::*;
 
     fn manifest(entries: &[(&str, &[u8])]) -> Manifest {
         let entries = entries

@@ -235,8 +235,9 @@ fn without_temporary_name(error: std::io::Error) -> std::io::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
 
     #[test]
     fn secrets_are_private_and_runs_of_one_second_have_folders_of_their_own() {

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use pulpcov_data_file::lines::{Arc, LineSet};
 use serde_json::{Map, Value, json};
 
+use super::names::write_json;
 use crate::analysis::RegionKind;
 use crate::diff::Diff;
 use crate::numbers::{Numbers, display_percent, percent};
@@ -12,9 +14,6 @@ use crate::origin::Dimension;
 use crate::patch::PatchCoverage;
 use crate::report::{Analysed, FileReport, RegionReport, Report};
 use crate::view::{Counts, View};
-use pulpcov_data_file::lines::{Arc, LineSet};
-
-use super::names::write_json;
 
 /// coverage.py's number for this shape.
 const FORMAT: u32 = 3;

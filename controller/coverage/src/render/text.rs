@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::io;
 
+use pulpcov_data_file::lines::LineSet;
+
 use super::names::{human_key, printable};
 use crate::diff::{Changed, Diff};
 use crate::numbers::{Numbers, Skip, Skipped, display_percent, percent};
@@ -10,7 +12,6 @@ use crate::origin::Dimension;
 use crate::patch::PatchCoverage;
 use crate::report::{Analysed, FileReport, Report};
 use crate::view::View;
-use pulpcov_data_file::lines::LineSet;
 
 /// Column to sort by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

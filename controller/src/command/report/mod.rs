@@ -304,12 +304,12 @@ fn finish(reported: &Reported<'_>, output: &Output, settings: &Settings) -> Resu
     }
     let gates = reported.gates(output, settings, patch.as_ref());
     for warning in &warnings {
-        say(&format!("warning: {}", crate::fleet::fan_out::printable(warning)));
+        say(&format!("warning: {}", crate::output::terminal::printable(warning)));
     }
     write::all(&Written { reported, output, settings, warnings, gates: &gates, patch })?;
     let failures: Vec<&str> = gates.iter().filter_map(|gate| gate.failure.as_deref()).collect();
     for failure in &failures {
-        say(&format!("error: {}", crate::fleet::fan_out::printable(failure)));
+        say(&format!("error: {}", crate::output::terminal::printable(failure)));
     }
     Ok(if failures.is_empty() { Exit::Ok } else { Exit::GateNotMet })
 }

@@ -322,8 +322,9 @@ fn key_text(key: Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::value;
     use serde_json::json;
+
+    use super::value;
 
     #[test]
     fn literals_are_values_and_the_rest_are_texts() {

@@ -97,8 +97,9 @@ fn sign(text: &str) -> (bool, &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::resolve;
     use serde_json::json;
+
+    use super::resolve;
 
     #[test]
     fn yaml_1_1_and_not_1_2() {

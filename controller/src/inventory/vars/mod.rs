@@ -1,4 +1,5 @@
-//! What variables come to: templates and vaults.
+//! What variables come to: templates, vaults, how to become root.
 
+pub(crate) mod r#become;
 pub(crate) mod template;
 pub(crate) mod vault;

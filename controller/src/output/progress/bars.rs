@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::fleet::outcome::Verdict;
-use crate::output::event::Event;
+use crate::output::event::{Event, Verdict};
 use crate::output::progress::lines;
 
 /// Lines for hosts at work that are shown at once; more would scroll.
@@ -48,7 +47,7 @@ impl Bars {
             Event::HostStarted { .. } => {}
             Event::Step { host, step } => {
                 if let Some(bar) = self.active.get(host) {
-                    bar.set_message(crate::fleet::fan_out::printable(step));
+                    bar.set_message(crate::output::terminal::printable(step));
                 }
             }
             Event::Warning { .. } => self.say(event),

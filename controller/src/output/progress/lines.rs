@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use crate::fleet::fan_out::printable;
 use crate::output::event::Event;
+use crate::output::terminal::printable;
 
 /// What an event says in one line; `None` for those that a log does not need.
 pub(super) fn text(event: &Event) -> Option<String> {

@@ -3,10 +3,9 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::fleet::fan_out::printable;
 use crate::output::event::Event;
-
 use crate::output::progress::lines;
+use crate::output::terminal::printable;
 
 /// A folder of such files.
 pub(crate) struct LogDir {

@@ -9,13 +9,13 @@ mod tally;
 use std::io::Write;
 use std::time::Instant;
 
+pub(crate) use log_dir::LogDir;
+use repeated::Repeated;
+use tally::{HEARTBEAT, Tally};
 use tokio::sync::mpsc::Receiver;
 
 use crate::output::event::Event;
 use crate::output::terminal::json_line;
-pub(crate) use log_dir::LogDir;
-use repeated::Repeated;
-use tally::{HEARTBEAT, Tally};
 
 /// How a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

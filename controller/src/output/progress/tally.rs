@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::fleet::fan_out::printable;
 use crate::output::event::Event;
+use crate::output::terminal::printable;
 
 /// Silence after which a log gets a line.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -69,7 +69,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::outcome::Verdict;
+    use crate::output::event::Verdict;
 
     #[test]
     fn a_line_names_the_slowest() {

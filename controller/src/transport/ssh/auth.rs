@@ -205,7 +205,7 @@ impl Attempt<'_> {
             let mut answers = Vec::new();
             for prompt in &prompts {
                 if prompt.echo || answered {
-                    let question = crate::fleet::fan_out::printable(prompt.prompt.trim());
+                    let question = crate::output::terminal::printable(prompt.prompt.trim());
                     return Err(SshError::auth(format!(
                         "the host asks {question:?}, which nobody is here to answer"
                     )));

@@ -311,7 +311,7 @@ fn ask_ssh(wish: &Wish<'_>, options: &[String]) -> Result<String, ResolveError> 
         if words.contains("jumphost loop") {
             return Err(ResolveError::Circle(wish.address.to_owned()));
         }
-        return Err(ResolveError::Refused(crate::fleet::fan_out::printable(words.trim())));
+        return Err(ResolveError::Refused(crate::output::terminal::printable(words.trim())));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

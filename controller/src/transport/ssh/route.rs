@@ -69,7 +69,7 @@ impl LastWords {
                 tokio::select! {
                     line = lines.next_line() => match line {
                         Ok(Some(line)) if line.trim().is_empty() => {}
-                        Ok(Some(line)) => last = crate::fleet::fan_out::printable(line.trim()).chars().take(300).collect(),
+                        Ok(Some(line)) => last = crate::output::terminal::printable(line.trim()).chars().take(300).collect(),
                         _ => return last,
                     },
                     () = &mut over => return last,

@@ -120,8 +120,9 @@ fn string_end(text: &str, quotes: &str) -> (usize, bool) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     #[test]
     fn words_strings_numbers_and_comments_are_told_apart() {

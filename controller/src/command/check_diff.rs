@@ -6,9 +6,8 @@ use std::io::Write;
 use pulpcov_protocol::outcome::FileDiff;
 use similar::TextDiff;
 
-use crate::fleet::fan_out::printable;
 use crate::fleet::host_names;
-use crate::output::terminal::json_line;
+use crate::output::terminal::{json_line, printable};
 
 /// Words of commands that change hosts.
 #[derive(Debug, Clone, Copy, clap::Args)]
