@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::{During, Failure};
 use crate::host::{child, facts, fs};
-use crate::ops::{self, OUTBOX, Session};
+use crate::ops::{self, OUTBOX, OpContext};
 use crate::serve;
 
 const HELP: &str = "\
@@ -238,7 +238,7 @@ fn one(
     let op: Op = serde_json::from_value(Value::Object(args))
         .map_err(|error| Failure::new(format!("{verb}: {error}")))?;
     let quiet = |_: &str| {};
-    let mut session = Session::new(&quiet);
+    let mut session = OpContext::new(&quiet);
     let outcome = ops::run(&op, &mut session, &mut std::io::sink())?;
     match op {
         Op::Collect(collect) if !collect.check => {
@@ -250,7 +250,7 @@ fn one(
 
 /// Writes the bundle whole: temporary file, fsync, rename; readable by whoever called sudo.
 fn write_bundle(
-    session: &mut Session<'_>,
+    session: &mut OpContext<'_>,
     listed: Outcome,
     lib_root: &str,
     path: Option<&Path>,
@@ -328,7 +328,7 @@ fn erase_fetched(args: &Map<String, Value>, bundle: &Path) -> Result<Outcome, Fa
     let quiet = |_: &str| {};
     let check = args.get("check") == Some(&Value::Bool(true));
     let op = Op::Erase(Erase { lib_root: lib_root.clone(), files, records, check });
-    let outcome = ops::run(&op, &mut Session::new(&quiet), &mut std::io::sink())?;
+    let outcome = ops::run(&op, &mut OpContext::new(&quiet), &mut std::io::sink())?;
     if check {
         return Ok(outcome);
     }

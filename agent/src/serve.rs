@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::Failure;
 use crate::host::{caller, facts, fs};
-use crate::ops::{self, Session};
+use crate::ops::{self, OpContext};
 use crate::recorder::coverage_dir;
 
 /// Silence that the controller must not take for death.
@@ -40,7 +40,7 @@ pub(crate) fn run(first: Option<&str>) -> Result<(), Failure> {
     let progress = |step: &str| {
         let _ = send(&out, Kind::Progress, &Progress { step: step.to_owned() });
     };
-    let mut session = Session::new(&progress);
+    let mut session = OpContext::new(&progress);
     let mut first =
         first.map(|word| unhex(word).ok_or_else(|| Failure::new("the first op is none"))).transpose()?;
     loop {
@@ -65,7 +65,7 @@ pub(crate) fn run(first: Option<&str>) -> Result<(), Failure> {
 
 fn answer(
     op: &Op,
-    session: &mut Session<'_>,
+    session: &mut OpContext<'_>,
     input: &mut dyn io::Read,
     out: &Out,
 ) -> Result<Outcome, Failure> {

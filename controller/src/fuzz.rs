@@ -33,7 +33,7 @@ pub fn run(archive: &[u8], folder: &Path) {
     let (Ok(include), Ok(omit)) = (Globs::new(&[], &everything), Globs::new(&[], &everything)) else {
         return;
     };
-    let wanted = from_runs::Wanted {
+    let wanted = from_runs::ReportRequest {
         selection: &Selection::All,
         include,
         omit,

@@ -159,7 +159,8 @@ pub fn picture(house: &House) -> String {
         let mut imported: Vec<&str> = imported.collect();
         imported.sort_by_key(|other| house.rooms.iter().rev().position(|known| known == other));
         let arrow = if imported.is_empty() { "" } else { "  -> " };
-        lines.push_str(&format!("  {room:<width$}{arrow}{}", imported.join(", ")).trim_end().to_owned());
+        let row = format!("  {room:<width$}{arrow}{}", imported.join(", "));
+        lines.push_str(row.trim_end());
         lines.push('\n');
     }
     lines

@@ -145,7 +145,7 @@ impl Opened<'_> {
         };
         into.accept(kind)?;
         let known = into.file_count();
-        let places = Places {
+        let places = FileIds {
             files: places(&database, tables.file, |path| into.file(path))?,
             contexts: places(&database, tables.context, |context| {
                 into.context(in_context.unwrap_or(context))
@@ -165,7 +165,7 @@ impl Opened<'_> {
 fn read_tracers(
     database: &Database<'_>,
     tables: &Tables,
-    places: &Places,
+    places: &FileIds,
     known: usize,
     into: &mut Combiner,
 ) -> Result<(), ReadError> {
@@ -246,12 +246,12 @@ impl Tables {
 /// Where the names of a table are in what they are combined into, by their ids. coverage.py counts these
 /// from 1; any other id is looked up.
 #[derive(Default)]
-struct PlacesById {
+struct IdMap {
     from_one: Vec<usize>,
     others: HashMap<i64, usize, NumberHash>,
 }
 
-impl PlacesById {
+impl IdMap {
     fn insert(&mut self, id: i64, place: usize) {
         if usize::try_from(id) == Ok(self.from_one.len() + 1) {
             self.from_one.push(place);
@@ -267,12 +267,12 @@ impl PlacesById {
 }
 
 /// Where the files and contexts of a data file are in what it is combined into.
-struct Places {
-    files: PlacesById,
-    contexts: PlacesById,
+struct FileIds {
+    files: IdMap,
+    contexts: IdMap,
 }
 
-impl Places {
+impl FileIds {
     fn file(&self, id: i64) -> Result<usize, ReadError> {
         self.files.get(id).ok_or(ReadError::Dangling { what: "file", id })
     }
@@ -295,8 +295,8 @@ fn places(
     database: &Database<'_>,
     root: u32,
     mut place: impl FnMut(&str) -> usize,
-) -> Result<PlacesById, PageError> {
-    let mut places = PlacesById::default();
+) -> Result<IdMap, PageError> {
+    let mut places = IdMap::default();
     database.rows(root, |row| {
         let id = key(row)?;
         places.insert(id, place(row.next_value()?.text()?));
@@ -319,7 +319,7 @@ fn kind(database: &Database<'_>, meta: u32) -> Result<Option<Kind>, PageError> {
 fn read_lines(
     database: &Database<'_>,
     root: u32,
-    places: &Places,
+    places: &FileIds,
     into: &mut Combiner,
 ) -> Result<(), ReadError> {
     let mut bad = None;
@@ -342,7 +342,7 @@ fn read_lines(
 fn read_arcs(
     database: &Database<'_>,
     root: u32,
-    places: &Places,
+    places: &FileIds,
     into: &mut Combiner,
 ) -> Result<(), ReadError> {
     let mut bad = None;

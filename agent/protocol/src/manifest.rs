@@ -109,7 +109,7 @@ impl Replaced {
 
     /// Takes the paths and fingerprints of data files in.
     pub fn of<'a>(all: impl IntoIterator<Item = (String, Vec<String>, &'a BTreeSet<String>)>) -> Self {
-        let (mut paths, mut fingerprints) = (Places::default(), Places::default());
+        let (mut paths, mut fingerprints) = (WordTable::default(), WordTable::default());
         let mut data = Vec::new();
         for (name, replaced, recorded) in all {
             data.push(ReplacedData {
@@ -124,12 +124,12 @@ impl Replaced {
 
 /// Words, each once.
 #[derive(Default)]
-struct Places {
+struct WordTable {
     list: Vec<String>,
     places: BTreeMap<String, u32>,
 }
 
-impl Places {
+impl WordTable {
     fn place(&mut self, word: &str) -> u32 {
         if let Some(place) = self.places.get(word) {
             return *place;

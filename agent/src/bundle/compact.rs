@@ -19,7 +19,9 @@ use crate::host::{facts, fs};
 use crate::receipt::Config;
 use crate::recorder::data_dir::{self, LEDGER};
 use crate::recorder::fingerprint::{self, Fingerprints, Present};
-use crate::recorder::ledger::{self, Ledger, MANY, MAX_MANY, Many, RawMany, Record};
+use crate::recorder::ledger::{
+    self, CompactedProcesses, Ledger, MANY, MAX_MANY, RawCompactedProcesses, Record,
+};
 
 /// A record is left alone until it is that old: an `exec` that failed takes its last word back.
 const REST: Duration = Duration::from_secs(10);
@@ -192,7 +194,7 @@ impl Group {
     }
 
     /// An earlier compaction's file grows instead of getting a sister.
-    fn take_in(&mut self, root: &Path, many: &Many, present: &mut Present<'_>) {
+    fn take_in(&mut self, root: &Path, many: &CompactedProcesses, present: &mut Present<'_>) {
         let compacted = &many.compacted;
         if self.members.len() + compacted.members.len() > MAX_MEMBERS {
             return;
@@ -229,7 +231,7 @@ fn write(root: &Path, common: CommonFacts, mut group: Group) -> Result<(), Failu
     group.members.sort();
     group.members.dedup();
     let data = group.data.is_some().then(|| name.clone());
-    let raw = RawMany {
+    let raw = RawCompactedProcesses {
         data,
         common,
         members: group.members,

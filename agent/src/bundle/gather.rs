@@ -24,7 +24,7 @@ use crate::host::{facts, fs};
 use crate::receipt::{self, Receipt};
 use crate::recorder::fingerprint::{self, Present};
 use crate::recorder::ledger::Unflushed;
-use crate::recorder::{data_dir, ledger, session};
+use crate::recorder::{data_dir, ledger, phase};
 
 /// What one `collect` listed; the files stay open until the bundle is sent.
 pub(crate) struct Gathered {
@@ -81,7 +81,7 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
     let root = &receipt.config.data_root;
     let mut warnings = Vec::new();
     if args.finish && args.skip == 0 {
-        session::finish(root)?;
+        phase::finish(root)?;
     }
     let mut unasked = None;
     let flush = args.flush_timeout.and_then(|seconds| {

@@ -12,7 +12,7 @@ use crate::receipt::Config;
 use crate::recorder::ledger::Ledger;
 
 #[derive(Debug, Default)]
-pub(crate) struct Places {
+pub(crate) struct PackagePlaces {
     /// Package to the files that are its own code: `/opt/shop/shop/__init__.py`.
     pub(crate) files: BTreeMap<String, BTreeSet<String>>,
     /// Package to its folders: a namespace and an extended path have several.
@@ -21,7 +21,7 @@ pub(crate) struct Places {
     pub(crate) refused: BTreeMap<String, String>,
 }
 
-impl Places {
+impl PackagePlaces {
     /// What processes of an interpreter say, where nobody else can have put it.
     pub(crate) fn of(config: &Config, ledger: &Ledger, python: &Interpreter, trusted: &Trusted) -> Self {
         let mut places = Self::default();
@@ -132,7 +132,7 @@ mod tests {
 
     fn module_path(path: &str, packages: &[&str]) -> Option<String> {
         let packages: Vec<String> = packages.iter().map(|&package| package.to_owned()).collect();
-        Places::default().module_path(path, &packages)
+        PackagePlaces::default().module_path(path, &packages)
     }
 
     #[test]
@@ -159,7 +159,7 @@ mod tests {
         let real = folder.path().join("shop-7");
         std::fs::create_dir(&real).expect("a folder");
         std::os::unix::fs::symlink(&real, folder.path().join("shop")).expect("a link");
-        let mut places = Places::default();
+        let mut places = PackagePlaces::default();
         let link = folder.path().join("shop").to_string_lossy().into_owned();
         places.folders.entry("shop".into()).or_default().insert(link);
         let path = std::fs::canonicalize(&real).expect("there").join("api/x.py");

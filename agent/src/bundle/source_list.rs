@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::bundle::copies::Copies;
-use crate::bundle::package_places::{self, Places, is_of, is_omitted};
+use crate::bundle::package_places::{self, PackagePlaces, is_of, is_omitted};
 use crate::failure::Failure;
 use crate::host::budget::Remarks;
 use crate::host::identity::Identity;
@@ -91,7 +91,7 @@ pub(crate) fn list(
     ledger: &Ledger,
     measured: &BTreeMap<String, Option<String>>,
 ) -> Result<Sources, Failure> {
-    let mut found = Found::default();
+    let mut found = SourceIndex::default();
     let mut sources = Sources {
         listed: Vec::new(),
         archived: BTreeMap::new(),
@@ -102,11 +102,11 @@ pub(crate) fn list(
     let mut refused = Remarks::default();
     // Packages that some interpreter does not find.
     let mut missing: BTreeSet<String> = BTreeSet::new();
-    let mut places = Places::default();
+    let mut places = PackagePlaces::default();
     let able = able(config, &mut sources.warnings)?;
     let trusted = trusted(config);
     for python in &config.interpreters {
-        let own = Places::of(config, ledger, python, &trusted);
+        let own = PackagePlaces::of(config, ledger, python, &trusted);
         let is_able = able.iter().any(|one| one.path == python.path);
         // Of one that no longer runs, another can tell what lies in its folders, and where its processes had
         // imported from.
@@ -207,13 +207,13 @@ fn able<'c>(config: &'c Config, warnings: &mut Vec<String>) -> Result<Vec<&'c In
 
 /// Sources as they are found.
 #[derive(Default)]
-struct Found {
+struct SourceIndex {
     by_path: BTreeMap<String, Source>,
     /// Real path to the path under which it is listed.
     by_real_path: BTreeMap<PathBuf, String>,
 }
 
-impl Found {
+impl SourceIndex {
     fn add(&mut self, path: String, module_path: String, python: &Interpreter, bytes: &[u8]) {
         let sha256 = fs::sha256(bytes);
         let key = analysis_key_text(
@@ -254,7 +254,7 @@ fn take_out_of_archives(
     lib_root: &str,
     able: &[&Interpreter],
     wanted: Vec<(String, String, &Interpreter, String)>,
-    found: &mut Found,
+    found: &mut SourceIndex,
     sources: &mut Sources,
 ) -> Result<(), Failure> {
     #[derive(Deserialize)]

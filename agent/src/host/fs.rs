@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::failure::{During, Failure};
 use crate::host::budget::Candidate;
-use crate::host::place::{self, Place};
+use crate::host::dir_entry::{self, DirEntry};
 use crate::host::removal;
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
@@ -87,7 +87,7 @@ pub(crate) fn read_head(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Failure::new(format!("{} is not a regular file", path.display())));
     }
-    let file = place::reopen(&found).during("open", path.display())?;
+    let file = dir_entry::reopen(&found).during("open", path.display())?;
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes).during("read", path.display())?;
     Ok(bytes)
@@ -154,7 +154,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fa
 /// The same in a folder that everybody can write to: what somebody has put in the way gives way, whatever it is.
 pub(crate) fn write_among_others(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
     write_with(path, bytes, mode, None, &|tmp, path| {
-        for theirs in place::take_name(tmp, path)? {
+        for theirs in dir_entry::take_name(tmp, path)? {
             // What cannot be removed is in nobody's way there.
             let _ = removal::remove_tree(&theirs, removal::SHORT_PATIENCE);
         }
@@ -177,7 +177,7 @@ fn write_with(
     attributes: Option<&Attributes>,
     give_name: GiveName<'_>,
 ) -> Result<(), Failure> {
-    let place = Place::of(path).during("write", path.display())?;
+    let place = DirEntry::of(path).during("write", path.display())?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let tmp = place.beside(format!(".{name}.{}", crate::host::facts::random_word()?));
     let result = (|| {
@@ -245,9 +245,9 @@ impl Attributes {
         if look_at(path)?.is_symlink() {
             return Err(Failure::new(format!("{} has become a link", path.display())));
         }
-        place::set_owner(path, self.uid, self.gid, self.mode).during("set the owner of", path.display())?;
+        dir_entry::set_owner(path, self.uid, self.gid, self.mode).during("set the owner of", path.display())?;
         if let Some(label) = &self.label {
-            let place = Place::of(path).during("set the label of", path.display())?;
+            let place = DirEntry::of(path).during("set the label of", path.display())?;
             rustix::fs::lsetxattr(place.path(), LABEL, label.as_bytes(), rustix::fs::XattrFlags::empty())
                 .during("set the label of", path.display())?;
         }

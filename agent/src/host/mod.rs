@@ -8,7 +8,7 @@ pub(crate) mod fs;
 pub(crate) mod identity;
 pub(crate) mod interpreter;
 pub(crate) mod owners;
-pub(crate) mod place;
+pub(crate) mod dir_entry;
 pub(crate) mod ready;
 pub(crate) mod removal;
 pub(crate) mod services;

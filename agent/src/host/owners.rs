@@ -13,7 +13,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat};
 
 use crate::failure::{During, Failure};
-use crate::host::place;
+use crate::host::dir_entry;
 
 /// Most links of a path that are followed, as Linux has it.
 const MAX_LINKS: u32 = 40;
@@ -64,7 +64,7 @@ pub(crate) fn writers_inside(path: &Path) -> Result<BTreeSet<u32>, Failure> {
     if meta.is_symlink() {
         return Ok(walk_as_far(path)?.writers);
     }
-    let mut seen = Seen::default();
+    let mut seen = PathOwners::default();
     seen.note_part(meta.uid(), meta.gid(), meta.mode());
     if seen.is_open {
         return Err(Failure::new(format!("everybody can write to {}", path.display())));
@@ -87,7 +87,7 @@ fn follow_to(path: &Path, may_end: End) -> io::Result<Way> {
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::openat(CWD, "/", flags, Mode::empty())?;
-    let mut seen = Seen::default();
+    let mut seen = PathOwners::default();
     seen.note(&rustix::fs::fstat(&root)?);
     let mut folders = vec![root];
     let mut left = parts(path);
@@ -159,13 +159,13 @@ fn parts(path: &Path) -> VecDeque<OsString> {
 
 /// What the parts of a path were.
 #[derive(Default)]
-struct Seen {
+struct PathOwners {
     writers: BTreeSet<u32>,
     links: BTreeSet<u32>,
     is_open: bool,
 }
 
-impl Seen {
+impl PathOwners {
     /// Notes who can write to a part. In a sticky folder nobody moves what is another's, and each part that lies there
     /// has its own owner.
     fn note(&mut self, stat: &Stat) {
@@ -209,7 +209,7 @@ impl Way {
     fn note_names(&mut self) -> io::Result<()> {
         let stat = rustix::fs::fstat(&self.end)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let mut seen = Seen::default();
+            let mut seen = PathOwners::default();
             seen.note_writers(stat.st_gid, stat.st_mode);
             self.writers.extend(seen.writers);
             self.is_open |= seen.is_open;
@@ -237,7 +237,7 @@ impl Way {
         if !self.is_file {
             return Err(Failure::new(format!("{path} is no regular file")));
         }
-        let file = place::reopen(&self.end).during("open", &path)?;
+        let file = dir_entry::reopen(&self.end).during("open", &path)?;
         let mut bytes = Vec::new();
         file.take(limit + 1).read_to_end(&mut bytes).during("read", &path)?;
         if bytes.len() as u64 > limit {

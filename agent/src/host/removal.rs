@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::host::facts;
-use crate::host::place::Place;
+use crate::host::dir_entry::DirEntry;
 
 /// Longest work on a folder that is to go, and on one that is only out of the way: who makes folders in it without end,
 /// or has millions of names in it, blocks nothing.
@@ -20,7 +20,7 @@ pub(crate) const SHORT_PATIENCE: Duration = Duration::from_millis(200);
 /// Removes a folder with all that is in it. Each folder in it is first taken from whoever owns it, so that nothing comes
 /// after; what lies in it comes to the top, so that none is ever deep.
 pub(crate) fn remove_tree(path: &Path, patience: Duration) -> io::Result<()> {
-    let place = Place::of(path)?;
+    let place = DirEntry::of(path)?;
     let deadline = Instant::now() + patience;
     let top = take(CWD.as_fd(), &CString::new(place.path().into_os_string().into_encoded_bytes())?)?;
     empty(&top, deadline, &mut |name| remove_level(&top, name, deadline))?;

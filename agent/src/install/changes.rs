@@ -11,7 +11,7 @@ use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use crate::failure::{During, Failure};
 use crate::host::fs::{self, Attributes};
-use crate::host::place::{self, Place};
+use crate::host::dir_entry::{self, DirEntry};
 use crate::host::{child, facts, owners};
 use crate::install::preview::Preview;
 use crate::receipt;
@@ -135,7 +135,7 @@ impl Changes {
 
     /// A folder with that mode, and its parents with the usual one.
     pub(crate) fn folder(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
-        self.folder_by(path, mode, place::make_folder)
+        self.folder_by(path, mode, dir_entry::make_folder)
     }
 
     fn folder_by(&mut self, path: &Path, mode: u32, make: MakeFolder) -> Result<(), Failure> {
@@ -181,7 +181,7 @@ impl Changes {
                         self.folders.push(folder);
                         self.note_intent()?;
                     }
-                    place::set_mode(path, mode).during("set the mode of", path.display())?;
+                    dir_entry::set_mode(path, mode).during("set the mode of", path.display())?;
                     self.undo.push(Undo::PutBack(path.to_owned(), before));
                 }
             }
@@ -208,7 +208,7 @@ impl Changes {
             self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
             self.note_intent()?;
         }
-        let kept = place::make_folder_over(path, mode).during("make", path.display())?;
+        let kept = dir_entry::make_folder_over(path, mode).during("make", path.display())?;
         for aside in kept {
             self.remarks.push(format!(
                 "what user {uid} had in {} is in {} now",
@@ -224,7 +224,7 @@ impl Changes {
 
     /// The same for a folder that may be in a user's own: he removes there what he likes.
     pub(crate) fn folder_like_parent(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
-        self.folder_by(path, mode, place::make_folder_like_parent)
+        self.folder_by(path, mode, dir_entry::make_folder_like_parent)
     }
 
     /// A file with those bytes and that mode. One that is not ours is replaced only with `force`.
@@ -419,8 +419,8 @@ impl Changes {
         }
         for step in std::mem::take(&mut self.undo).into_iter().rev() {
             let result: Result<(), Failure> = match &step {
-                Undo::RemoveFile(path) => gone(place::remove_file(path), path),
-                Undo::RemoveFolder(path) => gone(place::remove_folder(path), path),
+                Undo::RemoveFile(path) => gone(dir_entry::remove_file(path), path),
+                Undo::RemoveFolder(path) => gone(dir_entry::remove_folder(path), path),
                 Undo::RemoveTree(path) => gone(std::fs::remove_dir_all(path), path),
                 Undo::MoveBack(path, aside) => fs_err::rename(aside, path).map_err(Failure::from),
                 Undo::Rewrite(path, bytes, attributes) => fs::write_back(path, bytes, attributes),
@@ -446,7 +446,7 @@ fn gone(result: std::io::Result<()>, path: &Path) -> Result<(), Failure> {
 /// What a file holds that stands where one of ours goes. Another name of a file that its owner may not read would show
 /// it to him.
 fn of_one_name(path: &Path) -> Result<Vec<u8>, Failure> {
-    let place = Place::of(path).during("read", path.display())?;
+    let place = DirEntry::of(path).during("read", path.display())?;
     let at = place.path();
     let found = std::fs::symlink_metadata(&at).during("look at", path.display())?;
     if found.is_file() && found.nlink() > 1 {
@@ -464,7 +464,7 @@ pub(crate) fn undo_file(path: &Path, file: &TouchedFile, lib_root: &Path) -> Res
     let folder = owners::follow(path.parent().unwrap_or(Path::new("/"))).ok();
     match (&file.before, folder.and_then(|folder| folder.link_of_another())) {
         (None, Some(uid)) if rustix::process::geteuid().is_root() => child::remove_as(uid, path),
-        (None, _) => gone(place::remove_file(path), path),
+        (None, _) => gone(dir_entry::remove_file(path), path),
         (Some(replaced), _) => {
             let back = fs::read_limited(path, MAX_REPLACED).ok();
             let back = back.filter(|bytes| fs::sha256(bytes) == replaced.sha256);
@@ -488,7 +488,7 @@ pub(crate) fn undo_folder(folder: &TouchedFolder) -> Result<bool, Failure> {
             }
             Ok(false)
         }
-        None => match place::remove_folder(&folder.path) {
+        None => match dir_entry::remove_folder(&folder.path) {
             Ok(()) => Ok(true),
             Err(error)
                 if matches!(
@@ -518,7 +518,7 @@ pub(crate) fn sweep(lib_root: &str, receipt: Option<&Receipt>) {
         let half_written = format!(".{}.", name.to_string_lossy());
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&half_written) {
-                let _ = place::remove_file(&entry.path());
+                let _ = dir_entry::remove_file(&entry.path());
             }
         }
     }

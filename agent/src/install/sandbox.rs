@@ -21,7 +21,7 @@ pub(crate) const PROPERTIES: [&str; 11] = [
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum SandboxAccess {
     /// The unit sees the data directory as it is.
     Open,
     /// A drop-in with this line makes it so; the reason is for a person. systemd makes a missing mount
@@ -45,23 +45,30 @@ pub(crate) fn drop_in_text(line: &str) -> String {
 }
 
 /// What the properties of a unit mean for the data directory and for the hook's own folder.
-pub(crate) fn judge(properties: &BTreeMap<String, String>, data_root: &Path, lib_root: &Path) -> Verdict {
+pub(crate) fn judge(
+    properties: &BTreeMap<String, String>,
+    data_root: &Path,
+    lib_root: &Path,
+) -> SandboxAccess {
     let get = |name: &str| properties.get(name).map(String::as_str).unwrap_or_default();
     for name in ["RootDirectory", "RootImage"] {
         if !get(name).is_empty() && get(name) != "/" {
-            return Verdict::Blocked(format!("it has a root of its own ({name}={})", get(name)));
+            return SandboxAccess::Blocked(format!("it has a root of its own ({name}={})", get(name)));
         }
     }
     for (path, what) in [(data_root, "the data directory"), (lib_root, "the hook")] {
         if let Some(over) = covering(get("InaccessiblePaths"), path) {
-            return Verdict::Blocked(format!("InaccessiblePaths={over} hides {what} {}", path.display()));
+            return SandboxAccess::Blocked(format!(
+                "InaccessiblePaths={over} hides {what} {}",
+                path.display()
+            ));
         }
         if get("ProtectHome") == "yes" && is_home(path) {
-            return Verdict::Blocked(format!("ProtectHome=yes hides {what} {}", path.display()));
+            return SandboxAccess::Blocked(format!("ProtectHome=yes hides {what} {}", path.display()));
         }
     }
     if hidden(&get, lib_root).is_some() {
-        return Verdict::Blocked(format!("its sandbox hides the hook {}", lib_root.display()));
+        return SandboxAccess::Blocked(format!("its sandbox hides the hook {}", lib_root.display()));
     }
     let root = data_root.display();
     if let Some(reason) = hidden(&get, data_root) {
@@ -69,21 +76,21 @@ pub(crate) fn judge(properties: &BTreeMap<String, String>, data_root: &Path, lib
         let own = covering(get("BindPaths"), data_root).is_some_and(|found| Path::new(&found) == data_root);
         let mount_point = behind_bind(get("BindPaths"), data_root);
         return if own {
-            Verdict::Open
+            SandboxAccess::Open
         } else {
-            Verdict::Needs { line: format!("BindPaths={root}"), reason, mount_point }
+            SandboxAccess::Needs { line: format!("BindPaths={root}"), reason, mount_point }
         };
     }
-    let Some((reason, depth)) = read_only(&get, data_root) else { return Verdict::Open };
+    let Some((reason, depth)) = read_only(&get, data_root) else { return SandboxAccess::Open };
     // Among the paths that a unit names, the longest prefix decides.
     let writable = ["ReadWritePaths", "BindPaths"]
         .iter()
         .filter_map(|name| covering(get(name), data_root))
         .any(|path| path.len() >= depth);
     if writable {
-        Verdict::Open
+        SandboxAccess::Open
     } else {
-        Verdict::Needs { line: format!("ReadWritePaths={root}"), reason, mount_point: None }
+        SandboxAccess::Needs { line: format!("ReadWritePaths={root}"), reason, mount_point: None }
     }
 }
 
@@ -150,26 +157,26 @@ fn behind_bind(list: &str, path: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    fn verdict(properties: &[(&str, &str)]) -> Verdict {
+    fn verdict(properties: &[(&str, &str)]) -> SandboxAccess {
         let properties = properties.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
         judge(&properties, Path::new("/srv/pulp_coverage"), Path::new("/usr/local/lib/pulpcov"))
     }
 
-    fn needs(verdict: &Verdict) -> &str {
+    fn needs(verdict: &SandboxAccess) -> &str {
         match verdict {
-            Verdict::Needs { line, .. } => line,
+            SandboxAccess::Needs { line, .. } => line,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn plain_units_need_nothing() {
-        assert_eq!(verdict(&[]), Verdict::Open);
-        assert_eq!(verdict(&[("ProtectSystem", "full"), ("PrivateTmp", "yes")]), Verdict::Open);
-        assert_eq!(verdict(&[("ReadOnlyPaths", "/etc /srv/other")]), Verdict::Open);
+        assert_eq!(verdict(&[]), SandboxAccess::Open);
+        assert_eq!(verdict(&[("ProtectSystem", "full"), ("PrivateTmp", "yes")]), SandboxAccess::Open);
+        assert_eq!(verdict(&[("ReadOnlyPaths", "/etc /srv/other")]), SandboxAccess::Open);
         assert_eq!(
             verdict(&[("ProtectSystem", "strict"), ("ReadWritePaths", "/var/lib/pulp /srv")]),
-            Verdict::Open
+            SandboxAccess::Open
         );
     }
 
@@ -195,12 +202,12 @@ mod tests {
         );
         assert_eq!(
             verdict(&[("TemporaryFileSystem", "/srv"), ("BindPaths", "/srv/pulp_coverage")]),
-            Verdict::Open
+            SandboxAccess::Open
         );
         let bound = verdict(&[("BindPaths", "/var/lib/x/srv:/srv:rbind")]);
         let wanted = Path::new("/var/lib/x/srv/pulp_coverage");
         assert!(
-            matches!(&bound, Verdict::Needs { mount_point: Some(path), .. } if path == wanted),
+            matches!(&bound, SandboxAccess::Needs { mount_point: Some(path), .. } if path == wanted),
             "{bound:?}"
         );
         for properties in [
@@ -208,7 +215,7 @@ mod tests {
             [("RootDirectory", "/chroot")],
             [("InaccessiblePaths", "/usr/local")],
         ] {
-            assert!(matches!(verdict(&properties), Verdict::Blocked(_)), "{properties:?}");
+            assert!(matches!(verdict(&properties), SandboxAccess::Blocked(_)), "{properties:?}");
         }
     }
 

@@ -15,7 +15,7 @@ use crate::recorder::coverage_dir;
 use crate::recorder::data_dir::LEDGER;
 
 #[derive(Deserialize)]
-struct Verdict {
+struct SelftestAnswer {
     problems: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> 
     let mut check = Command::new(&python.path);
     check.arg(&script).arg("check").arg(root).arg(coverage).arg(config.profile.branch.to_string());
     let answer = child::run(&mut check, b"")?;
-    let verdict: Verdict = serde_json::from_slice(&answer)
+    let verdict: SelftestAnswer = serde_json::from_slice(&answer)
         .map_err(|error| Failure::new(format!("it answered no JSON: {error}")))?;
     if let Some(problem) = verdict.problems.first() {
         return Err(Failure::new(problem.clone()));

@@ -8,7 +8,7 @@ use pulpcov_protocol::op::ServiceAction;
 use crate::failure::Failure;
 use crate::host::systemd;
 use crate::install::changes::Changes;
-use crate::install::sandbox::{self, Verdict};
+use crate::install::sandbox::{self, SandboxAccess};
 
 const UNIT_FOLDER: &str = "/etc/systemd/system";
 const TIMER: &str = "pulpcov-compact.timer";
@@ -35,18 +35,18 @@ pub(crate) fn open_sandboxes(
     for unit in systemd::units(patterns, &sandbox::PROPERTIES)? {
         let path = sandbox::drop_in(&unit.name);
         match sandbox::judge(&unit.properties, &data_root, lib_root) {
-            Verdict::Needs { line, mount_point, .. } => {
+            SandboxAccess::Needs { line, mount_point, .. } => {
                 if let Some(mount_point) = mount_point {
                     changes.folder(&mount_point, 0o755)?;
                 }
                 wanted.entry(path).or_default().insert(line);
             }
-            Verdict::Blocked(reason) => {
+            SandboxAccess::Blocked(reason) => {
                 return Err(Failure::new(format!("{} cannot be recorded: {reason}", unit.name))
                     .hint("set pulpcov_data_root or pulpcov_lib_root to a place that it sees"));
             }
             // Open because of the drop-in of an earlier install: it stays.
-            Verdict::Open => {
+            SandboxAccess::Open => {
                 if let Some(lines) = lines_of_ours(changes, &path) {
                     wanted.entry(path).or_default().extend(lines);
                 }

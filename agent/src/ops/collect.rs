@@ -5,7 +5,7 @@ use std::io::Write;
 use pulpcov_protocol::op::{Bundle, Collect};
 use pulpcov_protocol::outcome::{BundleDetail, CollectDetail, Detail, Outcome};
 
-use super::Session;
+use super::OpContext;
 use crate::bundle::{compact, gather};
 use crate::failure::Failure;
 use crate::host::facts::HostLock;
@@ -16,7 +16,7 @@ use crate::recorder::users::Users;
 /// Files of one kind that a bundle carries as they are.
 const COMPACT_AT_LEAST: u32 = 64;
 
-pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome, Failure> {
+pub(super) fn list(args: &Collect, session: &mut OpContext<'_>) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let receipt = receipt::of_data(&args.lib_root)?;
     receipt.check_fleet(args.fleet.as_ref())?;
@@ -66,7 +66,7 @@ pub(super) fn list(args: &Collect, session: &mut Session<'_>) -> Result<Outcome,
 
 pub(super) fn send(
     args: &Bundle,
-    session: &mut Session<'_>,
+    session: &mut OpContext<'_>,
     stream: &mut dyn Write,
 ) -> Result<Outcome, Failure> {
     (session.progress)("analysing and sending");

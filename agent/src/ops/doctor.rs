@@ -7,14 +7,15 @@ use pulpcov_protocol::op::Doctor;
 use pulpcov_protocol::outcome::{Detail, DoctorDetail, Finding, Grade, Interpreter, Outcome};
 use pulpcov_protocol::profile::{Profile, is_python_name};
 
-use super::{probe, status};
+use super::probe;
+use super::status;
 use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::fs::Attributes;
 use crate::host::systemd::Unit;
 use crate::host::{child, fs, interpreter, systemd};
 use crate::install::package_search;
-use crate::install::sandbox::{self, Verdict};
+use crate::install::sandbox::{self, SandboxAccess};
 use crate::receipt;
 use crate::receipt::Receipt;
 use crate::recorder::data_dir::LEDGER;
@@ -234,16 +235,16 @@ fn judge_unit(args: &Doctor, profile: &Profile, unit: &Unit, data_root: &Path, r
     }
     let drop_in = sandbox::drop_in(name);
     match sandbox::judge(&unit.properties, data_root, Path::new(&args.lib_root)) {
-        Verdict::Open if drop_in.exists() => {
+        SandboxAccess::Open if drop_in.exists() => {
             report.add(Grade::Ok, name, format!("its sandbox is open by {}", drop_in.display()));
         }
-        Verdict::Open => {}
-        Verdict::Needs { line, reason, .. } => {
+        SandboxAccess::Open => {}
+        SandboxAccess::Needs { line, reason, .. } => {
             report
                 .add(Grade::Warning, name, format!("{reason} keeps {} from it", data_root.display()))
                 .hint(format!("install adds a drop-in with {line}, and uninstall removes it"));
         }
-        Verdict::Blocked(reason) => {
+        SandboxAccess::Blocked(reason) => {
             report
                 .add(Grade::Bad, name, reason)
                 .hint("set pulpcov_data_root or pulpcov_lib_root to a place that it sees");

@@ -9,7 +9,9 @@ use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome, Whe
 use pulpcov_protocol::profile::{Profile, is_glob};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
-use super::{Session, probe, status};
+use super::OpContext;
+use super::probe;
+use super::status;
 use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::facts::HostLock;
@@ -21,9 +23,9 @@ use crate::receipt::{Config, Receipt};
 use crate::recorder::coverage_dir::Wheels;
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::users::Users;
-use crate::recorder::{coverage_dir, data_dir, hook, ledger, proof, session as phase, unwritten, users};
+use crate::recorder::{coverage_dir, data_dir, hook, ledger, proof, phase, unwritten, users};
 
-pub(super) fn run(args: &Install, session: &mut Session<'_>) -> Result<Outcome, Failure> {
+pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome, Failure> {
     args.profile.check().map_err(|error| Failure::new(error.to_string()))?;
     if args
         .host_label
@@ -154,7 +156,7 @@ fn keep_what_is_left(old: Option<&Receipt>, data_root: &Path) -> Result<(), Fail
 
 /// The pushed wheels, and those of the folder that was named. A check, and an offer to fill that folder, may
 /// come before it is there.
-fn wheels<'a>(args: &'a Install, session: &'a Session<'_>) -> Wheels<'a> {
+fn wheels<'a>(args: &'a Install, session: &'a OpContext<'_>) -> Wheels<'a> {
     let may_be_absent = args.check || !args.offered.is_empty();
     let wheelhouse = args.wheelhouse.as_deref().filter(|folder| !may_be_absent || Path::new(folder).is_dir());
     Wheels { pushed: &session.wheels, wheelhouse }
@@ -163,7 +165,7 @@ fn wheels<'a>(args: &'a Install, session: &'a Session<'_>) -> Wheels<'a> {
 /// Of the offered wheels those that are needed and not at hand.
 fn wanted(
     args: &Install,
-    session: &Session<'_>,
+    session: &OpContext<'_>,
     interpreters: &[Interpreter],
 ) -> Result<Vec<String>, Failure> {
     let wheels = wheels(args, session);
@@ -255,7 +257,7 @@ fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf) -> C
 /// Every folder, file and tree of ours, as it shall be.
 fn put_in_place(
     args: &Install,
-    session: &Session<'_>,
+    session: &OpContext<'_>,
     interpreters: &[Interpreter],
     changes: &mut Changes,
 ) -> Result<Receipt, Failure> {
@@ -421,7 +423,7 @@ fn begin_measuring(
     args: &Install,
     receipt: &Receipt,
     changed: bool,
-    session: &Session<'_>,
+    session: &OpContext<'_>,
 ) -> Result<Option<Started>, Failure> {
     let root = &receipt.config.data_root;
     Users::note(root, &receipt.config.profile)?;
@@ -465,7 +467,7 @@ fn begin_measuring(
     Ok(Some(Started { units, proven: proven? }))
 }
 
-fn await_ready(receipt: &Receipt, units: &[String], session: &Session<'_>) -> Result<(), Failure> {
+fn await_ready(receipt: &Receipt, units: &[String], session: &OpContext<'_>) -> Result<(), Failure> {
     let wanted = &receipt.config.profile.ready;
     if !wanted.is_empty() {
         (session.progress)("waiting until the service is ready");

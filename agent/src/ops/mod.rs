@@ -26,7 +26,7 @@ use crate::bundle::gather::Gathered;
 use crate::failure::Failure;
 
 /// What lasts from op to op of one caller.
-pub(crate) struct Session<'a> {
+pub(crate) struct OpContext<'a> {
     /// Tells whoever watches what is being done.
     pub(crate) progress: &'a dyn Fn(&str),
     /// Wheels that came with the op.
@@ -35,14 +35,14 @@ pub(crate) struct Session<'a> {
     pub(crate) gathered: Option<Gathered>,
 }
 
-impl<'a> Session<'a> {
+impl<'a> OpContext<'a> {
     pub(crate) fn new(progress: &'a dyn Fn(&str)) -> Self {
         Self { progress, wheels: Vec::new(), gathered: None }
     }
 }
 
 /// Does one op. `stream` takes a bundle; nothing else is written to it.
-pub(crate) fn run(op: &Op, session: &mut Session<'_>, stream: &mut dyn Write) -> Result<Outcome, Failure> {
+pub(crate) fn run(op: &Op, session: &mut OpContext<'_>, stream: &mut dyn Write) -> Result<Outcome, Failure> {
     match op {
         Op::Probe(args) => probe::run(args),
         Op::Install(args) => install::run(args, session),

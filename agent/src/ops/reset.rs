@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::host::facts::HostLock;
 use crate::receipt;
 use crate::recorder::users::Users;
-use crate::recorder::{ledger, session};
+use crate::recorder::{ledger, phase};
 
 pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
@@ -17,15 +17,15 @@ pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
     receipt.check_fleet(args.fleet.as_ref())?;
     let root = &receipt.config.data_root;
     let label = match &args.label {
-        Some(label) => session::check_own_label(label).map(|()| label.clone())?,
-        None => session::label(root),
+        Some(label) => phase::check_own_label(label).map(|()| label.clone())?,
+        None => phase::label(root),
     };
     if args.check {
-        let next = session::current(root).map_or(1, |now| now.generation + 1);
+        let next = phase::current(root).map_or(1, |now| now.generation + 1);
         return Ok(Outcome::ok(true, format!("would begin generation {next}, label {label}"), Detail::None));
     }
     Users::note_if_possible(&receipt.config);
-    let session = session::begin(root, &label, None)?;
+    let phase = phase::begin(root, &label, None)?;
     let flush = ledger::flush(root, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
     let mut warnings: Vec<String> = flush
         .silent
@@ -37,10 +37,10 @@ pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
     warnings.extend(flush.bad.iter().cloned());
     let msg = format!(
         "generation {}, label {}: {} counted from zero",
-        session.generation,
-        session.label,
+        phase.generation,
+        phase.label,
         super::counted(flush.acked.len() as u64, "process")
     );
-    let detail = ResetDetail { generation: session.generation, label: session.label, flush };
+    let detail = ResetDetail { generation: phase.generation, label: phase.label, flush };
     Ok(Outcome::ok(true, msg, Detail::Reset(detail)).with_warnings(warnings))
 }

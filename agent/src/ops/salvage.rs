@@ -7,7 +7,7 @@ use pulpcov_protocol::op::Uninstall;
 use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
 
 use crate::failure::{During, Failure};
-use crate::host::{fs, interpreter, place, systemd};
+use crate::host::{fs, interpreter, dir_entry, systemd};
 use crate::install::changes::{forget, sweep};
 use crate::install::units::{self, concern_systemd, stop_timer};
 use crate::receipt::Replaced;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
     let (mut removed, mut left) = (Vec::new(), Vec::new());
     for path in &files {
         // What somebody has made of one keeps no other.
-        if let Err(failure) = place::remove_file(path).during("remove", path.display()) {
+        if let Err(failure) = dir_entry::remove_file(path).during("remove", path.display()) {
             left.push(format!("{}: it is left", failure.msg));
             continue;
         }

@@ -10,7 +10,7 @@ use crate::receipt;
 use crate::receipt::{Config, Receipt};
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::users::Users;
-use crate::recorder::{ledger, proof, session, unwritten};
+use crate::recorder::{ledger, proof, phase, unwritten};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
@@ -149,8 +149,8 @@ fn start_measured(
     receipt: &Receipt,
 ) -> Result<(Vec<UnitState>, Option<String>), Failure> {
     let root = &receipt.config.data_root;
-    let label = session::label(root);
-    session::begin(root, STARTUP_LABEL, None)?;
+    let label = phase::label(root);
+    phase::begin(root, STARTUP_LABEL, None)?;
     // Units of another profile have nothing to prove.
     let of_service = args.units.is_empty();
     let wanted: &[_] = if of_service { &receipt.config.profile.ready } else { &[] };
@@ -161,7 +161,7 @@ fn start_measured(
     } else {
         Ok(())
     };
-    session::begin(root, &label, None)?;
+    phase::begin(root, &label, None)?;
     ledger::flush(root, proof::FLUSH)?;
     Ok((result?, proven.err().map(|failure| format!("not all is recorded: {}", failure.msg))))
 }

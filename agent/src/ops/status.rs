@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::receipt;
 use crate::receipt::Receipt;
 use crate::recorder::ledger::{Ledger, Record};
-use crate::recorder::{data_dir, ledger, processes, session};
+use crate::recorder::{data_dir, ledger, processes, phase};
 
 pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     let receipt = match receipt::load(&args.lib_root)? {
@@ -37,8 +37,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         unrecorded.len(),
         super::counted(data_files, "data file")
     );
-    if let Some(session) = session::current(root) {
-        msg.push_str(&format!(", label {}", session.label));
+    if let Some(phase) = phase::current(root) {
+        msg.push_str(&format!(", label {}", phase.label));
     }
     let mut warnings = ledger.warnings.clone();
     let trouble = obstacle.map(|why| format!("{why}: what runs now is not written"));

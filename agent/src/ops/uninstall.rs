@@ -7,7 +7,8 @@ use std::path::Path;
 use pulpcov_protocol::op::{ServiceAction, Uninstall};
 use pulpcov_protocol::outcome::{Detail, FileDiff, Outcome, UninstallDetail};
 
-use super::{Session, salvage};
+use super::OpContext;
+use super::salvage;
 use crate::failure::Failure;
 use crate::host::facts::HostLock;
 use crate::host::{caller, fs, ready, removal, services, systemd};
@@ -27,7 +28,7 @@ const MAX_SHOWN: u64 = 8 * 1024 * 1024;
 /// Bundles that a playbook has made and not fetched yet.
 pub(crate) const OUTBOX: &str = "outbox";
 
-pub(super) fn run(args: &Uninstall, session: &Session<'_>) -> Result<Outcome, Failure> {
+pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let receipt = match receipt::load(&args.lib_root) {
         Ok(Some(receipt)) => receipt,
@@ -184,7 +185,7 @@ fn keeps_the_hook(args: &Uninstall, root: &Path) -> Result<Option<String>, Failu
 fn restart(
     args: &Uninstall,
     receipt: &Receipt,
-    session: &Session<'_>,
+    session: &OpContext<'_>,
 ) -> Result<Option<Vec<String>>, Failure> {
     let units = if args.restart && args.commands.is_empty() {
         systemd::running(&receipt.config.profile.units)?

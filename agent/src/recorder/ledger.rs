@@ -86,7 +86,7 @@ struct Raw {
 
 /// The record of processes whose data files were made one, as a compaction writes it.
 #[derive(Debug, serde::Serialize, Deserialize)]
-pub(crate) struct RawMany {
+pub(crate) struct RawCompactedProcesses {
     pub(crate) data: Option<String>,
     #[serde(flatten)]
     pub(crate) common: CommonFacts,
@@ -157,7 +157,7 @@ impl Record {
     }
 }
 
-pub(crate) struct Many {
+pub(crate) struct CompactedProcesses {
     pub(crate) compacted: Compacted,
     pub(crate) packages: BTreeMap<String, String>,
     pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
@@ -170,7 +170,7 @@ pub(crate) type Unflushed = BTreeMap<u32, String>;
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) records: Vec<Record>,
-    pub(crate) many: Vec<Many>,
+    pub(crate) many: Vec<CompactedProcesses>,
     /// Records and data files of processes that are told of by one of `many`: a compaction was cut off.
     pub(crate) stale: Vec<Record>,
     pub(crate) warnings: Vec<String>,
@@ -372,12 +372,12 @@ pub(crate) fn has_records(data_root: &Path) -> bool {
 }
 
 /// Only the agent writes these: what one says leads to the erasing of others' files.
-fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
+fn read_many(folder: &Path, name: &str) -> Result<CompactedProcesses, Failure> {
     let (bytes, owner) = fs::read_owned(&folder.join(name), MAX_MANY)?;
     if owner != rustix::process::geteuid().as_raw() && owner != 0 {
         return Err(Failure::new("it is not the agent's"));
     }
-    let raw: RawMany =
+    let raw: RawCompactedProcesses =
         serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("it is damaged: {error}")))?;
     let compacted = Compacted {
         record: name.to_owned(),
@@ -387,7 +387,7 @@ fn read_many(folder: &Path, name: &str) -> Result<Many, Failure> {
         members: raw.members,
     };
     let sources = raw.sources.as_deref().map(fingerprint::split);
-    Ok(Many { compacted, packages: raw.packages, folders: raw.folders, sources })
+    Ok(CompactedProcesses { compacted, packages: raw.packages, folders: raw.folders, sources })
 }
 
 fn read_one(data_root: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {

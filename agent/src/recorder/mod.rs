@@ -8,7 +8,7 @@ pub(crate) mod hook;
 pub(crate) mod ledger;
 pub(crate) mod processes;
 pub(crate) mod proof;
-pub(crate) mod session;
+pub(crate) mod phase;
 pub(crate) mod unwritten;
 pub(crate) mod users;
 mod wheel_archive;

@@ -20,7 +20,7 @@ struct Alias {
 }
 
 /// What a path must be asked of the machine. Mapping itself is pure.
-pub trait Places {
+pub trait FileSystem {
     /// Whether a source is there.
     fn exists(&self, path: &str) -> bool;
     /// The path without links, dots and relative parts.
@@ -40,7 +40,7 @@ fn separator(text: &str) -> char {
     text.chars().find(|c| ['/', '\\'].contains(c)).unwrap_or('/')
 }
 
-impl<P: Places> Aliases<P> {
+impl<P: FileSystem> Aliases<P> {
     /// `relative` is coverage.py's `relative_files`.
     pub const fn new(relative: bool, places: P) -> Self {
         Self { rules: Vec::new(), relative, places }
@@ -121,7 +121,7 @@ mod tests {
 
     struct Fake(BTreeSet<&'static str>);
 
-    impl Places for Fake {
+    impl FileSystem for Fake {
         fn exists(&self, path: &str) -> bool {
             self.0.contains(path)
         }

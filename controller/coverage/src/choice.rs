@@ -12,13 +12,13 @@ pub type Doubt = (BTreeSet<String>, BTreeSet<String>);
 
 /// An analysis, and who has the source and a Python that makes it.
 #[derive(Debug, Clone)]
-pub(crate) struct Offered<'a> {
+pub(crate) struct OfferedAnalysis<'a> {
     pub(crate) key: &'a str,
     pub(crate) hosts: &'a BTreeSet<String>,
     pub(crate) analysis: Arc<SourceAnalysis>,
 }
 
-impl Offered<'_> {
+impl OfferedAnalysis<'_> {
     /// Whether both make the same number of what ran.
     fn says_the_same(&self, other: &Self, kind: Kind) -> bool {
         let (a, b) = (&self.analysis, &other.analysis);
@@ -54,11 +54,15 @@ fn branches(analysis: &SourceAnalysis) -> BTreeMap<i32, (i64, usize)> {
 /// The newest coverage.py's view; of equally new ones that of most hosts. Besides, the hosts behind it and behind
 /// another that sees other statements or branches, where that is no matter of versions: the same coverage.py, or one
 /// host alone against others.
-pub(crate) fn choose(offered: &[Offered<'_>], kind: Kind) -> Option<(Arc<SourceAnalysis>, Option<Doubt>)> {
-    let rank =
-        |one: &&Offered<'_>| (version_key(&one.analysis.coverage), one.hosts.len(), one.key.to_owned());
+pub(crate) fn choose(
+    offered: &[OfferedAnalysis<'_>],
+    kind: Kind,
+) -> Option<(Arc<SourceAnalysis>, Option<Doubt>)> {
+    let rank = |one: &&OfferedAnalysis<'_>| {
+        (version_key(&one.analysis.coverage), one.hosts.len(), one.key.to_owned())
+    };
     let chosen = offered.iter().max_by_key(rank)?;
-    let is_doubtful = |other: &&Offered<'_>| {
+    let is_doubtful = |other: &&OfferedAnalysis<'_>| {
         let is_alone = chosen.hosts.len() == 1 && !other.hosts.is_subset(chosen.hosts);
         (is_alone || other.analysis.coverage == chosen.analysis.coverage)
             && !other.says_the_same(chosen, kind)
@@ -90,10 +94,10 @@ mod tests {
 
     fn chosen(all: &[(&str, &[&str], &str, &[i32])]) -> (String, usize, bool) {
         let sets: Vec<BTreeSet<String>> = all.iter().map(|(_, names, _, _)| hosts(names)).collect();
-        let offered: Vec<Offered<'_>> = all
+        let offered: Vec<OfferedAnalysis<'_>> = all
             .iter()
             .zip(&sets)
-            .map(|((key, _, version, lines), hosts)| Offered {
+            .map(|((key, _, version, lines), hosts)| OfferedAnalysis {
                 key,
                 hosts,
                 analysis: analysis(version, lines),
@@ -127,12 +131,11 @@ mod tests {
         let (honest, few, lost) = (of(2, &[(1, 2), (1, 3)]), of(1, &[(1, 2), (1, 3)]), of(2, &[(1, 2)]));
         let elsewhere = of(2, &[(1, 2), (1, -1)]);
         let (one, other) = (hosts(&["h1"]), hosts(&["h2"]));
-        let is_doubted =
-            |lie: &Arc<SourceAnalysis>, kind| {
-                let offered = [("a", &one, &honest), ("b", &other, lie)]
-                    .map(|(key, hosts, analysis)| Offered { key, hosts, analysis: Arc::clone(analysis) });
-                choose(&offered, kind).expect("some").1.is_some()
-            };
+        let is_doubted = |lie: &Arc<SourceAnalysis>, kind| {
+            let offered = [("a", &one, &honest), ("b", &other, lie)]
+                .map(|(key, hosts, analysis)| OfferedAnalysis { key, hosts, analysis: Arc::clone(analysis) });
+            choose(&offered, kind).expect("some").1.is_some()
+        };
         assert!(is_doubted(&few, Kind::Arcs) && is_doubted(&lost, Kind::Arcs));
         assert!(!is_doubted(&few, Kind::Lines), "no number of lines is another");
         assert!(!is_doubted(&elsewhere, Kind::Arcs), "as many that did not run");

@@ -12,7 +12,7 @@ use pulpcov_data_file::lines::LineSet;
 use rayon::prelude::*;
 
 use crate::analysis::SourceAnalysis;
-use crate::choice::{self, Doubt, Offered};
+use crate::choice::{self, Doubt, OfferedAnalysis};
 use crate::origin::{Groups, Origin};
 use crate::releases::{self, Carried};
 use crate::report::{FileReport, Report, report_file};
@@ -69,7 +69,7 @@ pub struct Unanalysed {
 
 /// A report, and what is wrong with the analyses behind it.
 #[derive(Debug)]
-pub struct Made {
+pub struct CheckedReport {
     pub report: Report,
     /// Their numbers are missing from the report.
     pub unanalysed: Vec<Unanalysed>,
@@ -151,7 +151,11 @@ impl FleetCoverage {
     }
 
     /// The report of what `selection` takes.
-    pub fn report(&self, selection: &Selection, analysis: FindAnalysis<'_>) -> Result<Made, ReportError> {
+    pub fn report(
+        &self,
+        selection: &Selection,
+        analysis: FindAnalysis<'_>,
+    ) -> Result<CheckedReport, ReportError> {
         selection.check(&self.origins, &self.groups)?;
         let all = *selection == Selection::All;
         let taken: BTreeMap<usize, usize> = self
@@ -203,7 +207,7 @@ impl FleetCoverage {
             doubted.extend(doubt.map(|doubt| (name, doubt)));
         }
         report.files.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Made { report, unanalysed, doubted })
+        Ok(CheckedReport { report, unanalysed, doubted })
     }
 
     /// Makes one of files that hosts have in several releases: of each the one that most hosts have stays,
@@ -314,7 +318,7 @@ impl FleetFile {
         analysis: FindAnalysis<'_>,
     ) -> Result<Option<(FileReport, Option<Doubt>)>, CombineError> {
         let found = self.analyses.iter().filter_map(|(key, hosts)| {
-            Some(Offered { key: key.as_str(), hosts, analysis: analysis(id, key)? })
+            Some(OfferedAnalysis { key: key.as_str(), hosts, analysis: analysis(id, key)? })
         });
         let Some((source, doubt)) = choice::choose(&found.collect::<Vec<_>>(), kind) else { return Ok(None) };
         let mut all = Measured::none(kind);
@@ -397,7 +401,7 @@ mod tests {
         }
         let executed = |text: &str| {
             let selection = Selection::parse(text).expect("a selection");
-            let Made { report, .. } =
+            let CheckedReport { report, .. } =
                 fleet.report(&selection, &|_, _| Some(source(&[1, 2, 3, 4]))).expect("one kind");
             report.files[0].analysed.executed.iter().copied().collect::<Vec<_>>()
         };
@@ -406,7 +410,7 @@ mod tests {
         assert_eq!(executed("!label:tier1"), [1, 2]);
         let unknown = fleet.report(&Selection::parse("label:tier2").expect("parses"), &|_, _| None);
         assert!(matches!(unknown, Err(ReportError::Selection(SelectionError::Unknown { .. }))));
-        let Made { report, .. } =
+        let CheckedReport { report, .. } =
             fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2, 3, 4]))).expect("lines");
         let labels = View::new(&report, Dimension::Label);
         assert_eq!(labels.names, ["startup", "tier1"]);
@@ -437,7 +441,7 @@ mod tests {
                 )
                 .expect("lines");
         }
-        let Made { report, unanalysed: missing, .. } =
+        let CheckedReport { report, unanalysed: missing, .. } =
             fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2, 3, 4]))).expect("one kind");
         assert!(missing.is_empty());
         assert_eq!(report.files.len(), 1);
@@ -463,7 +467,7 @@ mod tests {
                 )
                 .expect("lines");
         }
-        let Made { report, .. } =
+        let CheckedReport { report, .. } =
             fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2]))).expect("one kind");
         let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["x.py@aaaaaaaa", "x.py@bbbbbbbb"]);
@@ -486,7 +490,7 @@ mod tests {
         });
         let carried = carried.expect("lines");
         assert_eq!((carried[0].carried, carried[0].lost), (1, 1));
-        let Made { report, .. } =
+        let CheckedReport { report, .. } =
             fleet.report(&Selection::All, &|_, _| Some(source(&[1, 2, 3, 4, 5]))).expect("lines");
         assert_eq!(report.files.len(), 1);
         assert_eq!(report.files[0].name, "x.py");
@@ -522,7 +526,7 @@ mod tests {
     fn a_source_without_analysis_is_named_and_not_counted_as_covered() {
         let mut fleet = FleetCoverage::default();
         fleet.add_source("a", id("x.py", "aa"), "k");
-        let Made { report, unanalysed: missing, .. } =
+        let CheckedReport { report, unanalysed: missing, .. } =
             fleet.report(&Selection::All, &|_, _| None).expect("no data");
         assert!(report.files.is_empty());
         assert_eq!(missing, [Unanalysed { name: "x.py".into(), id: id("x.py", "aa") }]);

@@ -61,7 +61,7 @@ pub(crate) fn command(
 
 /// What the script says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Word {
+pub(crate) enum Handshake {
     /// Send the agent for this machine.
     Need(String),
     /// The agent runs from here on.
@@ -70,17 +70,17 @@ pub(crate) enum Word {
 }
 
 /// Finds the script's next word in `buffer` and takes it and all before it out.
-pub(crate) fn next_word(buffer: &mut Vec<u8>) -> Option<Word> {
+pub(crate) fn next_handshake(buffer: &mut Vec<u8>) -> Option<Handshake> {
     const MARK: &[u8] = b"PCOV1 ";
     let start = buffer.windows(MARK.len()).position(|window| window == MARK)?;
     let end = start + buffer.get(start..)?.iter().position(|&byte| byte == b'\n')?;
     let line = String::from_utf8_lossy(buffer.get(start + MARK.len()..end)?).trim().to_owned();
     buffer.drain(..=end);
     Some(match line.split_once(' ') {
-        Some(("NEED", machine)) => Word::Need(machine.to_owned()),
-        Some(("ERR", reason)) => Word::Error(reason.to_owned()),
-        None if line == "RUN" => Word::Run,
-        _ => Word::Error(format!("unexpected answer {line:?}")),
+        Some(("NEED", machine)) => Handshake::Need(machine.to_owned()),
+        Some(("ERR", reason)) => Handshake::Error(reason.to_owned()),
+        None if line == "RUN" => Handshake::Run,
+        _ => Handshake::Error(format!("unexpected answer {line:?}")),
     })
 }
 
@@ -105,12 +105,12 @@ mod tests {
     #[test]
     fn words_are_found_behind_the_noise_of_a_login_shell() {
         let mut buffer = b"Welcome!\nPCOV1 NEED x86_64\n".to_vec();
-        assert_eq!(next_word(&mut buffer), Some(Word::Need("x86_64".into())));
+        assert_eq!(next_handshake(&mut buffer), Some(Handshake::Need("x86_64".into())));
         assert!(buffer.is_empty());
         buffer.extend(b"\x1b[0mPCOV1 RUN\n\0\0\0");
-        assert_eq!(next_word(&mut buffer), Some(Word::Run));
+        assert_eq!(next_handshake(&mut buffer), Some(Handshake::Run));
         assert_eq!(buffer, b"\0\0\0");
         buffer = b"PCOV1 RU".to_vec();
-        assert_eq!(next_word(&mut buffer), None);
+        assert_eq!(next_handshake(&mut buffer), None);
     }
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::agent::binary::AgentBinaries;
-use crate::agent::bootstrap::{BecomeBy, MAX_NOISE, Word, next_word};
+use crate::agent::bootstrap::{BecomeBy, Handshake, MAX_NOISE, next_handshake};
 use crate::inventory::BecomeMethod;
 use crate::run::bundle::BundleError;
 use crate::transport::ssh::{Channel, ChannelEvent, SshError};
@@ -122,10 +122,10 @@ impl RemoteAgent {
         };
         let mut noise = Vec::new();
         loop {
-            match next_word(&mut noise) {
-                Some(Word::Need(machine)) => agent.upload(&machine, provisions.agents).await?,
-                Some(Word::Run) => break,
-                Some(Word::Error(reason)) => return Err(AgentError::Bootstrap(reason)),
+            match next_handshake(&mut noise) {
+                Some(Handshake::Need(machine)) => agent.upload(&machine, provisions.agents).await?,
+                Some(Handshake::Run) => break,
+                Some(Handshake::Error(reason)) => return Err(AgentError::Bootstrap(reason)),
                 None if noise.len() > MAX_NOISE => {
                     return Err(AgentError::Bootstrap("its login shell prints too much".to_owned()));
                 }

@@ -16,14 +16,14 @@ use pulpcov_protocol::text::{counted, error_chain};
 use crate::agent::client::{AgentError, Progressing, RemoteAgent};
 use crate::command::args::{FleetArgs, seconds};
 use crate::exit::{Exit, usage};
-use crate::fleet::fan_out::{Access, Done, Reporter};
-use crate::fleet::fetch_once::Claims;
+use crate::fleet::fan_out::{Access, JobResult, Reporter};
+use crate::fleet::fetch_once::FetchOnce;
 use crate::fleet::outcome::Recap;
-use crate::fleet::targets::{OwnInventory, Reach, exit_of, troubles};
+use crate::fleet::targets::{OwnInventory, Targets, exit_of, troubles};
 use crate::inventory::Host;
-use crate::output::event::Verdict;
+use crate::output::event::HostResult;
 use crate::output::terminal::json_line;
-use crate::run::bundle::{Asked, PlacedBundle, Spool};
+use crate::run::bundle::{BundleRequest, PlacedBundle, Spool};
 use crate::run::dir::RunDir;
 
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,7 @@ pub(super) struct CollectOptions {
 
 struct Plan {
     run: RunDir,
-    claims: Claims,
+    fetch_once: FetchOnce,
     options: CollectOptions,
     inventory: OwnInventory,
 }
@@ -84,39 +84,39 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
 
 /// Collects, and says how it went and where it lies.
 pub(crate) async fn collect(args: Args) -> Result<(Exit, RunDir)> {
-    let reach = Reach::new(args.fleet.targets()?, "collect").await?;
+    let targets = Targets::new(args.fleet.targets()?, "collect").await?;
     let options = CollectOptions {
         flush_timeout: args.flush_timeout,
         keep: args.keep,
         part: Part::All,
         finish: BTreeSet::new(),
     };
-    let (recap, run) = collect_all(reach, args.output.as_deref(), options).await?;
+    let (recap, run) = collect_all(targets, args.output.as_deref(), options).await?;
     Ok((exit_of(&recap), run))
 }
 
 /// Collects of all hosts into the run directory at `output`, or a new one.
 pub(super) async fn collect_all(
-    reach: Reach,
+    targets: Targets,
     output: Option<&Path>,
     options: CollectOptions,
 ) -> Result<(Recap<Brought>, RunDir)> {
-    let inventory = reach.own_inventory()?;
+    let inventory = targets.own_inventory()?;
     // What was missing then belongs to what was there.
-    let earlier = reach.rerun.as_ref().and_then(|last| Some(last.run.clone()?.0));
+    let earlier = targets.rerun.as_ref().and_then(|last| Some(last.run.clone()?.0));
     let run = place(output.or(earlier.as_deref()))?;
     let own_place = output.is_some();
-    let groups = reach.groups.clone();
-    let claims = Claims::new().context("there is no randomness")?;
-    let damaged = already_here(&run, &claims)?;
-    let reach = reach.warn(damaged);
-    let plan = Arc::new(Plan { run: run.clone(), claims, options, inventory });
-    let recap = reach
+    let groups = targets.groups.clone();
+    let fetch_once = FetchOnce::new().context("there is no randomness")?;
+    let damaged = already_here(&run, &fetch_once)?;
+    let targets = targets.warn(damaged);
+    let plan = Arc::new(Plan { run: run.clone(), fetch_once, options, inventory });
+    let recap = targets
         .run_into(Some(&run.path), move |access, host, reporter| {
             let plan = Arc::clone(&plan);
             async move {
-                // Whatever it promises and does not bring, others may bring.
-                let _guard = plan.claims.guard(&host.name);
+                // Whatever it reserves and does not bring, others may bring.
+                let _guard = plan.fetch_once.guard(&host.name);
                 collect_one(&access, &host, &reporter, &plan).await
             }
         })
@@ -139,11 +139,13 @@ pub(super) fn place(output: Option<&Path>) -> Result<RunDir> {
 
 /// Sources and analyses that earlier bundles of the run hold are not fetched again. What a damaged one held is
 /// not here; that is a warning.
-fn already_here(run: &RunDir, claims: &Claims) -> Result<Vec<String>> {
+fn already_here(run: &RunDir, fetch_once: &FetchOnce) -> Result<Vec<String>> {
     let mut damaged = Vec::new();
     for bundle in run.bundles()? {
         match crate::run::bundle::check_bundle(&bundle) {
-            Ok(manifest) => claims.keep(&manifest.host, manifest.entries.into_iter().map(|entry| entry.path)),
+            Ok(manifest) => {
+                fetch_once.keep(&manifest.host, manifest.entries.into_iter().map(|entry| entry.path));
+            }
             Err(error) => damaged.push(format!(
                 "{} of this run is left out: {}; its sources are fetched again",
                 bundle.display(),
@@ -159,7 +161,7 @@ async fn collect_one(
     host: &Host,
     reporter: &Reporter,
     plan: &Plan,
-) -> Result<Done<Brought>, AgentError> {
+) -> Result<JobResult<Brought>, AgentError> {
     let lib_root = host.lib_root();
     let options = &plan.options;
     let list = |flush_timeout, skip| {
@@ -215,7 +217,7 @@ async fn collect_one(
     agent.close().await;
     let (files_word, processes) = (counted(files, "data file"), counted(processes, "process"));
     let msg = format!("{files_word} ({}) of {processes}, {erased} erased there", size_text(bytes));
-    Ok(Done { verdict: Verdict::of(files > 0), msg, warnings, data: Brought { others } })
+    Ok(JobResult { verdict: HostResult::of(files > 0), msg, warnings, data: Brought { others } })
 }
 
 /// Fetches the listed data, and those sources and analyses that no other host is bringing.
@@ -227,13 +229,13 @@ async fn fetch(
     listed: &CollectDetail,
 ) -> Result<PlacedBundle, AgentError> {
     let all = keys_of(&listed.sources);
-    let mut keys = plan.claims.promise(&host.name, all.iter().cloned());
-    keys.extend(plan.claims.check(&host.name, &all));
-    let asked = Asked { keys: &keys, data_files: listed.data_files, sources: &listed.sources };
+    let mut keys = plan.fetch_once.reserve(&host.name, all.iter().cloned());
+    keys.extend(plan.fetch_once.check(&host.name, &all));
+    let asked = BundleRequest { keys: &keys, data_files: listed.data_files, sources: &listed.sources };
     fetch_bundle(agent, host, reporter, plan, &asked, false).await
 }
 
-/// Brings what hosts had promised that then failed.
+/// Brings what hosts had reserved that then failed.
 async fn settle(
     agent: &mut RemoteAgent,
     host: &Host,
@@ -243,11 +245,11 @@ async fn settle(
 ) -> Result<(), AgentError> {
     let all = keys_of(sources);
     loop {
-        let mine = plan.claims.settle(&host.name, &all).await;
+        let mine = plan.fetch_once.wait(&host.name, &all).await;
         if mine.is_empty() {
             return Ok(());
         }
-        let asked = Asked { keys: &mine, data_files: 0, sources };
+        let asked = BundleRequest { keys: &mine, data_files: 0, sources };
         fetch_bundle(agent, host, reporter, plan, &asked, true).await?;
     }
 }
@@ -258,7 +260,7 @@ async fn fetch_bundle(
     host: &Host,
     reporter: &Reporter,
     plan: &Plan,
-    asked: &Asked<'_>,
+    asked: &BundleRequest<'_>,
     without_data: bool,
 ) -> Result<PlacedBundle, AgentError> {
     let folder = plan
@@ -274,7 +276,7 @@ async fn fetch_bundle(
         tracing::debug!(host = %host.name, bytes = verified.bytes, "bundle verified");
         verified.place(&folder)
     })?;
-    plan.claims.keep(&host.name, bundle.entries().cloned());
+    plan.fetch_once.keep(&host.name, bundle.entries().cloned());
     Ok(bundle)
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let config = rcfile::read(args.rcfile.as_deref(), true).map_err(|error| wrong(&error))?;
     let cwd = std::env::current_dir()?;
     let contexts = if args.host_contexts { Contexts::Hosts } else { Contexts::Keep };
-    let how = inputs::How {
+    let how = inputs::InputOptions {
         contexts,
         strict: args.strict,
         base: inputs::base_of(config.data_file.as_deref()),

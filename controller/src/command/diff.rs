@@ -106,7 +106,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 
 /// A run, where there is one at that path; else what a selection takes of `--run`.
 fn side(word: &str, args: &Args) -> Result<FleetReport> {
-    let wanted = |selection| from_runs::Wanted {
+    let wanted = |selection| from_runs::ReportRequest {
         selection,
         include: Globs::default(),
         omit: Globs::default(),

@@ -13,10 +13,10 @@ use super::missing_packages::{self, Packages};
 use crate::agent::client::AgentError;
 use crate::command::args::FleetArgs;
 use crate::exit::{Exit, usage};
-use crate::fleet::fan_out::Done;
+use crate::fleet::fan_out::JobResult;
 use crate::fleet::outcome::Recap;
-use crate::fleet::targets::{Reach, exit_of};
-use crate::output::event::Verdict;
+use crate::fleet::targets::{Targets, exit_of};
+use crate::output::event::HostResult;
 use crate::output::progress::Mode;
 use crate::output::terminal::{json_line, printable};
 use crate::profile::load;
@@ -37,10 +37,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(args.fleet.targets()?, "doctor").await?;
-    let mode = reach.mode;
-    let profiles = Arc::new(reach.profiles(&args.profile).map_err(usage)?);
-    let recap = reach
+    let targets = Targets::new(args.fleet.targets()?, "doctor").await?;
+    let mode = targets.mode;
+    let profiles = Arc::new(targets.profiles(&args.profile).map_err(usage)?);
+    let recap = targets
         .run(move |access, host, reporter| {
             let profile = profiles.get(&host.name).cloned();
             async move {
@@ -58,8 +58,8 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
                 let packages = Packages { wanted, missing: found.missing_packages };
                 let data = Judged { findings: found.findings, packages };
                 // An obstacle is a failure, as it is for Ansible's module; looking went well all the same.
-                let verdict = if data.has_obstacle() { Verdict::Failed } else { Verdict::Ok };
-                Ok(Done { verdict, msg: outcome.msg, warnings: outcome.warnings, data })
+                let verdict = if data.has_obstacle() { HostResult::Failed } else { HostResult::Ok };
+                Ok(JobResult { verdict, msg: outcome.msg, warnings: outcome.warnings, data })
             }
         })
         .await?;

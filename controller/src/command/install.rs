@@ -15,11 +15,11 @@ use crate::agent::client::{AgentError, Progressing, RemoteAgent};
 use crate::command::args::{FleetArgs, ServiceCommands, label};
 use crate::command::check_diff::{self, CheckArgs};
 use crate::exit::{Exit, usage};
-use crate::fleet::fan_out::{Access, Done, Reporter};
+use crate::fleet::fan_out::{Access, JobResult, Reporter};
 use crate::fleet::outcome::Recap;
-use crate::fleet::targets::{Reach, exit_of};
+use crate::fleet::targets::{Targets, exit_of};
 use crate::inventory::Host;
-use crate::output::event::Verdict;
+use crate::output::event::HostResult;
 use crate::profile::load;
 use crate::profile::wheelhouse::Wheelhouse;
 
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) check: CheckArgs,
     #[command(flatten)]
-    pub(crate) what: What,
+    pub(crate) what: InstallSource,
     /// Restart the services where the hook is new, and wait for the proof that each of their processes is recorded
     #[arg(long)]
     pub(crate) restart: bool,
@@ -41,7 +41,7 @@ pub(crate) struct Args {
 
 /// What is put onto hosts
 #[derive(Debug, clap::Args)]
-pub(crate) struct What {
+pub(crate) struct InstallSource {
     /// Profile of hosts whose inventory sets no `pulpcov_profile`: a built-in name or a YAML file
     #[arg(long, value_name = "NAME", default_value = load::DEFAULT)]
     pub(crate) profile: String,
@@ -60,7 +60,7 @@ pub(crate) struct What {
 }
 
 /// How it is put there.
-pub(super) struct How {
+pub(super) struct InstallOptions {
     pub(super) restart: bool,
     pub(super) label: Option<String>,
     /// The run that it is for.
@@ -74,13 +74,13 @@ struct Plan {
     commands: ServiceCommands,
     force: bool,
     take_over: bool,
-    how: How,
+    options: InstallOptions,
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(args.fleet.targets()?, "install").await?;
-    let how = How { restart: args.restart, label: args.label, run: None, check: args.check };
-    let recap = install_all(reach, args.what, how).await?;
+    let targets = Targets::new(args.fleet.targets()?, "install").await?;
+    let options = InstallOptions { restart: args.restart, label: args.label, run: None, check: args.check };
+    let recap = install_all(targets, args.what, options).await?;
     check_diff::show(recap.data().map(|(host, installed)| (host, &installed.diff)), args.fleet.jsonl);
     if let Some(error) = measures_nothing_of(&recap) {
         crate::output::terminal::say(&format!("error: {error}"));
@@ -102,17 +102,21 @@ pub(super) struct Installed {
     packages: Packages,
 }
 
-pub(super) async fn install_all(reach: Reach, what: What, how: How) -> Result<Recap<Installed>> {
+pub(super) async fn install_all(
+    targets: Targets,
+    what: InstallSource,
+    options: InstallOptions,
+) -> Result<Recap<Installed>> {
     let plan = Arc::new(Plan {
-        profiles: reach.profiles(&what.profile).map_err(usage)?,
+        profiles: targets.profiles(&what.profile).map_err(usage)?,
         wheelhouse: what.wheelhouse.as_deref().map(Wheelhouse::open).transpose().map_err(usage)?,
         commands: what.commands,
         force: what.force,
         take_over: what.take_over,
-        how,
+        options,
     });
-    let inventory = reach.own_inventory()?;
-    reach
+    let inventory = targets.own_inventory()?;
+    targets
         .run(move |access, host, reporter| {
             let plan = Arc::clone(&plan);
             let fleet = inventory.fleet_of(&host);
@@ -127,7 +131,7 @@ async fn install(
     fleet: Fleet,
     reporter: &Reporter,
     plan: &Plan,
-) -> Result<Done<Installed>, AgentError> {
+) -> Result<JobResult<Installed>, AgentError> {
     let Some(profile) = plan.profiles.get(&host.name).cloned() else {
         return Err(AgentError::Failed { msg: "it has no profile".to_owned(), hint: None });
     };
@@ -141,13 +145,13 @@ async fn install(
         wheels: Vec::new(),
         wheelhouse: None,
         offered: Vec::new(),
-        restart: plan.how.restart,
+        restart: plan.options.restart,
         commands: plan.commands.of(host),
-        label: plan.how.label.clone(),
-        run: plan.how.run.clone(),
+        label: plan.options.label.clone(),
+        run: plan.options.run.clone(),
         force: plan.force,
-        check: plan.how.check.check,
-        diff: plan.how.check.diff,
+        check: plan.options.check.check,
+        diff: plan.options.check.diff,
         fleet: Some(fleet),
         take_over: plan.take_over,
     };
@@ -171,7 +175,12 @@ async fn install(
     };
     let packages = Packages { wanted, missing: detail.missing_packages };
     let data = Installed { diff: outcome.diff, packages };
-    Ok(Done { verdict: Verdict::of(outcome.changed), msg: outcome.msg, warnings: outcome.warnings, data })
+    Ok(JobResult {
+        verdict: HostResult::of(outcome.changed),
+        msg: outcome.msg,
+        warnings: outcome.warnings,
+        data,
+    })
 }
 
 /// The wheels that a host's interpreters want, and the agent that has looked at these.

@@ -5,7 +5,7 @@ use pulpcov_protocol::op::{Op, Reset};
 
 use crate::command::args::{FleetArgs, label, seconds};
 use crate::exit::Exit;
-use crate::fleet::targets::{Reach, ask_once, exit_of};
+use crate::fleet::targets::{Targets, ask_once, exit_of};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -23,10 +23,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(args.fleet.targets()?, "reset").await?;
+    let targets = Targets::new(args.fleet.targets()?, "reset").await?;
     let (label, timeout, check) = (args.label, args.flush_timeout, args.check);
-    let inventory = reach.own_inventory()?;
-    let recap = reach
+    let inventory = targets.own_inventory()?;
+    let recap = targets
         .run(move |access, host, reporter| {
             let lib_root = host.lib_root();
             let op = Op::Reset(Reset {

@@ -22,12 +22,12 @@ use crate::agent::client::AgentError;
 use crate::command::args::{FleetArgs, label, seconds};
 use crate::command::check_diff::CheckArgs;
 use crate::exit::{Exit, usage, usage_hint};
-use crate::fleet::fan_out::Done;
+use crate::fleet::fan_out::JobResult;
 use crate::fleet::outcome::Recap;
 use crate::fleet::signals::Signals;
-use crate::fleet::targets::{Reach, exit_of};
+use crate::fleet::targets::{Targets, exit_of};
 use crate::fleet::unfinished;
-use crate::output::event::Verdict;
+use crate::output::event::HostResult;
 use crate::run::dir::RunDir;
 
 #[derive(Debug, clap::Args)]
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     fleet: FleetArgs,
     #[command(flatten)]
-    what: install::What,
+    what: install::InstallSource,
     /// Name of what is recorded while the command runs; what the start covers is kept apart
     #[arg(long, value_name = "LABEL", value_parser = label, default_value = DEFAULT_LABEL)]
     record_as: String,
@@ -68,11 +68,11 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         return Err(usage(anyhow::anyhow!("no command")));
     };
     find_program(Path::new(program))?;
-    let reach = Reach::new(args.fleet.targets()?, "status").await?;
-    let base = reach.next("status", |_| true);
+    let targets = Targets::new(args.fleet.targets()?, "status").await?;
+    let base = targets.next("status", |_| true);
     let run = collect::place(args.output.as_deref())?;
     let interrupts = Interrupts::watch()?;
-    let found = installed(reach).await?;
+    let found = installed(targets).await?;
     // A host that does not say what it has could not be put back to that.
     let unrecorded = reasons(&found);
     if let Some(exit) = interrupts.exit() {
@@ -130,7 +130,7 @@ struct Stage {
     /// Hosts whose data is here.
     collected: BTreeSet<String>,
     /// How the command ended; nothing where it was not run.
-    ended: Option<Ended>,
+    ended: Option<CommandEnd>,
     /// How the hosts went.
     hosts: Exit,
 }
@@ -146,12 +146,12 @@ impl Stage {
 /// Installs, runs the command and collects. What it has done until an error stands in `stage`.
 async fn measure(
     plan: &RunPlan,
-    what: install::What,
+    what: install::InstallSource,
     command: Command,
     interrupts: &Interrupts,
     stage: &mut Stage,
 ) -> Result<()> {
-    let how = install::How {
+    let how = install::InstallOptions {
         restart: true,
         label: Some(plan.label.clone()),
         run: Some(plan.id.clone()),
@@ -232,7 +232,7 @@ fn conclude(
 
 /// Hosts that this run is to put back: not those where something was installed before, unless a run that was cut
 /// off had left it there.
-fn ours(base: &Reach, found: &Recap<bool>, keep: bool) -> BTreeSet<String> {
+fn ours(base: &Targets, found: &Recap<bool>, keep: bool) -> BTreeSet<String> {
     if keep {
         return BTreeSet::new();
     }
@@ -279,7 +279,7 @@ impl Interrupts {
 
 /// What is the same from the first stage to the last.
 struct RunPlan {
-    base: Reach,
+    base: Targets,
     run: RunDir,
     /// Names what is recorded in this run.
     id: String,
@@ -310,14 +310,14 @@ impl RunPlan {
         part: Part,
         into: &Path,
     ) -> Result<(Recap<collect::Brought>, RunDir)> {
-        let reach = self.base.next("collect", |host| hosts.contains(host));
+        let targets = self.base.next("collect", |host| hosts.contains(host));
         let options = collect::CollectOptions {
             flush_timeout: self.flush_timeout,
             keep: false,
             part,
             finish: self.ours.clone(),
         };
-        collect::collect_all(reach, Some(into), options).await
+        collect::collect_all(targets, Some(into), options).await
     }
 
     /// What other sessions have left on hosts is no part of this run: it gets a run directory of its own.
@@ -360,15 +360,15 @@ impl RunPlan {
         if ready.is_empty() {
             return still;
         }
-        let how = uninstall::How {
+        let how = uninstall::UninstallOptions {
             force: false,
             erase: None,
             restart: true,
             check: CheckArgs::none(),
             commands: self.commands.clone(),
         };
-        let reach = self.base.next("uninstall", |host| ready.contains(host));
-        match uninstall::uninstall_all(reach, how).await {
+        let targets = self.base.next("uninstall", |host| ready.contains(host));
+        match uninstall::uninstall_all(targets, how).await {
             Ok(recap) => still.retain(|host| recap.0.get(host).is_none_or(|status| status.verdict.is_bad())),
             Err(error) => say_error(error),
         }
@@ -400,15 +400,20 @@ impl RunPlan {
 }
 
 /// Whether something is installed on each host now.
-async fn installed(reach: Reach) -> Result<Recap<bool>> {
-    reach
+async fn installed(targets: Targets) -> Result<Recap<bool>> {
+    targets
         .run(|access, host, reporter| async move {
             let op = Op::Status(Status { lib_root: host.lib_root() });
             let outcome = access.ask_once(&host, &op, &reporter).await?;
             let Detail::Status(detail) = outcome.pulpcov else {
                 return Err(AgentError::Unexpected("status without its details".to_owned()));
             };
-            Ok(Done { verdict: Verdict::Ok, msg: outcome.msg, warnings: Vec::new(), data: detail.installed })
+            Ok(JobResult {
+                verdict: HostResult::Ok,
+                msg: outcome.msg,
+                warnings: Vec::new(),
+                data: detail.installed,
+            })
         })
         .await
 }
@@ -429,12 +434,12 @@ fn say(text: &str) {
 }
 
 /// How the command ended.
-struct Ended {
+struct CommandEnd {
     code: u8,
     words: String,
 }
 
-impl Ended {
+impl CommandEnd {
     fn of(status: ExitStatus, interrupted: Option<i32>) -> Self {
         match (status.code(), status.signal().or(interrupted)) {
             (Some(code), None) => Self { code: u8::try_from(code).unwrap_or(1), words: code.to_string() },
@@ -481,19 +486,19 @@ fn at_terminal() -> bool {
 }
 
 /// Runs the command to its end, which an interrupt may bring about: what it did until then is collected.
-async fn run_command(mut command: Command) -> Result<Ended> {
+async fn run_command(mut command: Command) -> Result<CommandEnd> {
     let mut signals = Signals::listen(&ENDING)?;
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => {
             let program = command.as_std().get_program().display();
-            return Ok(Ended { code: 126, words: format!("no start: {program}: {error}") });
+            return Ok(CommandEnd { code: 126, words: format!("no start: {program}: {error}") });
         }
     };
     let mut interrupted = None;
     loop {
         let signal = tokio::select! {
-            status = child.wait() => return Ok(Ended::of(status.context("cannot wait for the command")?, interrupted)),
+            status = child.wait() => return Ok(CommandEnd::of(status.context("cannot wait for the command")?, interrupted)),
             signal = signals.next() => signal,
         };
         interrupted = Some(signal.as_raw());
@@ -534,7 +539,7 @@ mod tests {
 
     #[test]
     fn the_end_of_a_command_is_told_as_a_shell_would() {
-        let end = |raw, interrupted| Ended::of(ExitStatus::from_raw(raw), interrupted).code;
+        let end = |raw, interrupted| CommandEnd::of(ExitStatus::from_raw(raw), interrupted).code;
         assert_eq!((end(0, None), end(3 << 8, None), end(9, None)), (0, 3, 137));
         assert_eq!((end(0, Some(2)), end(5 << 8, Some(15)), end(2, Some(2))), (130, 5, 130));
     }

@@ -6,7 +6,7 @@ use pulpcov_protocol::op::{Op, ServiceAction, Services};
 
 use crate::command::args::{FleetArgs, ServiceCommands};
 use crate::exit::Exit;
-use crate::fleet::targets::{Reach, ask_once, exit_of};
+use crate::fleet::targets::{Targets, ask_once, exit_of};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -37,10 +37,10 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         Action::Stop => ServiceAction::Stop,
         Action::Restart => ServiceAction::Restart,
     };
-    let reach = Reach::new(args.fleet.targets()?, "services").await?;
+    let targets = Targets::new(args.fleet.targets()?, "services").await?;
     let (units, commands, check) = (args.units, args.commands, args.check);
-    let inventory = reach.own_inventory()?;
-    let recap = reach
+    let inventory = targets.own_inventory()?;
+    let recap = targets
         .run(move |access, host, reporter| {
             let lib_root = host.lib_root();
             let commands = commands.of(&host);

@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::agent::client::AgentError;
 use crate::command::args::FleetArgs;
 use crate::exit::Exit;
-use crate::fleet::fan_out::Done;
+use crate::fleet::fan_out::JobResult;
 use crate::fleet::outcome::Recap;
-use crate::fleet::targets::{Reach, exit_of};
-use crate::output::event::Verdict;
+use crate::fleet::targets::{Targets, exit_of};
+use crate::output::event::HostResult;
 use crate::output::progress::Mode;
 use crate::output::terminal::{json_line, printable};
 
@@ -29,16 +29,16 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(args.fleet.targets()?, "status").await?;
-    let mode = reach.mode;
-    let recap = reach
+    let targets = Targets::new(args.fleet.targets()?, "status").await?;
+    let mode = targets.mode;
+    let recap = targets
         .run(|access, host, reporter| async move {
             let op = Op::Status(Status { lib_root: host.lib_root() });
             let outcome = access.ask_once(&host, &op, &reporter).await?;
             let Detail::Status(data) = outcome.pulpcov else {
                 return Err(AgentError::Unexpected("status without its details".to_owned()));
             };
-            Ok(Done { verdict: Verdict::Ok, msg: outcome.msg, warnings: outcome.warnings, data })
+            Ok(JobResult { verdict: HostResult::Ok, msg: outcome.msg, warnings: outcome.warnings, data })
         })
         .await?;
     let mut out = std::io::stdout().lock();

@@ -8,7 +8,7 @@ use crate::command::args::{FleetArgs, ServiceCommands};
 use crate::command::check_diff::{self, CheckArgs};
 use crate::exit::Exit;
 use crate::fleet::outcome::Recap;
-use crate::fleet::targets::{Reach, ask_once, exit_of};
+use crate::fleet::targets::{Targets, ask_once, exit_of};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -31,21 +31,21 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Result<Exit> {
-    let reach = Reach::new(args.fleet.targets()?, "uninstall").await?;
-    let how = How {
+    let targets = Targets::new(args.fleet.targets()?, "uninstall").await?;
+    let options = UninstallOptions {
         force: args.force,
         erase: EraseAll::asked_by(&args),
         restart: args.restart,
         check: args.check,
         commands: args.commands,
     };
-    let recap = uninstall_all(reach, how).await?;
+    let recap = uninstall_all(targets, options).await?;
     check_diff::show(recap.data(), args.fleet.jsonl);
     Ok(exit_of(&recap))
 }
 
 /// What goes, and what else is done.
-pub(super) struct How {
+pub(super) struct UninstallOptions {
     pub(super) force: bool,
     pub(super) erase: Option<EraseAll>,
     pub(super) restart: bool,
@@ -63,12 +63,15 @@ impl EraseAll {
     }
 }
 
-pub(super) async fn uninstall_all(reach: Reach, how: How) -> Result<Recap<Vec<FileDiff>>> {
-    let How { force, erase, restart, check: CheckArgs { check, diff }, commands } = how;
+pub(super) async fn uninstall_all(
+    targets: Targets,
+    options: UninstallOptions,
+) -> Result<Recap<Vec<FileDiff>>> {
+    let UninstallOptions { force, erase, restart, check: CheckArgs { check, diff }, commands } = options;
     let erase_data = erase.is_some();
-    let unfinished = reach.unfinished();
-    let inventory = reach.own_inventory()?;
-    let recap = reach
+    let unfinished = targets.unfinished();
+    let inventory = targets.own_inventory()?;
+    let recap = targets
         .run(move |access, host, reporter| {
             let lib_root = host.lib_root();
             let commands = commands.of(&host);

@@ -11,7 +11,9 @@ use crate::exit::{usage, usage_hint};
 use crate::fleet::fan_out::Access;
 use crate::inventory::{BecomeMethod, Host};
 use crate::output::terminal::ask;
-use crate::transport::ssh::{Destination, HostKeyPolicy, KeyRing, Limits, ResolveError, Resolver, Wish};
+use crate::transport::ssh::{
+    ConnectRequest, Destination, HostKeyPolicy, KeyRing, Limits, ResolveError, Resolver,
+};
 
 /// How to reach hosts whose inventory does not say.
 pub(crate) struct AccessRequest {
@@ -89,7 +91,7 @@ fn destinations(
     let of = |host: &Host| {
         let mut ssh_args = host.ssh_args.clone();
         ssh_args.extend(request.ssh_common_args.clone());
-        let wish = Wish {
+        let wish = ConnectRequest {
             address: &host.address,
             port: host.port,
             user: host.user.as_deref().or(request.user.as_deref()),

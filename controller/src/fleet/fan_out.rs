@@ -16,7 +16,7 @@ use crate::agent::client::{AgentError, Provisions, RemoteAgent};
 use crate::fleet::outcome::{HostStatus, Recap};
 use crate::fleet::signals::Signals;
 use crate::inventory::{BecomeMethod, Host};
-use crate::output::event::{Event, Events, Verdict};
+use crate::output::event::{Event, Events, HostResult};
 use crate::output::terminal::printable;
 use crate::transport::ssh::{self, Destination, KeyRing, Limits, Resolver};
 
@@ -106,8 +106,8 @@ impl Access {
 }
 
 /// What a host's job brought.
-pub(crate) struct Done<T> {
-    pub(crate) verdict: Verdict,
+pub(crate) struct JobResult<T> {
+    pub(crate) verdict: HostResult,
     pub(crate) msg: String,
     pub(crate) warnings: Vec<String>,
     pub(crate) data: T,
@@ -175,7 +175,7 @@ pub(crate) async fn run<T, F, R>(hosts: Vec<Host>, fan_out: FanOut, events: &Eve
 where
     T: Send + 'static,
     F: Fn(Arc<Host>, Reporter) -> R + Clone + Send + 'static,
-    R: Future<Output = Result<Done<T>, AgentError>> + Send,
+    R: Future<Output = Result<JobResult<T>, AgentError>> + Send,
 {
     let addresses: BTreeMap<String, String> =
         hosts.iter().map(|host| (host.name.clone(), host.address.clone())).collect();
@@ -227,12 +227,15 @@ where
     }
     let reason = queue.stop.unwrap_or_default();
     statuses.extend(waiting.into_iter().map(|host| {
-        (host.name, HostStatus { verdict: Verdict::NotStarted, msg: reason.clone(), ..HostStatus::default() })
+        (
+            host.name,
+            HostStatus { verdict: HostResult::NotStarted, msg: reason.clone(), ..HostStatus::default() },
+        )
     }));
     for (name, address) in addresses {
         let msg = if interrupts > 1 { "dropped in the middle" } else { "internal error" };
         let status = statuses.entry(name).or_insert_with(|| HostStatus {
-            verdict: Verdict::Failed,
+            verdict: HostResult::Failed,
             msg: msg.to_owned(),
             ..HostStatus::default()
         });
@@ -269,7 +272,7 @@ impl Queue {
         self.left_of_batch = self.fan_out.serial.unwrap_or(usize::MAX);
     }
 
-    fn count(&mut self, verdict: Verdict) {
+    fn count(&mut self, verdict: HostResult) {
         self.bad += usize::from(verdict.is_bad());
         if self.stop.is_none() && self.fan_out.max_fail.is_some_and(|max| self.bad > max) {
             self.stop = Some(format!("{} had failed before it began (--max-fail)", self.bad));
@@ -280,7 +283,7 @@ impl Queue {
 async fn run_one<T, F, R>(host: Arc<Host>, events: &Events, job: F) -> HostStatus<T>
 where
     F: Fn(Arc<Host>, Reporter) -> R,
-    R: Future<Output = Result<Done<T>, AgentError>>,
+    R: Future<Output = Result<JobResult<T>, AgentError>>,
 {
     let name = host.name.clone();
     let began = Instant::now();
@@ -300,7 +303,7 @@ where
             }
         }
         Err(error) => HostStatus {
-            verdict: if error.is_unreachable() { Verdict::Unreachable } else { Verdict::Failed },
+            verdict: if error.is_unreachable() { HostResult::Unreachable } else { HostResult::Failed },
             msg: printable(&error_chain(&error)),
             hint: error.hint().map(|hint| printable(&hint)),
             ..HostStatus::default()
@@ -310,7 +313,7 @@ where
         .send(Event::HostFinished {
             host: name,
             result: status.verdict,
-            changed: status.verdict == Verdict::Changed,
+            changed: status.verdict == HostResult::Changed,
             msg: status.msg.clone(),
             hint: status.hint.clone(),
             took: began.elapsed(),

@@ -1,6 +1,6 @@
 //! Who brings what: each source and each analysis is fetched from one host of the fleet only.
 //!
-//! A host that fails, or that lets others wait for too long, gives its promises back; hosts that relied on them are
+//! A host that fails, or that lets others wait for too long, releases what it had reserved; hosts that relied on them are
 //! still connected and bring the rest. Nobody waits before its own work is done, so nobody waits in a circle.
 //!
 //! Some hosts are also asked for analyses that another one brings: one that lies about a source is found out by whoever
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Longest wait for what another host has promised; then whoever waits brings it itself.
+/// Longest wait for what another host has reserved; then whoever waits brings it itself.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Of so many hosts one is asked for what others bring too, but one of each run at least.
@@ -26,27 +26,27 @@ const ANALYSES_PER_CHECK: usize = 5;
 const LEAST_CHECKS: usize = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Claim {
-    Promised,
-    Here,
+enum Progress {
+    Reserved,
+    Stored,
 }
 
-/// What a host has promised or brought, and since when.
-struct Claimed {
-    claim: Claim,
+/// What a host brings or has brought, and since when.
+struct Reservation {
+    progress: Progress,
     by: String,
     since: Instant,
 }
 
-impl Claimed {
-    fn promised_by(host: &str) -> Self {
-        Self { claim: Claim::Promised, by: host.to_owned(), since: Instant::now() }
+impl Reservation {
+    fn by_host(host: &str) -> Self {
+        Self { progress: Progress::Reserved, by: host.to_owned(), since: Instant::now() }
     }
 }
 
 #[derive(Default)]
 struct State {
-    claims: BTreeMap<String, Claimed>,
+    reservations: BTreeMap<String, Reservation>,
     /// Analyses that two hosts are asked for.
     checked: BTreeMap<String, String>,
     /// Hosts that had something to list.
@@ -55,14 +55,14 @@ struct State {
 }
 
 #[derive(Default)]
-pub(crate) struct Claims {
+pub(crate) struct FetchOnce {
     state: Mutex<State>,
     changed: Notify,
     /// Decides what is checked; nobody else knows it.
     secret: [u8; 16],
 }
 
-impl Claims {
+impl FetchOnce {
     pub(crate) fn new() -> std::io::Result<Self> {
         let mut secret = [0; 16];
         std::io::Read::read_exact(&mut fs_err::File::open("/dev/urandom")?, &mut secret)?;
@@ -73,13 +73,13 @@ impl Claims {
         act(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
-    /// Promises those of `keys` that nobody has promised or brought; returns them.
-    pub(crate) fn promise(&self, host: &str, keys: impl IntoIterator<Item = String>) -> Vec<String> {
+    /// Reserves those of `keys` that nobody has reserved or brought; returns them.
+    pub(crate) fn reserve(&self, host: &str, keys: impl IntoIterator<Item = String>) -> Vec<String> {
         self.with(|state| {
             let mut mine = Vec::new();
             for key in keys {
-                if !state.claims.contains_key(&key) {
-                    state.claims.insert(key.clone(), Claimed::promised_by(host));
+                if !state.reservations.contains_key(&key) {
+                    state.reservations.insert(key.clone(), Reservation::by_host(host));
                     mine.push(key);
                 }
             }
@@ -94,7 +94,7 @@ impl Claims {
             state.hosts += usize::from(!keys.is_empty());
             let may_check = |key: &&String| {
                 let of_another =
-                    state.claims.get(*key).is_some_and(|one| one.by != host && !one.by.is_empty());
+                    state.reservations.get(*key).is_some_and(|one| one.by != host && !one.by.is_empty());
                 of_another && !state.checked.contains_key(*key) && is_analysis(key)
             };
             let mut others: Vec<&String> = keys.iter().filter(may_check).collect();
@@ -116,36 +116,41 @@ impl Claims {
     pub(crate) fn keep(&self, host: &str, keys: impl IntoIterator<Item = String>) {
         self.with(|state| {
             for key in keys {
-                let first = |one: &Claimed| one.claim == Claim::Here && one.by != host;
-                if !state.claims.get(&key).is_some_and(first) {
-                    state.claims.insert(key, Claimed { claim: Claim::Here, ..Claimed::promised_by(host) });
+                let first = |one: &Reservation| one.progress == Progress::Stored && one.by != host;
+                if !state.reservations.get(&key).is_some_and(first) {
+                    state.reservations.insert(
+                        key,
+                        Reservation { progress: Progress::Stored, ..Reservation::by_host(host) },
+                    );
                 }
             }
         });
         self.changed.notify_waiters();
     }
 
-    /// Gives back what `host` promised and did not bring once the guard is dropped: also where its job panics
+    /// Releases what `host` reserved and did not bring once the guard is dropped: also where its job panics
     /// or is dropped itself.
-    pub(crate) fn guard<'a>(&'a self, host: &'a str) -> GiveBack<'a> {
-        GiveBack { claims: self, host }
+    pub(crate) fn guard<'a>(&'a self, host: &'a str) -> ReleaseGuard<'a> {
+        ReleaseGuard { fetch_once: self, host }
     }
 
-    /// Gives back all that `host` promised and did not bring.
-    fn give_back(&self, host: &str) {
-        self.with(|state| state.claims.retain(|_, one| one.claim == Claim::Here || one.by != host));
+    /// Releases all that `host` reserved and did not bring.
+    fn release(&self, host: &str) {
+        self.with(|state| {
+            state.reservations.retain(|_, one| one.progress == Progress::Stored || one.by != host);
+        });
         self.changed.notify_waiters();
     }
 
-    /// Takes over those of `keys` that others promised too long ago and did not bring; or tells when the next of them
+    /// Takes over those of `keys` that others reserved too long ago and did not bring; or tells when the next of them
     /// will be late.
     fn take_over(&self, host: &str, keys: &[String]) -> Result<Vec<String>, Instant> {
         self.with(|state| {
             let ends = |key: &String| {
                 state
-                    .claims
+                    .reservations
                     .get(key)
-                    .filter(|one| one.claim == Claim::Promised)
+                    .filter(|one| one.progress == Progress::Reserved)
                     .map(|one| one.since + PATIENCE)
             };
             let now = Instant::now();
@@ -154,20 +159,22 @@ impl Claims {
             if late.is_empty() {
                 return Err(keys.iter().filter_map(ends).min().unwrap_or(now + PATIENCE));
             }
-            state.claims.extend(late.iter().map(|key| (key.clone(), Claimed::promised_by(host))));
+            state.reservations.extend(late.iter().map(|key| (key.clone(), Reservation::by_host(host))));
             Ok(late)
         })
     }
 
-    /// Waits until each of `keys` is here, or promises those that were given back.
-    pub(crate) async fn settle(&self, host: &str, keys: &[String]) -> Vec<String> {
+    /// Waits until each of `keys` is here, or reserves those that were released.
+    pub(crate) async fn wait(&self, host: &str, keys: &[String]) -> Vec<String> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            let mine = self.promise(host, keys.iter().cloned());
+            let mine = self.reserve(host, keys.iter().cloned());
             let all_here = self.with(|state| {
-                keys.iter().all(|key| state.claims.get(key).is_some_and(|one| one.claim == Claim::Here))
+                keys.iter().all(|key| {
+                    state.reservations.get(key).is_some_and(|one| one.progress == Progress::Stored)
+                })
             });
             if !mine.is_empty() || all_here {
                 return mine;
@@ -185,14 +192,14 @@ fn is_analysis(key: &str) -> bool {
     matches!(EntryPath::parse(key), Ok(EntryPath::Analysis(_)))
 }
 
-pub(crate) struct GiveBack<'a> {
-    claims: &'a Claims,
+pub(crate) struct ReleaseGuard<'a> {
+    fetch_once: &'a FetchOnce,
     host: &'a str,
 }
 
-impl Drop for GiveBack<'_> {
+impl Drop for ReleaseGuard<'_> {
     fn drop(&mut self) {
-        self.claims.give_back(self.host);
+        self.fetch_once.release(self.host);
     }
 }
 
@@ -203,18 +210,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_job_that_panics_gives_back_what_it_promised() {
-        let claims = Arc::new(Claims::default());
+    async fn a_job_that_panics_releases_what_it_reserved() {
+        let fetch_once = Arc::new(FetchOnce::default());
         let panicking = tokio::spawn({
-            let claims = Arc::clone(&claims);
+            let fetch_once = Arc::clone(&fetch_once);
             async move {
-                let _guard = claims.guard("a");
-                claims.promise("a", keys(&["x"]));
+                let _guard = fetch_once.guard("a");
+                fetch_once.reserve("a", keys(&["x"]));
                 panic!("in the middle");
             }
         });
         panicking.await.expect_err("it panicked");
-        assert_eq!(claims.settle("b", &keys(&["x"])).await, keys(&["x"]));
+        assert_eq!(fetch_once.wait("b", &keys(&["x"])).await, keys(&["x"]));
     }
 
     fn keys(names: &[&str]) -> Vec<String> {
@@ -222,47 +229,47 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_promise_that_is_given_back_goes_to_who_waits() {
-        let claims = Arc::new(Claims::default());
-        assert_eq!(claims.promise("a", keys(&["x", "y"])), keys(&["x", "y"]));
-        assert_eq!(claims.promise("b", keys(&["x", "z"])), keys(&["z"]));
-        claims.keep("b", keys(&["z"]));
+    async fn what_is_released_goes_to_who_waits() {
+        let fetch_once = Arc::new(FetchOnce::default());
+        assert_eq!(fetch_once.reserve("a", keys(&["x", "y"])), keys(&["x", "y"]));
+        assert_eq!(fetch_once.reserve("b", keys(&["x", "z"])), keys(&["z"]));
+        fetch_once.keep("b", keys(&["z"]));
         let waiting = tokio::spawn({
-            let claims = Arc::clone(&claims);
-            async move { claims.settle("b", &keys(&["x", "z"])).await }
+            let fetch_once = Arc::clone(&fetch_once);
+            async move { fetch_once.wait("b", &keys(&["x", "z"])).await }
         });
         tokio::task::yield_now().await;
-        claims.give_back("a");
+        fetch_once.release("a");
         assert_eq!(waiting.await.expect("ends"), keys(&["x"]));
-        claims.keep("b", keys(&["x"]));
-        assert!(claims.settle("b", &keys(&["x", "z"])).await.is_empty());
+        fetch_once.keep("b", keys(&["x"]));
+        assert!(fetch_once.wait("b", &keys(&["x", "z"])).await.is_empty());
     }
 
-    /// A host that neither brings what it promised nor fails stops nobody.
+    /// A host that neither brings what it reserved nor fails stops nobody.
     #[tokio::test(start_paused = true)]
-    async fn a_promise_that_is_not_kept_is_taken_over() {
-        let claims = Claims::default();
-        claims.promise("a", keys(&["x", "y"]));
-        claims.keep("a", keys(&["y"]));
-        assert_eq!(claims.settle("b", &keys(&["x", "y"])).await, keys(&["x"]));
+    async fn what_is_reserved_for_too_long_is_taken_over() {
+        let fetch_once = FetchOnce::default();
+        fetch_once.reserve("a", keys(&["x", "y"]));
+        fetch_once.keep("a", keys(&["y"]));
+        assert_eq!(fetch_once.wait("b", &keys(&["x", "y"])).await, keys(&["x"]));
         // Others wait as long for who took it over, whatever comes meanwhile.
         let (begin, wanted) = (Instant::now(), keys(&["x"]));
         let ((), late) = tokio::join!(
             async {
                 for n in 0..9 {
                     tokio::time::sleep(Duration::from_mins(1)).await;
-                    claims.keep("d", keys(&[&format!("other{n}")]));
+                    fetch_once.keep("d", keys(&[&format!("other{n}")]));
                 }
             },
-            claims.settle("c", &wanted)
+            fetch_once.wait("c", &wanted)
         );
-        assert_eq!((late, claims.settle("b", &[]).await), (keys(&["x"]), Vec::new()));
+        assert_eq!((late, fetch_once.wait("b", &[]).await), (keys(&["x"]), Vec::new()));
         assert!(begin.elapsed() < Duration::from_mins(10));
-        claims.promise("b", keys(&["x"]));
+        fetch_once.reserve("b", keys(&["x"]));
         // What the first one brings after all is no harm, nor what it then fails to.
-        claims.keep("b", keys(&["x"]));
-        claims.give_back("a");
-        assert!(claims.settle("c", &keys(&["x", "y"])).await.is_empty());
+        fetch_once.keep("b", keys(&["x"]));
+        fetch_once.release("a");
+        assert!(fetch_once.wait("c", &keys(&["x", "y"])).await.is_empty());
     }
 
     fn analyses(count: usize) -> Vec<String> {
@@ -271,23 +278,23 @@ mod tests {
 
     #[test]
     fn some_analyses_are_asked_of_two_hosts_and_nobody_knows_which() {
-        let chosen = |claims: &Claims| {
-            claims.promise("a", analyses(200));
-            assert!(claims.check("a", &analyses(200)).is_empty(), "its own");
-            let chosen = claims.check("b", &analyses(200));
+        let chosen = |fetch_once: &FetchOnce| {
+            fetch_once.reserve("a", analyses(200));
+            assert!(fetch_once.check("a", &analyses(200)).is_empty(), "its own");
+            let chosen = fetch_once.check("b", &analyses(200));
             assert_eq!(chosen.len(), 40);
-            assert!(claims.check("c", &analyses(200)).is_empty(), "one checks for ten");
+            assert!(fetch_once.check("c", &analyses(200)).is_empty(), "one checks for ten");
             chosen
         };
-        let (one, other) = (Claims::new().expect("random"), Claims::new().expect("random"));
+        let (one, other) = (FetchOnce::new().expect("random"), FetchOnce::new().expect("random"));
         assert_ne!(chosen(&one), chosen(&other));
         for n in 4..10 {
             assert!(one.check(&format!("h{n}"), &analyses(200)).is_empty());
         }
         let next = one.check("h10", &analyses(200));
         assert_eq!(next.len(), 32, "of those that nobody checks yet");
-        let few = Claims::default();
-        few.promise("a", analyses(3));
+        let few = FetchOnce::default();
+        few.reserve("a", analyses(3));
         assert_eq!(few.check("b", &analyses(4)).len(), 3);
     }
 }

@@ -7,7 +7,7 @@ use pulpcov_protocol::text::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::output::event::Verdict;
+use crate::output::event::HostResult;
 use crate::output::stored_path::StoredPath;
 
 /// Version of the file.
@@ -25,7 +25,7 @@ pub(crate) struct LastRun {
     /// Where a collect has put what it brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) run: Option<StoredPath>,
-    pub(crate) hosts: BTreeMap<String, Verdict>,
+    pub(crate) hosts: BTreeMap<String, HostResult>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -44,13 +44,13 @@ pub(crate) enum LastRunError {
 
 /// Where the last run of one command on one inventory is kept.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct LastRunFile {
     path: PathBuf,
     command: String,
     inventory: Vec<PathBuf>,
 }
 
-impl Place {
+impl LastRunFile {
     /// Below `folder`, or the user's own folder for such things.
     pub(crate) fn of(
         folder: Option<&Path>,
@@ -81,7 +81,7 @@ impl Place {
     /// Keeps how hosts ended; of a part of the hosts, those that were not asked stay as they were.
     pub(crate) fn keep(
         &self,
-        hosts: BTreeMap<String, Verdict>,
+        hosts: BTreeMap<String, HostResult>,
         partial: bool,
         run: Option<PathBuf>,
     ) -> Result<(), LastRunError> {
@@ -148,25 +148,27 @@ mod tests {
     #[test]
     fn a_rerun_changes_only_what_it_asked() {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = Place::below(folder.path(), "install", &["hosts.yml".into()]);
+        let place = LastRunFile::below(folder.path(), "install", &["hosts.yml".into()]);
         assert!(matches!(place.load(), Err(LastRunError::None { .. })));
         let hosts =
-            |all: &[(&str, Verdict)]| all.iter().map(|(name, end)| ((*name).to_owned(), *end)).collect();
+            |all: &[(&str, HostResult)]| all.iter().map(|(name, end)| ((*name).to_owned(), *end)).collect();
         place
             .keep(
-                hosts(&[("a", Verdict::Ok), ("b", Verdict::Failed), ("c", Verdict::Unreachable)]),
+                hosts(&[("a", HostResult::Ok), ("b", HostResult::Failed), ("c", HostResult::Unreachable)]),
                 false,
                 None,
             )
             .expect("kept");
-        place.keep(hosts(&[("b", Verdict::Changed), ("c", Verdict::NotStarted)]), true, None).expect("kept");
+        place
+            .keep(hosts(&[("b", HostResult::Changed), ("c", HostResult::NotStarted)]), true, None)
+            .expect("kept");
         let run = place.load().expect("there");
         assert_eq!(["a", "b", "c"].map(|host| run.failed(host)), [false, false, true]);
-        place.keep(hosts(&[("a", Verdict::Ok)]), false, None).expect("kept");
+        place.keep(hosts(&[("a", HostResult::Ok)]), false, None).expect("kept");
         assert!(!place.load().expect("there").hosts.contains_key("c"));
         // Another command or another inventory is another run.
-        assert!(Place::below(folder.path(), "collect", &["hosts.yml".into()]).load().is_err());
-        assert!(Place::below(folder.path(), "install", &["other.yml".into()]).load().is_err());
+        assert!(LastRunFile::below(folder.path(), "collect", &["hosts.yml".into()]).load().is_err());
+        assert!(LastRunFile::below(folder.path(), "install", &["other.yml".into()]).load().is_err());
         std::fs::write(&place.path, "{").expect("written");
         assert!(matches!(place.load(), Err(LastRunError::Damaged { .. })));
     }

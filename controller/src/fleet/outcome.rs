@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 
 use crate::fleet::host_names;
-use crate::output::event::Verdict;
+use crate::output::event::HostResult;
 
 /// How one host ended.
 #[derive(Debug)]
 pub(crate) struct HostStatus<T> {
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: HostResult,
     pub(crate) msg: String,
     pub(crate) hint: Option<String>,
     /// What the inventory says of where it is.
@@ -20,7 +20,13 @@ pub(crate) struct HostStatus<T> {
 
 impl<T> Default for HostStatus<T> {
     fn default() -> Self {
-        Self { verdict: Verdict::Failed, msg: String::new(), hint: None, address: String::new(), data: None }
+        Self {
+            verdict: HostResult::Failed,
+            msg: String::new(),
+            hint: None,
+            address: String::new(),
+            data: None,
+        }
     }
 }
 
@@ -30,7 +36,7 @@ const MANY: usize = 20;
 /// Hosts that ended alike, and what is said of them.
 struct Line {
     names: String,
-    verdict: Verdict,
+    verdict: HostResult,
     msg: String,
 }
 
@@ -48,7 +54,7 @@ impl<T> Recap<T> {
         self.0.values().any(|status| status.verdict.is_bad())
     }
 
-    fn count(&self, verdict: Verdict) -> usize {
+    fn count(&self, verdict: HostResult) -> usize {
         self.0.values().filter(|status| status.verdict == verdict).count()
     }
 
@@ -59,14 +65,19 @@ impl<T> Recap<T> {
         for Line { names, verdict, msg } in lines {
             writeln!(out, "{names:<width$}  {:<11}  {msg}", verdict.word())?;
         }
-        let counts: Vec<String> =
-            [Verdict::Ok, Verdict::Changed, Verdict::Failed, Verdict::Unreachable, Verdict::NotStarted]
-                .into_iter()
-                .filter(|&verdict| {
-                    self.count(verdict) > 0 || matches!(verdict, Verdict::Failed | Verdict::Unreachable)
-                })
-                .map(|verdict| format!("{} {}", self.count(verdict), verdict.word()))
-                .collect();
+        let counts: Vec<String> = [
+            HostResult::Ok,
+            HostResult::Changed,
+            HostResult::Failed,
+            HostResult::Unreachable,
+            HostResult::NotStarted,
+        ]
+        .into_iter()
+        .filter(|&verdict| {
+            self.count(verdict) > 0 || matches!(verdict, HostResult::Failed | HostResult::Unreachable)
+        })
+        .map(|verdict| format!("{} {}", self.count(verdict), verdict.word()))
+        .collect();
         let hosts = if self.0.len() == 1 { "1 host".to_owned() } else { format!("{} hosts", self.0.len()) };
         writeln!(out, "{hosts}: {}", counts.join(", "))?;
         for hint in self
@@ -82,8 +93,8 @@ impl<T> Recap<T> {
 
     /// A line a host; hosts that failed alike share one, and in a large fleet all that ended alike do.
     fn lines(&self) -> Vec<Line> {
-        let folds = |verdict: Verdict| verdict.is_bad() || self.0.len() >= MANY;
-        let mut alike: BTreeMap<(Verdict, String), Vec<&str>> = BTreeMap::new();
+        let folds = |verdict: HostResult| verdict.is_bad() || self.0.len() >= MANY;
+        let mut alike: BTreeMap<(HostResult, String), Vec<&str>> = BTreeMap::new();
         for (host, status) in self.0.iter().filter(|(_, status)| folds(status.verdict)) {
             alike.entry((status.verdict, general(host, status))).or_default().push(host);
         }
@@ -141,7 +152,7 @@ fn replace_word(text: &str, name: &str, word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn recap(hosts: &[(&str, Verdict, &str)]) -> String {
+    fn recap(hosts: &[(&str, HostResult, &str)]) -> String {
         let hosts = hosts.iter().map(|(host, verdict, msg)| {
             let address = format!("10.0.0.{}", host.trim_start_matches(char::is_alphabetic));
             let status = HostStatus::<()> {
@@ -160,11 +171,11 @@ mod tests {
     #[test]
     fn hosts_that_failed_alike_share_a_line() {
         let text = recap(&[
-            ("db", Verdict::Ok, "fine"),
-            ("web1", Verdict::Unreachable, "10.0.0.1 port 22: refused"),
-            ("web2", Verdict::Unreachable, "10.0.0.2 port 22: refused"),
-            ("web3", Verdict::Failed, "no room on web3"),
-            ("xyz4", Verdict::Ok, "fine"),
+            ("db", HostResult::Ok, "fine"),
+            ("web1", HostResult::Unreachable, "10.0.0.1 port 22: refused"),
+            ("web2", HostResult::Unreachable, "10.0.0.2 port 22: refused"),
+            ("web3", HostResult::Failed, "no room on web3"),
+            ("xyz4", HostResult::Ok, "fine"),
         ]);
         assert_eq!(
             text,
@@ -180,7 +191,7 @@ mod tests {
     fn a_large_fleet_that_is_well_is_one_line() {
         let names: Vec<String> = (1..=40).map(|i| format!("web{i:02}")).collect();
         let hosts: Vec<_> =
-            names.iter().map(|name| (name.as_str(), Verdict::Ok, "already installed")).collect();
+            names.iter().map(|name| (name.as_str(), HostResult::Ok, "already installed")).collect();
         let text = recap(&hosts);
         assert!(text.starts_with("web[01-40]  ok           already installed\n40 hosts: "), "{text}");
         assert_eq!(replace_word("h1, h10 and (h1)", "h1", "HOST"), "HOST, h10 and (HOST)");

@@ -14,13 +14,13 @@ use pulpcov_protocol::text::error_chain;
 use crate::agent::client::AgentError;
 use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::access::{self, AccessRequest};
-use crate::fleet::fan_out::{self, Access, Done, FanOut, MaxFail, Reporter};
-use crate::fleet::last_run::{LastRun, Place};
+use crate::fleet::fan_out::{self, Access, FanOut, JobResult, MaxFail, Reporter};
+use crate::fleet::last_run::{LastRun, LastRunFile};
 use crate::fleet::outcome::Recap;
 use crate::fleet::unfinished::{self, Unfinished};
 use crate::inventory::load::Request;
 use crate::inventory::{self, Host, Inventory, Selection, place};
-use crate::output::event::{Event, Events, Verdict};
+use crate::output::event::{Event, Events, HostResult};
 use crate::output::progress::{self, LogDir, Mode};
 use crate::output::stored_path::distinct;
 use crate::output::terminal::json_line;
@@ -45,7 +45,7 @@ pub(crate) struct TargetsRequest {
 }
 
 /// Hosts, how to reach them, and how to show it.
-pub(crate) struct Reach {
+pub(crate) struct Targets {
     pub(crate) hosts: Vec<Host>,
     pub(crate) access: Arc<Access>,
     fan_out: FanOut,
@@ -81,13 +81,13 @@ impl OwnInventory {
     }
 }
 
-impl Reach {
+impl Targets {
     /// All that `command` takes to run on the hosts that are asked for.
     pub(crate) async fn new(request: TargetsRequest, command: &'static str) -> Result<Self> {
         let (inventory, mut selection) = read_inventory(&request.inventory, &request.limit)?;
         let sources = request.inventory.sources;
         let rerun = if request.rerun {
-            let place = Place::of(request.state_dir.as_deref(), command, &sources);
+            let place = LastRunFile::of(request.state_dir.as_deref(), command, &sources);
             let last = place.and_then(|place| place.load()).map_err(|error| {
                 usage_hint(anyhow::anyhow!("--rerun: {error}"), "run it without --rerun first")
             })?;
@@ -109,8 +109,9 @@ impl Reach {
         let mut warnings: Vec<String> =
             inventory.warnings.iter().cloned().chain(selection.warnings).collect();
         // Told, as long as it is true, by every command: nobody else knows.
-        let left =
-            unfinished::Place::of(request.state_dir.as_deref(), &sources).ok().and_then(|place| place.left());
+        let left = unfinished::UnfinishedFile::of(request.state_dir.as_deref(), &sources)
+            .ok()
+            .and_then(|place| place.left());
         warnings.extend(left.iter().map(|left| still_installed(left, &sources)));
         Ok(Self {
             hosts,
@@ -163,8 +164,8 @@ impl Reach {
     }
 
     /// Where it is noted that a run is under way on this inventory.
-    pub(crate) fn unfinished(&self) -> Option<unfinished::Place> {
-        unfinished::Place::of(self.state.as_deref(), &self.sources).ok()
+    pub(crate) fn unfinished(&self) -> Option<unfinished::UnfinishedFile> {
+        unfinished::UnfinishedFile::of(self.state.as_deref(), &self.sources).ok()
     }
 
     /// The words that name this inventory and some of its hosts to another command.
@@ -190,7 +191,7 @@ impl Reach {
     where
         T: Send + 'static,
         F: Fn(Arc<Access>, Arc<Host>, Reporter) -> R + Clone + Send + 'static,
-        R: Future<Output = Result<Done<T>, AgentError>> + Send,
+        R: Future<Output = Result<JobResult<T>, AgentError>> + Send,
     {
         self.run_into(None, job).await
     }
@@ -200,7 +201,7 @@ impl Reach {
     where
         T: Send + 'static,
         F: Fn(Arc<Access>, Arc<Host>, Reporter) -> R + Clone + Send + 'static,
-        R: Future<Output = Result<Done<T>, AgentError>> + Send,
+        R: Future<Output = Result<JobResult<T>, AgentError>> + Send,
     {
         let (events, shown) = tokio::sync::mpsc::channel(EVENT_BUFFER);
         let log = self.log.as_deref().map(LogDir::at).transpose();
@@ -222,7 +223,7 @@ impl Reach {
         }
         let ends = recap.0.iter().map(|(host, status)| (host.clone(), status.verdict)).collect();
         let into = into.and_then(|path| path.canonicalize().ok());
-        let place = Place::of(self.state.as_deref(), self.command, &self.sources);
+        let place = LastRunFile::of(self.state.as_deref(), self.command, &self.sources);
         if let Err(error) = place.and_then(|place| place.keep(ends, self.partial, into)) {
             let text = format!("--rerun will not know of this run: {}", error_chain(&error));
             let _ = events.send(Event::Warning { host: None, text }).await;
@@ -284,10 +285,10 @@ pub(crate) async fn ask_once(
     host: &Host,
     reporter: &Reporter,
     op: &Op,
-) -> Result<Done<Vec<FileDiff>>, AgentError> {
+) -> Result<JobResult<Vec<FileDiff>>, AgentError> {
     let outcome = access.ask_once(host, op, reporter).await?;
-    Ok(Done {
-        verdict: Verdict::of(outcome.changed),
+    Ok(JobResult {
+        verdict: HostResult::of(outcome.changed),
         msg: outcome.msg,
         warnings: outcome.warnings,
         data: outcome.diff,
@@ -309,7 +310,7 @@ pub(crate) fn exit_of<T>(recap: &Recap<T>) -> Exit {
 /// Host to what is wrong with it, for the run directory.
 pub(crate) fn troubles<T>(recap: &Recap<T>) -> BTreeMap<String, Option<String>> {
     let trouble =
-        |verdict: Verdict, msg: &str| verdict.is_bad().then(|| format!("{}: {msg}", verdict.word()));
+        |verdict: HostResult, msg: &str| verdict.is_bad().then(|| format!("{}: {msg}", verdict.word()));
     recap.0.iter().map(|(host, status)| (host.clone(), trouble(status.verdict, &status.msg))).collect()
 }
 

@@ -22,14 +22,14 @@ struct Note {
 
 /// Where it is noted for an inventory.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct UnfinishedFile {
     path: PathBuf,
 }
 
 /// A run that is under way: as long as this lives, its note is its own.
 #[derive(Debug)]
 pub(crate) struct Held {
-    place: Place,
+    place: UnfinishedFile,
     output: PathBuf,
     _lock: File,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Unfinished {
     pub(crate) hosts: BTreeSet<String>,
 }
 
-impl Place {
+impl UnfinishedFile {
     pub(crate) fn of(folder: Option<&Path>, inventory: &[PathBuf]) -> Result<Self, LastRunError> {
         Ok(Self {
             path: state_folder(folder)?.join(crate::fleet::last_run::file_name("unfinished", inventory).0),
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn what_a_dead_run_left_is_told_until_it_is_put_back() {
         let folder = tempfile::tempdir().expect("a folder");
-        let place = Place::of(Some(folder.path()), &["hosts.yml".into()]).expect("a place");
+        let place = UnfinishedFile::of(Some(folder.path()), &["hosts.yml".into()]).expect("a place");
         let hosts = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
         assert_eq!(place.left(), None);
         let run = Path::new(OsStr::from_bytes(b"/run\xff"));

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::inventory::model::groups::{Inventory, TreeError, UNGROUPED, Vars, VarsFolder};
 use crate::inventory::source::yaml::{self, Document, Kind};
-use crate::inventory::source::{self, Place, SourceError, address, ini};
+use crate::inventory::source::{self, SourceError, Span, address, ini};
 use crate::inventory::vars::vault::{self, Secrets, VaultError};
 use crate::inventory::via_ansible::{self, ViaAnsibleError};
 
@@ -341,9 +341,7 @@ fn read_vars(path: &Path, secrets: &Secrets, warnings: &mut Vec<String>) -> Resu
         Some(root) if root.is_null() => Ok(Vars::new()),
         Some(root) => match root.to_value() {
             Value::Object(vars) => Ok(vars),
-            _ => {
-                Err(invalid(Place { line: root.line, column: root.column }.error("variables are a mapping")))
-            }
+            _ => Err(invalid(Span { line: root.line, column: root.column }.error("variables are a mapping"))),
         },
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Ansible's words, and one for hosts that Ctrl-C came before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Verdict {
+pub(crate) enum HostResult {
     Ok,
     Changed,
     Failed,
@@ -15,7 +15,7 @@ pub(crate) enum Verdict {
     NotStarted,
 }
 
-impl Verdict {
+impl HostResult {
     /// Of a job that went well.
     pub(crate) const fn of(changed: bool) -> Self {
         if changed { Self::Changed } else { Self::Ok }
@@ -57,7 +57,7 @@ pub(crate) enum Event {
     },
     HostFinished {
         host: String,
-        result: Verdict,
+        result: HostResult,
         changed: bool,
         msg: String,
         #[serde(skip_serializing_if = "Option::is_none")]

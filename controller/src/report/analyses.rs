@@ -18,14 +18,14 @@ const MAX_BYTES: u64 = 512 * 1024 * 1024;
 
 /// What was said of a source.
 #[derive(Debug, Clone, PartialEq)]
-enum Said {
+enum SourceAnswer {
     Analysed(Arc<SourceAnalysis>),
     NotPython,
     /// Why it could not be analysed; every host has other words, for its own paths.
     Failed(String),
 }
 
-impl Said {
+impl SourceAnswer {
     fn of(read: Result<SourceAnalysis, AnalysisError>) -> Self {
         match read {
             Ok(analysis) => Self::Analysed(Arc::new(analysis)),
@@ -53,7 +53,7 @@ impl Said {
 /// An analysis as a bundle has it.
 #[derive(Debug, Clone)]
 pub(crate) struct Brought {
-    said: Said,
+    said: SourceAnswer,
     made_by: Arc<MadeBy>,
     /// Orders what says otherwise and ranks alike.
     digest: String,
@@ -65,7 +65,7 @@ impl Brought {
     /// Nothing where the text does not tell who made it.
     pub(crate) fn of(host: &str, text: &[u8]) -> Option<Self> {
         Some(Self {
-            said: Said::of(SourceAnalysis::from_json(text)),
+            said: SourceAnswer::of(SourceAnalysis::from_json(text)),
             made_by: Arc::new(MadeBy::of(text)?),
             digest: hex(Sha256::digest(text)),
             bytes: text.len() as u64,
@@ -85,7 +85,7 @@ pub(crate) enum Lack {
 pub(crate) struct Analyses {
     by_key: BTreeMap<String, Vec<Brought>>,
     /// Of a Python of this machine, by the digests of their sources; where there are these, no host's count.
-    own: Option<BTreeMap<String, Said>>,
+    own: Option<BTreeMap<String, SourceAnswer>>,
     /// Most lines that a source can have, by its digest.
     lines: BTreeMap<String, usize>,
     bytes: u64,
@@ -113,12 +113,12 @@ impl Analyses {
 
     /// Puts analyses of this machine, by the digests of their sources, in the place of the hosts'.
     pub(crate) fn replace<'t>(&mut self, own: impl IntoIterator<Item = (String, &'t [u8])>) {
-        let said = |text: &[u8]| Said::of(SourceAnalysis::of_this_machine(text));
+        let said = |text: &[u8]| SourceAnswer::of(SourceAnalysis::of_this_machine(text));
         self.own = Some(own.into_iter().map(|(sha256, text)| (sha256, said(text))).collect());
     }
 
     /// What counts of what was brought under a key, if that is of this source.
-    fn of(&self, id: &SourceId, key: &str) -> Result<Option<&Said>, String> {
+    fn of(&self, id: &SourceId, key: &str) -> Result<Option<&SourceAnswer>, String> {
         if let Some(own) = &self.own {
             return Ok(own.get(&id.sha256));
         }
@@ -146,7 +146,7 @@ impl Analyses {
         if one.made_by.key(&id.sha256) != key {
             return Some(format!("the analysis from {} is one of another source", hosts()));
         }
-        let Said::Analysed(analysis) = &one.said else { return None };
+        let SourceAnswer::Analysed(analysis) = &one.said else { return None };
         if !is_pinned_or_older(&analysis.coverage) {
             return Some(format!(
                 "the analysis from {} is of coverage {}, newer than this pulpcov knows",
@@ -163,7 +163,7 @@ impl Analyses {
 
     pub(crate) fn find(&self, id: &SourceId, key: &str) -> Option<Arc<SourceAnalysis>> {
         match self.of(id, key) {
-            Ok(Some(Said::Analysed(analysis))) => Some(Arc::clone(analysis)),
+            Ok(Some(SourceAnswer::Analysed(analysis))) => Some(Arc::clone(analysis)),
             _ => None,
         }
     }
@@ -173,8 +173,8 @@ impl Analyses {
         let mut because = None;
         for key in keys {
             match self.of(id, key) {
-                Ok(Some(Said::NotPython)) => return Lack::NotPython,
-                Ok(Some(Said::Failed(words))) => because = Some(words.clone()),
+                Ok(Some(SourceAnswer::NotPython)) => return Lack::NotPython,
+                Ok(Some(SourceAnswer::Failed(words))) => because = Some(words.clone()),
                 Err(words) => because = Some(words),
                 Ok(_) => {}
             }

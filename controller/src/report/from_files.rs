@@ -27,7 +27,7 @@ pub(crate) enum LocalReportError {
 }
 
 /// What of the data is reported, and how strictly.
-pub(crate) struct Wanted {
+pub(crate) struct ReportRequest {
     pub(crate) include: Globs,
     pub(crate) omit: Globs,
     pub(crate) ignore_errors: bool,
@@ -40,7 +40,7 @@ pub(crate) fn make(
     data: &CoverageData,
     analyser: &Analyser,
     cwd: &Path,
-    wanted: &Wanted,
+    wanted: &ReportRequest,
 ) -> Result<(Report, Vec<String>), LocalReportError> {
     let kind = data.kind().filter(|_| !data.files.is_empty()).ok_or(LocalReportError::Nothing)?;
     let measured: Vec<_> = data

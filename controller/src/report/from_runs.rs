@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pulpcov_coverage::analysis::{SourceAnalysis, should_be_python};
 use pulpcov_coverage::choice::Doubt;
-use pulpcov_coverage::fleet::{FleetCoverage, Made, ReportError, SourceId, Unanalysed};
+use pulpcov_coverage::fleet::{CheckedReport, FleetCoverage, ReportError, SourceId, Unanalysed};
 use pulpcov_coverage::glob::Globs;
 use pulpcov_coverage::origin::Origin;
 use pulpcov_coverage::releases::{self, Carried};
@@ -20,7 +20,7 @@ use pulpcov_protocol::text::{counted, error_chain};
 use crate::report::analyser::{Analyser, AnalyserError, Source};
 use crate::report::analyses::{Analyses, Lack};
 use crate::report::replaced::{Index, OfReplaced};
-use crate::report::staged::{Room, Staged, Told};
+use crate::report::staged::{ManifestIndex, Room, Staged};
 use crate::run::bundle::{BundleError, read_bundle};
 use crate::run::dir::{RunDir, RunDirError, bundles_in};
 use crate::run::ledger::{Ledger, some};
@@ -86,7 +86,7 @@ pub(crate) fn bundles_of(path: &Path) -> Result<Option<Vec<PathBuf>>, FleetRepor
 }
 
 /// What of the runs is reported, and what is wanted besides.
-pub(crate) struct Wanted<'a> {
+pub(crate) struct ReportRequest<'a> {
     pub(crate) selection: &'a Selection,
     /// Patterns of module paths, each behind a slash.
     pub(crate) include: Globs,
@@ -100,7 +100,7 @@ pub(crate) struct Wanted<'a> {
 }
 
 /// The report of all bundles of `paths`.
-pub(crate) fn make(paths: &[PathBuf], wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
+pub(crate) fn make(paths: &[PathBuf], wanted: &ReportRequest<'_>) -> Result<FleetReport, FleetReportError> {
     let with_sources = wanted.sources || wanted.analyser.is_some() || wanted.map_releases;
     let mut gathered = Gathered { with_sources, ..Gathered::default() };
     let mut runs = Vec::new();
@@ -192,7 +192,7 @@ impl Gathered {
         let mut told = None;
         let room = if self.with_sources { Room::Left(MAX_SOURCES - self.source_bytes) } else { Room::None };
         let manifest = read_bundle(path, |manifest, entry, bytes| {
-            staged.take(told.get_or_insert_with(|| Told::of(manifest)), entry.clone(), bytes, room)
+            staged.take(told.get_or_insert_with(|| ManifestIndex::of(manifest)), entry.clone(), bytes, room)
         })?;
         check_host(path, &manifest)?;
         for (key, brought) in staged.analyses {
@@ -329,12 +329,12 @@ impl Gathered {
         Ok(())
     }
 
-    fn finish(self, wanted: &Wanted<'_>) -> Result<FleetReport, FleetReportError> {
+    fn finish(self, wanted: &ReportRequest<'_>) -> Result<FleetReport, FleetReportError> {
         let Self { fleet, analyses, sources, unsourced, mut ledger, by_path, mut warnings, .. } = self;
         let branches = fleet.kind() == Kind::Arcs;
         let usable = |found: &Arc<SourceAnalysis>| !(branches && found.arcs_error.is_some());
         let made = fleet.report(wanted.selection, &|id, key| analyses.find(id, key).filter(usable))?;
-        let Made { mut report, unanalysed, doubted } = made;
+        let CheckedReport { mut report, unanalysed, doubted } = made;
         let missing = lacking(&fleet, &analyses, unanalysed, &mut warnings);
         ledger.note_doubted(doubts(&fleet, &analyses, doubted, &mut warnings));
         if report.origins.is_empty() && *wanted.selection != Selection::All {

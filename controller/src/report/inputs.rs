@@ -70,7 +70,7 @@ pub(crate) struct Combined {
 
 /// How inputs are found and taken.
 #[derive(Debug, Clone)]
-pub(crate) struct How {
+pub(crate) struct InputOptions {
     pub(crate) contexts: Contexts,
     /// One that is not usable is an error.
     pub(crate) strict: bool,
@@ -91,14 +91,14 @@ pub(crate) fn base_of(data_file: Option<&str>) -> String {
 
 /// Line data and branch data, apart until all is read, each with the inputs that it came from.
 #[derive(Default)]
-struct Both {
+struct ByKind {
     lines: Combiner,
     arcs: Combiner,
     of_lines: BTreeSet<String>,
     of_arcs: BTreeSet<String>,
 }
 
-impl Both {
+impl ByKind {
     fn add(&mut self, name: &str, bytes: &[u8], in_context: Option<&str>) -> Result<(), ReadError> {
         let opened = data_file::open(bytes)?;
         let kind = opened.kind();
@@ -152,18 +152,18 @@ fn some(names: &BTreeSet<String>) -> String {
 }
 
 /// An input, and the data file in it, where it is a bundle.
-type Place = (usize, Option<String>);
+type InputId = (usize, Option<String>);
 
 /// Combines everything that `paths` name: data files, folders of them, bundles, run directories. What is not usable
 /// adds nothing, and is named; the inputs stay as they are.
-pub(crate) fn combine(paths: &[PathBuf], how: &How) -> Result<Combined, InputError> {
+pub(crate) fn combine(paths: &[PathBuf], how: &InputOptions) -> Result<Combined, InputError> {
     let (inputs, mut warnings) = find(paths, how)?;
-    let mut left_out: BTreeMap<Place, String> = BTreeMap::new();
+    let mut left_out: BTreeMap<InputId, String> = BTreeMap::new();
     // A file that turns out to be damaged may have added some of itself: all is begun anew without it. That is rare,
     // and costs nothing where it does not happen.
     let both = loop {
         let (both, failed) = round(paths, &inputs, how.contexts, &left_out)?;
-        let (places, errors): (Vec<Place>, Vec<InputError>) = failed.into_iter().unzip();
+        let (places, errors): (Vec<InputId>, Vec<InputError>) = failed.into_iter().unzip();
         let reasons: Vec<String> = errors.iter().map(|error| error_chain(error)).collect();
         let Some(first) = errors.into_iter().next() else { break both };
         if how.strict {
@@ -186,8 +186,8 @@ fn round(
     paths: &[PathBuf],
     inputs: &[Input],
     contexts: Contexts,
-    left_out: &BTreeMap<Place, String>,
-) -> Result<(Both, Vec<(Place, InputError)>), InputError> {
+    left_out: &BTreeMap<InputId, String>,
+) -> Result<(ByKind, Vec<(InputId, InputError)>), InputError> {
     // As many sums as there are workers, each taking the next input: memory follows the union and not the
     // number of files.
     let next = AtomicUsize::new(0);
@@ -195,7 +195,7 @@ fn round(
         .into_par_iter()
         .with_max_len(1)
         .map(|_| {
-            let (mut all, mut failed) = (Both::default(), Vec::new());
+            let (mut all, mut failed) = (ByKind::default(), Vec::new());
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(input) = inputs.get(at) else { break };
@@ -214,7 +214,7 @@ fn round(
 }
 
 /// The inputs, and what is said of files that are none.
-fn find(paths: &[PathBuf], how: &How) -> Result<(Vec<Input>, Vec<String>), InputError> {
+fn find(paths: &[PathBuf], how: &InputOptions) -> Result<(Vec<Input>, Vec<String>), InputError> {
     let (mut inputs, mut warnings) = (Vec::new(), Vec::new());
     for path in paths {
         let before = inputs.len();
@@ -240,7 +240,7 @@ fn find(paths: &[PathBuf], how: &How) -> Result<(Vec<Input>, Vec<String>), Input
 
 /// The files of a folder that coverage.py or our recorder named; and the one without a suffix, where there are others:
 /// that is an earlier combine's, which coverage.py does not read again either.
-fn data_files_in(folder: &Path, how: &How) -> Result<(Vec<PathBuf>, Option<PathBuf>), InputError> {
+fn data_files_in(folder: &Path, how: &InputOptions) -> Result<(Vec<PathBuf>, Option<PathBuf>), InputError> {
     let list = |source| InputError::List { path: folder.to_owned(), source };
     let output = how.output.as_ref().and_then(|path| std::fs::canonicalize(path).ok());
     let (mut files, mut whole) = (Vec::new(), None);
@@ -286,9 +286,9 @@ fn read(
     at: usize,
     input: &Input,
     contexts: Contexts,
-    left_out: &BTreeMap<Place, String>,
-    all: &mut Both,
-    failed: &mut Vec<(Place, InputError)>,
+    left_out: &BTreeMap<InputId, String>,
+    all: &mut ByKind,
+    failed: &mut Vec<(InputId, InputError)>,
 ) {
     if left_out.contains_key(&(at, None)) {
         return;

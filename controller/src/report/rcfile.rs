@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use pulpcov_coverage::aliases::{AliasError, Aliases, Places};
+use pulpcov_coverage::aliases::{AliasError, Aliases, FileSystem};
 use pulpcov_coverage::config::{self, Config, ConfigError, Form};
 use pulpcov_data_file::data::{CombineError, CoverageData};
 
@@ -67,7 +67,7 @@ pub(crate) struct Disk {
 /// Archives that Python imports from.
 const ARCHIVES: [&str; 5] = [".zip/", ".whl/", ".egg/", ".pex/", ".par/"];
 
-impl Places for Disk {
+impl FileSystem for Disk {
     fn exists(&self, path: &str) -> bool {
         let in_archive = || {
             ARCHIVES.iter().any(|mark| {

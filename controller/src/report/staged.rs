@@ -18,7 +18,7 @@ use crate::run::bundle::BundleError;
 pub(crate) const EXTRA: &str = "extra";
 
 /// What a manifest says of its entries, to be looked up.
-pub(crate) struct Told {
+pub(crate) struct ManifestIndex {
     host: String,
     /// Data file to where and when it was written.
     origins: BTreeMap<String, Origin>,
@@ -26,7 +26,7 @@ pub(crate) struct Told {
     of_replaced: BTreeSet<String>,
 }
 
-impl Told {
+impl ManifestIndex {
     pub(crate) fn of(manifest: &Manifest) -> Self {
         Self {
             host: manifest.host.clone(),
@@ -79,7 +79,7 @@ impl Staged {
     /// Takes the bytes of an entry. Fails where there is no room for them.
     pub(crate) fn take(
         &mut self,
-        told: &Told,
+        told: &ManifestIndex,
         entry: EntryPath,
         bytes: Vec<u8>,
         room: Room,
@@ -104,7 +104,7 @@ impl Staged {
         Ok(())
     }
 
-    fn take_data(&mut self, told: &Told, name: String, bytes: &[u8]) {
+    fn take_data(&mut self, told: &ManifestIndex, name: String, bytes: &[u8]) {
         let host = &told.host;
         let unknown = || Origin { host: host.clone(), ..Origin::default() };
         let origin = told.origins.get(&name).cloned().unwrap_or_else(unknown);

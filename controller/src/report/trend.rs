@@ -9,7 +9,7 @@ use pulpcov_coverage::selection::Selection;
 use pulpcov_protocol::text::error_chain;
 
 use crate::exit::usage;
-use crate::report::from_runs::{self, Wanted};
+use crate::report::from_runs::{self, ReportRequest};
 use crate::run::dir::RunDir;
 
 /// One point a run, the oldest first. Links to a run, such as `latest`, count once.
@@ -26,7 +26,7 @@ pub(crate) fn points(runs: &[PathBuf], selection: &Selection) -> Result<Vec<Poin
             return Err(failed("is no run directory".to_owned()));
         }
         let run = RunDir { path: place.clone() }.read_file().map_err(|error| failed(error_chain(&error)))?;
-        let wanted = Wanted {
+        let wanted = ReportRequest {
             selection,
             include: Globs::default(),
             omit: Globs::default(),

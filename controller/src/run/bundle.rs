@@ -102,7 +102,7 @@ impl Spool {
     }
 
     /// Checks every byte against the manifest, and the manifest against what was asked for.
-    pub(crate) fn verify(self, host: &str, asked: &Asked<'_>) -> Result<VerifiedBundle, BundleError> {
+    pub(crate) fn verify(self, host: &str, asked: &BundleRequest<'_>) -> Result<VerifiedBundle, BundleError> {
         self.file.as_file().sync_all().map_err(BundleError::Store)?;
         let manifest = check_bundle(self.file.path())?;
         if manifest.host != host {
@@ -116,14 +116,14 @@ impl Spool {
 }
 
 /// What a host was asked for, and what it had listed before.
-pub(crate) struct Asked<'a> {
+pub(crate) struct BundleRequest<'a> {
     /// Paths of the sources and analyses that it is to bring.
     pub(crate) keys: &'a [String],
     pub(crate) data_files: u64,
     pub(crate) sources: &'a [Source],
 }
 
-impl Asked<'_> {
+impl BundleRequest<'_> {
     /// Whether a bundle is just that: others wait for what it was to bring, and rely on what it had listed.
     fn check(&self, manifest: &Manifest) -> Result<(), BundleError> {
         let is_data = |entry: &&Entry| matches!(EntryPath::parse(&entry.path), Ok(EntryPath::Data(_)));
@@ -441,7 +441,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut spool = Spool::new(folder.path()).expect("spools");
         spool.write(bytes).expect("writes");
-        spool.verify("h1", &Asked { keys: &[], data_files: 1, sources: &[] })
+        spool.verify("h1", &BundleRequest { keys: &[], data_files: 1, sources: &[] })
     }
 
     const REGULAR: tar::EntryType = tar::EntryType::Regular;
@@ -454,7 +454,7 @@ mod tests {
         spool.write(&bytes).expect("writes");
         // A name that is taken is no end: the next one is.
         fs_err::write(folder.path().join("bundle-0001.tar.gz"), "taken").expect("written");
-        let asked = Asked { keys: &[], data_files: 1, sources: &[] };
+        let asked = BundleRequest { keys: &[], data_files: 1, sources: &[] };
         let placed = spool.verify("h1", &asked).expect("true").place(folder.path()).expect("places");
         let path = folder.path().join("bundle-0002.tar.gz");
         assert_eq!(fs_err::read(&path).expect("reads"), bytes);
@@ -560,7 +560,7 @@ mod tests {
             let keys: Vec<String> = keys.iter().map(|&key| key.to_owned()).collect();
             let mut spool = Spool::new(folder.path()).expect("spools");
             spool.write(&bytes).expect("writes");
-            spool.verify("h1", &Asked { keys: &keys, data_files, sources }).map(drop)
+            spool.verify("h1", &BundleRequest { keys: &keys, data_files, sources }).map(drop)
         };
         let sources = [source];
         verify(&[&name], 1, &sources).expect("as it was asked for");

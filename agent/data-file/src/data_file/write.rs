@@ -95,7 +95,7 @@ fn write_pages<W: Write + Seek>(data: &CoverageData, out: W) -> Result<W, PageWr
         writer.table(tracers.map(|(file, id)| (id, [Value::Null, Value::Text(&file.tracer)]))),
     );
     let schema = roots.schema();
-    writer.finish(&schema.iter().map(Made::row).collect::<Vec<_>>())
+    writer.finish(&schema.iter().map(SchemaRow::row).collect::<Vec<_>>())
 }
 
 /// Lines and arcs: tables, and the indexes that make their rows unique.
@@ -162,16 +162,16 @@ impl Roots {
     }
 
     /// The tables and indexes that were made, with their root pages and what makes them.
-    fn schema(&self) -> Vec<Made> {
+    fn schema(&self) -> Vec<SchemaRow> {
         let mut made = Vec::new();
         for (table, columns) in TABLES {
             if let Some(root) = self.rows.get(table) {
                 let sql = Some(format!("CREATE TABLE {table} {columns}"));
-                made.push(Made { kind: "table", name: table.to_owned(), table, root: *root, sql });
+                made.push(SchemaRow { kind: "table", name: table.to_owned(), table, root: *root, sql });
             }
             if let Some(root) = self.keys.get(table) {
                 let name = format!("sqlite_autoindex_{table}_1");
-                made.push(Made { kind: "index", name, table, root: *root, sql: None });
+                made.push(SchemaRow { kind: "index", name, table, root: *root, sql: None });
             }
         }
         made
@@ -179,7 +179,7 @@ impl Roots {
 }
 
 /// A row of `sqlite_schema`.
-struct Made {
+struct SchemaRow {
     kind: &'static str,
     name: String,
     table: &'static str,
@@ -187,7 +187,7 @@ struct Made {
     sql: Option<String>,
 }
 
-impl Made {
+impl SchemaRow {
     fn row(&self) -> [Value<'_>; 5] {
         [
             Value::Text(self.kind),

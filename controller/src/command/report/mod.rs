@@ -158,7 +158,7 @@ pub(crate) fn of_runs(inputs: &[PathBuf], output: &Output, python: Option<&str>)
         None => None,
     };
     let selection = output.selection();
-    let wanted = from_runs::Wanted {
+    let wanted = from_runs::ReportRequest {
         selection: &selection,
         include: Globs::new(&settings.include, &below_imports).map_err(wrong)?,
         omit: Globs::new(&settings.omit, &below_imports).map_err(wrong)?,
@@ -220,7 +220,7 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
     let contexts = if args.contexts.is_empty() { &config.contexts } else { &args.contexts };
     let show_contexts = args.show_contexts || config.show_contexts.unwrap_or(false);
     let keep = if show_contexts || !contexts.is_empty() { Contexts::Keep } else { Contexts::Drop };
-    let how = inputs::How {
+    let how = inputs::InputOptions {
         contexts: keep,
         strict: args.strict,
         base: inputs::base_of(config.data_file.as_deref()),
@@ -232,7 +232,7 @@ fn of_data(args: &Args, python: &str) -> Result<Exit> {
     let data = rcfile::map_paths(data, &config, &cwd).map_err(wrong)?;
     let folder = cwd.to_string_lossy().into_owned();
     let absolute = |pattern: &str| rcfile::canonical(&cwd, pattern);
-    let wanted = from_files::Wanted {
+    let wanted = from_files::ReportRequest {
         include: Globs::new(&settings.include, &absolute).map_err(wrong)?,
         omit: Globs::new(&settings.omit, &absolute).map_err(wrong)?,
         ignore_errors: args.ignore_errors || config.ignore_errors.unwrap_or(false),
@@ -306,7 +306,7 @@ fn finish(reported: &Reported<'_>, output: &Output, settings: &Settings) -> Resu
     for warning in &warnings {
         say(&format!("warning: {}", crate::output::terminal::printable(warning)));
     }
-    write::all(&Written { reported, output, settings, warnings, gates: &gates, patch })?;
+    write::all(&FileOutputs { reported, output, settings, warnings, gates: &gates, patch })?;
     let failures: Vec<&str> = gates.iter().filter_map(|gate| gate.failure.as_deref()).collect();
     for failure in &failures {
         say(&format!("error: {}", crate::output::terminal::printable(failure)));
@@ -315,7 +315,7 @@ fn finish(reported: &Reported<'_>, output: &Output, settings: &Settings) -> Resu
 }
 
 /// All that goes into files.
-struct Written<'a> {
+struct FileOutputs<'a> {
     reported: &'a Reported<'a>,
     output: &'a Output,
     settings: &'a Settings,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use pulpcov_coverage::aliases::{AliasError, Aliases, Places};
+use pulpcov_coverage::aliases::{AliasError, Aliases, FileSystem};
 use pulpcov_coverage::config::Config;
 use pulpcov_coverage::fleet::SourceId;
 use pulpcov_coverage::report::{FileReport, Report};
@@ -14,7 +14,7 @@ use crate::exit::usage;
 /// Whatever a rule leads to is there: on the CI server, if not here.
 struct Repository;
 
-impl Places for Repository {
+impl FileSystem for Repository {
     fn exists(&self, _: &str) -> bool {
         true
     }

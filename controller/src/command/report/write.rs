@@ -17,7 +17,7 @@ use pulpcov_coverage::report::FileReport;
 use pulpcov_coverage::source_text;
 
 use super::output::{Settings, TableForm};
-use super::{Written, wrong};
+use super::{FileOutputs, wrong};
 use crate::exit::usage;
 use crate::output::terminal;
 use crate::output::terminal::printable;
@@ -25,15 +25,15 @@ use crate::report::{html_site, rcfile, trend};
 use crate::run::dir;
 use crate::run::ledger::Ledger;
 
-pub(super) fn all(written: &Written<'_>) -> Result<()> {
+pub(super) fn all(written: &FileOutputs<'_>) -> Result<()> {
     for_programs(written)?;
     for_ci(written)?;
     html(written)?;
     table(written)
 }
 
-fn for_programs(written: &Written<'_>) -> Result<()> {
-    let Written { reported, output, settings, .. } = written;
+fn for_programs(written: &FileOutputs<'_>) -> Result<()> {
+    let FileOutputs { reported, output, settings, .. } = written;
     let report = reported.for_servers();
     let headline = reported.headline();
     if let Some(path) = &output.json {
@@ -82,8 +82,8 @@ fn roots(settings: &Settings, folder: &str) -> Vec<String> {
     there.map(place).collect()
 }
 
-fn for_ci(written: &Written<'_>) -> Result<()> {
-    let Written { reported, output, settings, .. } = written;
+fn for_ci(written: &FileOutputs<'_>) -> Result<()> {
+    let FileOutputs { reported, output, settings, .. } = written;
     let report = &reported.report;
     if let Some(path) = &output.markdown {
         let about = SummaryAbout {
@@ -111,8 +111,8 @@ fn for_ci(written: &Written<'_>) -> Result<()> {
     Ok(())
 }
 
-fn html(written: &Written<'_>) -> Result<()> {
-    let Written { reported, output, settings, .. } = written;
+fn html(written: &FileOutputs<'_>) -> Result<()> {
+    let FileOutputs { reported, output, settings, .. } = written;
     let Some(folder) = &output.html else { return Ok(()) };
     let about = HtmlAbout {
         title: settings.title.clone(),
@@ -133,8 +133,8 @@ fn html(written: &Written<'_>) -> Result<()> {
     Ok(())
 }
 
-fn table(written: &Written<'_>) -> Result<()> {
-    let Written { reported, output, settings, .. } = written;
+fn table(written: &FileOutputs<'_>) -> Result<()> {
+    let FileOutputs { reported, output, settings, .. } = written;
     let Some(path) = output.table_place() else { return Ok(()) };
     let report = &reported.report;
     let table = settings.table_of(report);

@@ -124,16 +124,16 @@ fn matching<'i>(inventory: &'i Inventory, pattern: &str) -> Result<Vec<&'i str>,
     })
 }
 
-/// Places in the list of what matches.
+/// Which of the hosts that match: `web[0]`, `web[1:]`.
 #[derive(Debug, PartialEq, Eq)]
-enum Places {
+enum Subscript {
     /// From the front, or from behind.
     One(i64),
     /// Both ends are in it; an open one reaches to the last.
     Range(usize, Option<usize>),
 }
 
-impl Places {
+impl Subscript {
     fn of<'i>(&self, found: &[&'i str]) -> Vec<&'i str> {
         let part = match *self {
             Self::One(n) if n < 0 => {
@@ -153,18 +153,18 @@ impl Places {
 }
 
 /// `web[0]`, `web[-1]`, `web[1:]`, `web[0:2]`; a glob's `[ab]` is none.
-fn subscript(pattern: &str) -> (&str, Option<Places>) {
+fn subscript(pattern: &str) -> (&str, Option<Subscript>) {
     let read = || {
         let (name, inside) = pattern.strip_suffix(']')?.rsplit_once('[')?;
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let places = match inside.split_once([':', '-']) {
-            None if is_number(inside) => Places::One(inside.parse().ok()?),
+            None if is_number(inside) => Subscript::One(inside.parse().ok()?),
             Some(("", digits)) if inside.starts_with('-') && is_number(digits) => {
-                Places::One(inside.parse().ok()?)
+                Subscript::One(inside.parse().ok()?)
             }
             Some((start, end)) if is_number(start) && (end.is_empty() || is_number(end)) => {
                 let end = (!end.is_empty()).then(|| end.parse()).transpose().ok()?;
-                Places::Range(start.parse().ok()?, end)
+                Subscript::Range(start.parse().ok()?, end)
             }
             _ => return None,
         };

@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use crate::inventory::model::groups::{Inventory, UNGROUPED};
-use crate::inventory::source::{self, Place, SourceError, literal, shell_words};
+use crate::inventory::source::{self, SourceError, Span, literal, shell_words};
 
 enum Section {
     Hosts,
@@ -13,7 +13,7 @@ enum Section {
 
 /// A group that is named before it is declared, or never.
 struct Pending {
-    place: Place,
+    span: Span,
     /// Groups that want it as a child; a section of variables wants nothing.
     parents: Vec<String>,
 }
@@ -25,7 +25,7 @@ pub(crate) fn read(inventory: &mut Inventory, text: &str) -> Result<(), SourceEr
     for (index, raw) in text.lines().enumerate() {
         let line = raw.trim();
         let column = raw.chars().take_while(|c| c.is_whitespace()).count() + 1;
-        let place = Place { line: index + 1, column };
+        let span = Span { line: index + 1, column };
         if line.is_empty() || line.starts_with([';', '#']) {
             continue;
         }
@@ -34,40 +34,39 @@ pub(crate) fn read(inventory: &mut Inventory, text: &str) -> Result<(), SourceEr
                 None | Some("hosts") => Section::Hosts,
                 Some("vars") => Section::Vars,
                 Some("children") => Section::Children,
-                Some(other) => return Err(place.error(format!("a section of unknown type {other:?}"))),
+                Some(other) => return Err(span.error(format!("a section of unknown type {other:?}"))),
             };
             name.clone_into(&mut group);
-            declare(inventory, &mut pending, &group, matches!(section, Section::Vars), place)?;
+            declare(inventory, &mut pending, &group, matches!(section, Section::Vars), span)?;
             continue;
         }
         if line.starts_with('[') && line.ends_with(']') {
-            return Err(place.error(format!("{line} is no section; none has blanks or colons in its name")));
+            return Err(span.error(format!("{line} is no section; none has blanks or colons in its name")));
         }
         match section {
-            Section::Hosts => read_host(inventory, &group, line, place)?,
+            Section::Hosts => read_host(inventory, &group, line, span)?,
             Section::Vars => {
-                let (name, value) = line
-                    .split_once('=')
-                    .ok_or_else(|| place.error("a variable wants the form name=value"))?;
+                let (name, value) =
+                    line.split_once('=').ok_or_else(|| span.error("a variable wants the form name=value"))?;
                 inventory
                     .set_group_var(&group, name.trim(), literal::value(value.trim()))
-                    .map_err(|error| place.error(error))?;
+                    .map_err(|error| span.error(error))?;
             }
             Section::Children => {
                 let child =
-                    bare_name(line).ok_or_else(|| place.error(format!("{line:?} is no group's name")))?;
+                    bare_name(line).ok_or_else(|| span.error(format!("{line:?} is no group's name")))?;
                 if inventory.groups.contains_key(child) {
-                    inventory.add_child(&group, child).map_err(|error| place.error(error))?;
+                    inventory.add_child(&group, child).map_err(|error| span.error(error))?;
                 } else {
                     let entry = pending.entry(child.to_owned());
-                    entry.or_insert(Pending { place, parents: Vec::new() }).parents.push(group.clone());
+                    entry.or_insert(Pending { span, parents: Vec::new() }).parents.push(group.clone());
                 }
             }
         }
     }
     match pending.first() {
         None => Ok(()),
-        Some((name, Pending { place, .. })) => Err(place.error(format!("group {name} is declared nowhere"))),
+        Some((name, Pending { span, .. })) => Err(span.error(format!("group {name} is declared nowhere"))),
     }
 }
 
@@ -77,19 +76,19 @@ fn declare(
     pending: &mut IndexMap<String, Pending>,
     group: &str,
     is_vars: bool,
-    place: Place,
+    span: Span,
 ) -> Result<(), SourceError> {
     let is_new = !inventory.groups.contains_key(group);
-    inventory.group(group).map_err(|error| place.error(error))?;
+    inventory.group(group).map_err(|error| span.error(error))?;
     if is_vars {
         if is_new {
-            pending.entry(group.to_owned()).or_insert(Pending { place, parents: Vec::new() });
+            pending.entry(group.to_owned()).or_insert(Pending { span, parents: Vec::new() });
         }
         return Ok(());
     }
     if let Some(Pending { parents, .. }) = pending.shift_remove(group) {
         for parent in parents {
-            inventory.add_child(&parent, group).map_err(|error| place.error(error))?;
+            inventory.add_child(&parent, group).map_err(|error| span.error(error))?;
         }
     }
     Ok(())
@@ -119,22 +118,22 @@ fn bare_name(line: &str) -> Option<&str> {
     (!name.contains([':', ']']) && (rest.is_empty() || rest.starts_with('#'))).then_some(name)
 }
 
-fn read_host(inventory: &mut Inventory, group: &str, line: &str, place: Place) -> Result<(), SourceError> {
-    let words = shell_words::split(line, true).map_err(|error| place.error(error))?;
+fn read_host(inventory: &mut Inventory, group: &str, line: &str, span: Span) -> Result<(), SourceError> {
+    let words = shell_words::split(line, true).map_err(|error| span.error(error))?;
     let mut words = words.into_iter();
     let pattern = words.next().unwrap_or_default();
     let mut vars = Vec::new();
     for word in words {
         let (name, value) = word.split_once('=').ok_or_else(|| {
-            place.error(format!("a host's variable wants the form name=value, and {word:?} has not"))
+            span.error(format!("a host's variable wants the form name=value, and {word:?} has not"))
         })?;
         vars.push((name.to_owned(), literal::value(value)));
     }
     if pattern == "---" {
-        return Err(place.error("`---` is YAML's, and this is none"));
+        return Err(span.error("`---` is YAML's, and this is none"));
     }
     if pattern.ends_with(':') {
-        return Err(place.error(format!("{pattern:?} ends with a colon and has no port")));
+        return Err(span.error(format!("{pattern:?} ends with a colon and has no port")));
     }
-    source::add_hosts(inventory, group, &pattern, vars, place)
+    source::add_hosts(inventory, group, &pattern, vars, span)
 }

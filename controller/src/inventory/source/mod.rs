@@ -15,7 +15,7 @@ use crate::inventory::source::yaml::{Kind, Node, YamlError};
 
 /// Where in a file something stands.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct Span {
     pub(crate) line: usize,
     pub(crate) column: usize,
 }
@@ -29,7 +29,7 @@ pub(crate) struct SourceError {
     reason: String,
 }
 
-impl Place {
+impl Span {
     pub(crate) fn error(self, reason: impl ToString) -> SourceError {
         SourceError { line: self.line, column: self.column, reason: reason.to_string() }
     }
@@ -47,11 +47,11 @@ pub(crate) fn add_hosts(
     group: &str,
     pattern: &str,
     vars: Vec<(String, Value)>,
-    place: Place,
+    span: Span,
 ) -> Result<(), SourceError> {
     let (names, port) = address::parse(pattern).unwrap_or((pattern, None));
-    for name in range::expand(names).map_err(|error| place.error(error))? {
-        let host = inventory.add_host(&name, group, port).map_err(|error| place.error(error))?;
+    for name in range::expand(names).map_err(|error| span.error(error))? {
+        let host = inventory.add_host(&name, group, port).map_err(|error| span.error(error))?;
         host.vars.extend(vars.clone());
     }
     Ok(())
@@ -74,7 +74,7 @@ fn read_group<'n>(
     key: &'n Node,
     node: Option<&Node>,
 ) -> Result<Option<&'n str>, SourceError> {
-    let place = place_of(key);
+    let span = span_of(key);
     let Some(name) = key.key() else {
         return Err(key.error(format!("{} must be a text; put it in quotes", key.to_value())).into());
     };
@@ -88,7 +88,7 @@ fn read_group<'n>(
             return Ok(inventory.groups.contains_key(name).then_some(name));
         }
     };
-    inventory.group(name).map_err(|error| place.error(error))?;
+    inventory.group(name).map_err(|error| span.error(error))?;
     for (section_key, section) in sections {
         match section_key.key() {
             Some("vars") => {
@@ -97,7 +97,7 @@ fn read_group<'n>(
                     let value = value.map_or(Value::Null, Node::to_value);
                     inventory
                         .set_group_var(name, &variable, value)
-                        .map_err(|error| place_of(section).error(error))?;
+                        .map_err(|error| span_of(section).error(error))?;
                 }
             }
             Some("children") => {
@@ -128,10 +128,10 @@ fn read_child(
     child: &Node,
     value: Option<&Node>,
 ) -> Result<(), SourceError> {
-    let place = place_of(child);
+    let span = span_of(child);
     match read_group(inventory, child, value)? {
-        Some(name) => inventory.add_child(parent, name).map_err(|error| place.error(error)),
-        None => Err(place.error(format!("{} is no group", name_of(child)))),
+        Some(name) => inventory.add_child(parent, name).map_err(|error| span.error(error)),
+        None => Err(span.error(format!("{} is no group", name_of(child)))),
     }
 }
 
@@ -149,11 +149,11 @@ fn read_host(
         Some((_, Value::Object(vars))) if !vars.contains_key("__ansible_vault") => vars.into_iter().collect(),
         Some((node, _)) => return Err(node.error(format!("vars of host {pattern} are no mapping")).into()),
     };
-    add_hosts(inventory, group, pattern, vars, place_of(host))
+    add_hosts(inventory, group, pattern, vars, span_of(host))
 }
 
-fn place_of(node: &Node) -> Place {
-    Place { line: node.line, column: node.column }
+fn span_of(node: &Node) -> Span {
+    Span { line: node.line, column: node.column }
 }
 
 /// A key as a name; one that is no text as it would be written.
@@ -180,6 +180,6 @@ fn entries<'n>(
 
 impl From<TreeError> for SourceError {
     fn from(error: TreeError) -> Self {
-        Place { line: 1, column: 1 }.error(error)
+        Span { line: 1, column: 1 }.error(error)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::output::event::{Event, Verdict};
+use crate::output::event::{Event, HostResult};
 use crate::output::progress::lines;
 
 /// Lines for hosts at work that are shown at once; more would scroll.
@@ -56,7 +56,7 @@ impl Bars {
                     bar.finish_and_clear();
                 }
                 self.total.inc(1);
-                if matches!(result, Verdict::Failed | Verdict::Unreachable) {
+                if matches!(result, HostResult::Failed | HostResult::Unreachable) {
                     self.bad += 1;
                     self.total.set_message(format!("({} failed)", self.bad));
                     self.say(event);

@@ -69,7 +69,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::output::event::Verdict;
+    use crate::output::event::HostResult;
 
     #[test]
     fn a_line_names_the_slowest() {
@@ -83,7 +83,7 @@ mod tests {
         tally.count(&Event::Step { host: "h1".into(), step: "unpacking".into() }, at(6));
         let end = Event::HostFinished {
             host: "h0".into(),
-            result: Verdict::Failed,
+            result: HostResult::Failed,
             changed: false,
             msg: String::new(),
             hint: None,

@@ -12,5 +12,5 @@ mod route;
 mod session;
 
 pub(crate) use keys::KeyRing;
-pub(crate) use resolve::{HostKeyPolicy, ResolveError, Resolver, Wish};
+pub(crate) use resolve::{ConnectRequest, HostKeyPolicy, ResolveError, Resolver};
 pub(crate) use session::{Channel, ChannelEvent, Destination, Limits, SshError, connect};

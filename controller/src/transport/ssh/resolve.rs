@@ -29,7 +29,7 @@ pub(crate) enum HostKeyPolicy {
 
 /// What the inventory and the command line say of one host.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Wish<'a> {
+pub(crate) struct ConnectRequest<'a> {
     pub(crate) address: &'a str,
     pub(crate) port: Option<u16>,
     pub(crate) user: Option<&'a str>,
@@ -105,7 +105,7 @@ impl Resolver {
     }
 
     /// How a host is reached.
-    pub(crate) fn resolve(&self, wish: &Wish<'_>) -> Result<Destination, ResolveError> {
+    pub(crate) fn resolve(&self, wish: &ConnectRequest<'_>) -> Result<Destination, ResolveError> {
         let mut options = Vec::new();
         for text in wish.args {
             let words =
@@ -134,7 +134,7 @@ impl Resolver {
     /// `before` are the jump hosts that the command line of an inner hop puts before this one.
     fn destination(
         &self,
-        wish: &Wish<'_>,
+        wish: &ConnectRequest<'_>,
         options: &[String],
         before: Option<&[String]>,
         depth: usize,
@@ -221,7 +221,7 @@ impl Resolver {
         Ok(Route::Jump(Arc::clone(jumps.entry(key).or_insert(jump))))
     }
 
-    fn settings(&self, wish: &Wish<'_>, options: &[String]) -> Result<Settings, ResolveError> {
+    fn settings(&self, wish: &ConnectRequest<'_>, options: &[String]) -> Result<Settings, ResolveError> {
         let matters = self.configured || !options.is_empty();
         // How a new host is written down is a matter of ssh_config too.
         if matters || self.policy == HostKeyPolicy::AcceptNew {
@@ -291,7 +291,7 @@ fn is_configured(home: &Path) -> bool {
 }
 
 /// What `ssh -G` prints for a host.
-fn ask_ssh(wish: &Wish<'_>, options: &[String]) -> Result<String, ResolveError> {
+fn ask_ssh(wish: &ConnectRequest<'_>, options: &[String]) -> Result<String, ResolveError> {
     let mut command = Command::new("ssh");
     command.arg("-G").stdin(Stdio::null());
     // The first word on a matter counts, so the inventory's own variables come first, as with Ansible.
@@ -323,7 +323,7 @@ fn config_file(options: &[String]) -> Vec<String> {
 }
 
 /// `user@host:port`, `[v6]:port` or `ssh://user@host:port`.
-fn parse_hop(text: &str) -> Option<Wish<'_>> {
+fn parse_hop(text: &str) -> Option<ConnectRequest<'_>> {
     let text = text.strip_prefix("ssh://").map_or(text, |rest| rest.trim_end_matches('/'));
     let (user, place) = match text.rsplit_once('@') {
         Some((user, place)) => (Some(user).filter(|user| !user.is_empty()), place),
@@ -340,7 +340,7 @@ fn parse_hop(text: &str) -> Option<Wish<'_>> {
         },
     };
     let port = port.map(|port| port.parse().ok().filter(|&port| port > 0).ok_or(())).transpose().ok()?;
-    (!address.is_empty()).then_some(Wish { address, port, user, ..Wish::default() })
+    (!address.is_empty()).then_some(ConnectRequest { address, port, user, ..ConnectRequest::default() })
 }
 
 #[cfg(test)]

@@ -15,12 +15,12 @@ use crate::host::facts;
 use crate::host::owners::{self, Way};
 
 /// Where something is written, or removed.
-pub(crate) struct Place {
+pub(crate) struct DirEntry {
     folder: Way,
     name: OsString,
 }
 
-impl Place {
+impl DirEntry {
     /// The place of a path. Its last part may be anything, or nothing; of the folders above it, none is behind a link of
     /// anybody's but root and whoever runs the agent.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
@@ -111,7 +111,7 @@ pub(crate) fn take_name(ours: &Path, name: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Makes a folder where somebody else has put one. What he has in his is kept, beside it: returns where.
 pub(crate) fn make_folder_over(path: &Path, mode: u32) -> io::Result<Vec<PathBuf>> {
-    let place = Place::of(path)?;
+    let place = DirEntry::of(path)?;
     let word = facts::random_word().map_err(|failure| io::Error::other(failure.msg))?;
     let beside = format!("{}.aside.{word}", place.name.to_string_lossy());
     let ours = place.beside(&beside);
@@ -122,20 +122,20 @@ pub(crate) fn make_folder_over(path: &Path, mode: u32) -> io::Result<Vec<PathBuf
 }
 
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
-    std::fs::remove_file(Place::of(path)?.path())
+    std::fs::remove_file(DirEntry::of(path)?.path())
 }
 
 pub(crate) fn remove_folder(path: &Path) -> io::Result<()> {
-    std::fs::remove_dir(Place::of(path)?.path())
+    std::fs::remove_dir(DirEntry::of(path)?.path())
 }
 
 pub(crate) fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
-    Place::of(path)?.make_folder()?.set_permissions(Permissions::from_mode(mode))
+    DirEntry::of(path)?.make_folder()?.set_permissions(Permissions::from_mode(mode))
 }
 
 /// Makes a folder in one that may be a user's, and that he is to remove as he likes: it has the owner of that one.
 pub(crate) fn make_folder_like_parent(path: &Path, mode: u32) -> io::Result<()> {
-    let place = Place::of(path)?;
+    let place = DirEntry::of(path)?;
     let made = place.make_folder()?;
     if rustix::process::geteuid().is_root() {
         let parent = rustix::fs::fstat(place.folder.fd())?;
@@ -145,12 +145,12 @@ pub(crate) fn make_folder_like_parent(path: &Path, mode: u32) -> io::Result<()> 
 }
 
 pub(crate) fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
-    Place::of(path)?.open_folder()?.set_permissions(Permissions::from_mode(mode))
+    DirEntry::of(path)?.open_folder()?.set_permissions(Permissions::from_mode(mode))
 }
 
 /// Gives a folder its owner and mode.
 pub(crate) fn set_owner(path: &Path, uid: u32, gid: u32, mode: u32) -> io::Result<()> {
-    let folder = Place::of(path)?.open_folder()?;
+    let folder = DirEntry::of(path)?.open_folder()?;
     fchown(&folder, Some(uid), Some(gid))?;
     folder.set_permissions(Permissions::from_mode(mode))
 }
@@ -198,7 +198,7 @@ mod tests {
         for name in ["site", "elsewhere"] {
             std::fs::create_dir(base.join(name)).expect("a folder");
         }
-        let place = Place::of(&base.join("site/gate.py")).expect("a place");
+        let place = DirEntry::of(&base.join("site/gate.py")).expect("a place");
         std::fs::rename(base.join("site"), base.join("moved")).expect("moved");
         symlink(base.join("elsewhere"), base.join("site")).expect("a link");
         std::fs::write(place.path(), "x").expect("written");
