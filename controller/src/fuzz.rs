@@ -11,8 +11,9 @@ use pulpcov_coverage::selection::Selection;
 use pulpcov_protocol::text::hex;
 use sha2::{Digest, Sha256};
 
+use crate::inventory::load;
 use crate::inventory::load::{Request, Via};
-use crate::inventory::{list, load};
+use crate::inventory::model::list;
 use crate::report::from_runs;
 use crate::run::analysis_key::MadeBy;
 use crate::run::bundle;

@@ -245,7 +245,8 @@ impl Attributes {
         if look_at(path)?.is_symlink() {
             return Err(Failure::new(format!("{} has become a link", path.display())));
         }
-        dir_entry::set_owner(path, self.uid, self.gid, self.mode).during("set the owner of", path.display())?;
+        dir_entry::set_owner(path, self.uid, self.gid, self.mode)
+            .during("set the owner of", path.display())?;
         if let Some(label) = &self.label {
             let place = DirEntry::of(path).during("set the label of", path.display())?;
             rustix::fs::lsetxattr(place.path(), LABEL, label.as_bytes(), rustix::fs::XattrFlags::empty())

@@ -3,12 +3,12 @@
 pub(crate) mod budget;
 pub(crate) mod caller;
 pub(crate) mod child;
+pub(crate) mod dir_entry;
 pub(crate) mod facts;
 pub(crate) mod fs;
 pub(crate) mod identity;
 pub(crate) mod interpreter;
 pub(crate) mod owners;
-pub(crate) mod dir_entry;
 pub(crate) mod ready;
 pub(crate) mod removal;
 pub(crate) mod services;

@@ -9,8 +9,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Dir, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
-use crate::host::facts;
 use crate::host::dir_entry::DirEntry;
+use crate::host::facts;
 
 /// Longest work on a folder that is to go, and on one that is only out of the way: who makes folders in it without end,
 /// or has millions of names in it, blocks nothing.

@@ -10,8 +10,8 @@ use pulpcov_protocol::op::Install;
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use crate::failure::{During, Failure};
-use crate::host::fs::{self, Attributes};
 use crate::host::dir_entry::{self, DirEntry};
+use crate::host::fs::{self, Attributes};
 use crate::host::{child, facts, owners};
 use crate::install::preview::Preview;
 use crate::receipt;

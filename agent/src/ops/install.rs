@@ -23,7 +23,7 @@ use crate::receipt::{Config, Receipt};
 use crate::recorder::coverage_dir::Wheels;
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::users::Users;
-use crate::recorder::{coverage_dir, data_dir, hook, ledger, proof, phase, unwritten, users};
+use crate::recorder::{coverage_dir, data_dir, hook, ledger, phase, proof, unwritten, users};
 
 pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome, Failure> {
     args.profile.check().map_err(|error| Failure::new(error.to_string()))?;

@@ -7,7 +7,7 @@ use pulpcov_protocol::op::Uninstall;
 use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
 
 use crate::failure::{During, Failure};
-use crate::host::{fs, interpreter, dir_entry, systemd};
+use crate::host::{dir_entry, fs, interpreter, systemd};
 use crate::install::changes::{forget, sweep};
 use crate::install::units::{self, concern_systemd, stop_timer};
 use crate::receipt::Replaced;

@@ -10,7 +10,7 @@ use crate::receipt;
 use crate::receipt::{Config, Receipt};
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::users::Users;
-use crate::recorder::{ledger, proof, phase, unwritten};
+use crate::recorder::{ledger, phase, proof, unwritten};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::receipt;
 use crate::receipt::Receipt;
 use crate::recorder::ledger::{Ledger, Record};
-use crate::recorder::{data_dir, ledger, processes, phase};
+use crate::recorder::{data_dir, ledger, phase, processes};
 
 pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     let receipt = match receipt::load(&args.lib_root)? {
