@@ -47,6 +47,9 @@ _state = None
 class State(object):
     """All that the recorder knows about its process."""
 
+    # Until, and unless, SIGTERM is ours.
+    hold_sigterm = let_sigterm = staticmethod(lambda held: None)
+
     def __init__(self, config, role, children, argv):
         self.config, self.role, self.children = config, role, children
         self.root = config["data_root"]
@@ -425,9 +428,10 @@ def hook_forks():
     """
     def wrap(real):
         def fork():
-            token = object()
+            token, held = object(), []
             try:
                 before_fork(token)
+                _state.hold_sigterm(held)
                 return real()
             finally:                # also where a handler raises: the service is being cancelled
                 try:
@@ -435,6 +439,8 @@ def hook_forks():
                 except BaseException:
                     after_fork(token)
                     raise
+                finally:
+                    _state.let_sigterm(held)
         fork.__name__, fork.__doc__ = real.__name__, real.__doc__
         return fork
 
@@ -500,6 +506,16 @@ def hook_sigterm():
             _signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(_getpid(), signal.SIGTERM)
 
+    def hold(held):
+        """A child forgets the signals that come before its Python has begun: of SIG_DFL it would have died."""
+        if getsignal(signal.SIGTERM) is on_sigterm:
+            held.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    def let(held):
+        if held and signal.SIGTERM not in held[0]:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+
     def shown(handler):
         return signal.SIG_DFL if handler is on_sigterm else handler
 
@@ -516,6 +532,7 @@ def hook_sigterm():
             _signal(signal.SIGTERM, on_sigterm)
     except ValueError:
         return                          # not the main thread
+    _state.hold_sigterm, _state.let_sigterm = hold, let
     for ours, theirs in ((set_handler, _signal), (get_handler, getsignal)):
         ours.__name__, ours.__doc__ = theirs.__name__, theirs.__doc__
     signal.signal, signal.getsignal = set_handler, get_handler

@@ -75,6 +75,7 @@ fn report(place: &Place, bundle: &Path, words: &[&str]) -> (Option<i32>, String,
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
 fn packages_of_every_kind_are_reported() {
     // The oldest analysis, and the newest.
     let mut versions = vec![crate::state::place()];
@@ -134,6 +135,7 @@ fn packages_of_every_kind_are_reported() {
 
 /// A package that is nowhere: nothing was measured, and that is no coverage of 100 %.
 #[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
 fn a_report_of_nothing_says_so_everywhere() {
     let place = crate::state::place();
     let mut words = place.install_words(true);
@@ -164,6 +166,7 @@ fn a_report_of_nothing_says_so_everywhere() {
 
 /// `packages` changed between two installs: what ran before is in no report, and the report says so.
 #[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
 fn what_an_earlier_install_measured_is_named() {
     let place = crate::state::place();
     assert_eq!(place.install(true)["failed"], false);
@@ -186,6 +189,7 @@ fn what_an_earlier_install_measured_is_named() {
 
 /// The same of data whose records are gone: nothing else tells whose it is.
 #[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
 fn what_no_record_tells_of_is_named() {
     let place = crate::state::place();
     assert_eq!(place.install(true)["failed"], false);
@@ -211,6 +215,7 @@ fn what_no_record_tells_of_is_named() {
 
 /// A virtual environment was made anew, or removed: what others can tell of is fetched, and nothing is given up.
 #[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
 fn a_python_that_is_gone_is_named_and_the_others_answer() {
     let place = crate::state::place();
     let second = place.work.path().join("second");

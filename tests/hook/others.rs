@@ -38,6 +38,7 @@ fn modules_of_a_tool(place: &Place) -> Output {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
 fn pip_ansible_and_package_managers_notice_nothing() {
     let place = place();
     let all = |place: &Place| {
