@@ -15,7 +15,6 @@ mod report;
 mod run;
 mod transport;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -23,9 +22,14 @@ use pulpcov_protocol::text::error_chain;
 
 use crate::cli::{Cli, Command, Fleet, Wheelhouse};
 use crate::exit::{Exit, Usage};
+use crate::output::terminal;
+use crate::transport::ssh::openssh;
 
 /// The program.
 pub fn main() -> ExitCode {
+    if openssh::is_askpass() {
+        return answer_ssh(openssh::askpass(std::env::args_os()));
+    }
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -72,13 +76,21 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     }
 }
 
+/// What ssh's helper does: a word on stdout, or nothing and a failure.
+fn answer_ssh(answer: Option<String>) -> ExitCode {
+    let Some(answer) = answer else { return ExitCode::FAILURE };
+    match terminal::print(|out| writeln!(out, "{answer}")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 /// `error:`, and `hint:` where there is one.
 fn complain(error: &anyhow::Error) -> ExitCode {
     let usage = error.downcast_ref::<Usage>();
-    let mut err = std::io::stderr().lock();
-    let _ = writeln!(err, "error: {}", output::terminal::printable(&error_chain(error.as_ref())));
+    terminal::say(&format!("error: {}", terminal::printable(&error_chain(error.as_ref()))));
     if let Some(hint) = usage.and_then(|usage| usage.hint.as_ref()) {
-        let _ = writeln!(err, "hint: {hint}");
+        terminal::say(&format!("hint: {hint}"));
     }
     ExitCode::from(if usage.is_some() { 2 } else { 1 })
 }

@@ -14,6 +14,7 @@ fn wheels() -> String {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn check_tells_what_install_and_uninstall_would_do_and_does_nothing() {
     let mut lab = Lab::start(2);
     lab.inventory("");
@@ -66,6 +67,7 @@ fn check_tells_what_install_and_uninstall_would_do_and_does_nothing() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn what_failed_is_done_again_and_nothing_else() {
     let lab = Lab::start_with(4, &Options::default());
     lab.inventory("");
@@ -104,6 +106,7 @@ fn what_failed_is_done_again_and_nothing_else() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_collect_that_is_done_again_adds_to_its_run() {
     let lab = Lab::with_shop(2);
     lab.stop_sshd(2);
@@ -130,6 +133,7 @@ fn a_collect_that_is_done_again_adds_to_its_run() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn the_first_interrupt_begins_no_more_hosts_and_the_second_drops_those_at_work() {
     for (signals, first, words_of_first) in
         [(1, "h1      ok", "not installed"), (2, "h1      failed", "dropped in the middle")]

@@ -26,6 +26,7 @@ db.commit()
 ""#;
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_damaged_bundle_of_a_run_does_not_block_the_next_collect() {
     let lab = Lab::with_shop(1);
     lab.get(1, "/price/tea").expect("answers");
@@ -48,6 +49,7 @@ fn executed(report: &Value, host: &str, file: &str) -> Vec<u64> {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn killed_processes_lose_nothing_that_was_flushed_and_the_ledger_names_them() {
     let mut lab = Lab::with_shop(2);
     for i in 1..=2 {
@@ -85,6 +87,7 @@ fn killed_processes_lose_nothing_that_was_flushed_and_the_ledger_names_them() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
     let mut lab = Lab::with_shop(5);
     for i in 1..=5 {
@@ -149,6 +152,7 @@ fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn hosts_that_are_dead_in_every_way_do_not_stop_the_others() {
     let lab = Lab::with_shop(4);
     lab.stop_sshd(1);
@@ -172,6 +176,7 @@ fn hosts_that_are_dead_in_every_way_do_not_stop_the_others() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_full_disk_fails_install_whole_and_does_not_stop_collect() {
     let mut lab = Lab::start(2);
     lab.inventory("");
@@ -225,6 +230,7 @@ fn a_full_disk_fails_install_whole_and_does_not_stop_collect() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn data_that_no_one_bundle_holds_comes_in_several() {
     let mut lab = Lab::with_shop(1);
     lab.few_open_files(1);

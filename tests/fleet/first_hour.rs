@@ -60,6 +60,7 @@ fn is_hot(lab: &Lab) -> bool {
 
 /// Four lines of inventory are enough, also where the unit is named by an alias without a kind, and tests that begin after the install meet a server.
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_service_without_rules_is_recorded_once_it_is_ready() {
     let lab = Lab::start(1);
     put_slow_server(&lab, 5);
@@ -110,6 +111,7 @@ fn a_service_without_rules_is_recorded_once_it_is_ready() {
 
 /// What an uninstall leaves is collected like anything else, and then nothing is left.
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn data_that_an_uninstall_has_left_is_collected_and_then_all_is_gone() {
     let mut lab = Lab::start(1);
     lab.inventory("");
@@ -153,6 +155,7 @@ fn data_that_an_uninstall_has_left_is_collected_and_then_all_is_gone() {
 
 /// What a process that is not restarted still holds is no less to be collected than what it has written.
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn an_uninstall_without_a_restart_loses_nothing_that_live_processes_hold() {
     let mut lab = Lab::start(1);
     lab.inventory("    pulpcov_interval: 3600\n");
@@ -179,6 +182,7 @@ fn an_uninstall_without_a_restart_loses_nothing_that_live_processes_hold() {
 
 /// An agent whose controller is gone gives up what it waits for.
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn an_agent_does_not_work_on_for_a_controller_that_was_killed() {
     let mut lab = Lab::with_shop(1);
     // Whoever does not answer is waited for.

@@ -4,6 +4,7 @@ use pulpcov_tests::lab::Lab;
 use serde_json::Value;
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn uninstall_refuses_what_somebody_changed_and_keeps_data() {
     let mut lab = Lab::with_shop(1);
     lab.get(1, "/cheapest").expect("answers");
@@ -37,6 +38,7 @@ fn uninstall_refuses_what_somebody_changed_and_keeps_data() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_foreign_file_in_our_place_is_refused_and_comes_back_after_force() {
     let lab = Lab::start(1);
     lab.inventory("");
@@ -63,6 +65,7 @@ fn a_foreign_file_in_our_place_is_refused_and_comes_back_after_force() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_failing_self_test_fails_the_install_and_leaves_nothing() {
     let lab = Lab::start(1);
     lab.inventory("");
@@ -88,6 +91,7 @@ fn a_failing_self_test_fails_the_install_and_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn what_is_hostile_in_the_data_directory_is_left_alone_and_named() {
     let lab = Lab::with_shop(1);
     lab.get(1, "/cheapest").expect("answers");
@@ -114,6 +118,7 @@ fn what_is_hostile_in_the_data_directory_is_left_alone_and_named() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_controller_that_is_killed_leaves_no_agent_and_a_host_that_can_go_on() {
     let mut lab = Lab::with_shop(1);
     let mut killed = lab.fleet_command("collect", &["-o", "run"]).spawn().expect("pulpcov runs");

@@ -11,3 +11,4 @@ mod measurement;
 mod night;
 mod second_fleet;
 mod sessions;
+mod transports;

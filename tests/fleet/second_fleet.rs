@@ -63,6 +63,7 @@ impl Shared {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn without_a_name_it_is_the_inventory_that_counts() {
     let shared = Shared::start();
     let first = shared.fleet("first.yml", "", "shop");
@@ -109,6 +110,7 @@ fn without_a_name_it_is_the_inventory_that_counts() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_name_protects() {
     let shared = Shared::start();
     let named = shared.fleet("named.yml", "bakery", "shop");
@@ -140,6 +142,7 @@ fn a_name_protects() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn what_was_taken_over_is_not_passed_over() {
     let shared = Shared::start();
     let first = shared.fleet("first.yml", "", "shop");

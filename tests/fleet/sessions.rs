@@ -17,6 +17,7 @@ fn catalogue(report: &Value, label: &str) -> BTreeSet<u64> {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_reset_counts_from_zero_and_keeps_what_was_before_under_its_label() {
     let lab = Lab::with_shop(2);
     for i in 1..=2 {
@@ -77,6 +78,7 @@ fn a_reset_counts_from_zero_and_keeps_what_was_before_under_its_label() {
 
 /// A process that cannot answer keeps its own generation until it can.
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_stragglers_late_data_goes_to_its_own_generation() {
     let mut lab = Lab::with_shop(1);
     for _ in 0..6 {
@@ -107,6 +109,7 @@ fn a_stragglers_late_data_goes_to_its_own_generation() {
 
 /// Restarting keeps the label, and what the start covers apart.
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn services_that_are_restarted_in_between_are_startup_again() {
     let mut lab = Lab::with_shop(1);
     lab.fleet(0, "reset", &["--label", "tier1"]);

@@ -14,6 +14,7 @@ fn as_words(words: &[String; 2]) -> [&str; 2] {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn known_hosts_in_all_their_forms() {
     let lab = hosts(1);
     let public = read(lab.path("keys/h1.pub"));
@@ -42,6 +43,7 @@ fn known_hosts_in_all_their_forms() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_new_host_is_taken_down_once_and_never_replaced() {
     let lab = hosts(2);
     let file = lab.path("new").to_string_lossy().into_owned();
@@ -88,6 +90,7 @@ fn certify(lab: &Lab, authority: &str, words: &[&str]) {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_certificate_counts_where_its_authority_is_known() {
     let lab = hosts(1);
     let authority = key(&lab, "authority");

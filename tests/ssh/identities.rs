@@ -28,6 +28,7 @@ fn with_agent(lab: &Lab, held: &[&str], inventory: &str, words: &[&str]) -> Said
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_certificate_opens_what_its_key_alone_does_not() {
     let lab = hosts(1);
     let authority = key(&lab, "authority");
@@ -57,6 +58,7 @@ fn a_certificate_opens_what_its_key_alone_does_not() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn ssh_agent_gives_the_keys_that_are_meant() {
     let lab = hosts(1);
     let good = lab.path("key").to_string_lossy().into_owned();
@@ -84,6 +86,7 @@ fn ssh_agent_gives_the_keys_that_are_meant() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_password_is_tried_once_by_the_method_that_the_host_takes() {
     let lab = hosts(1);
     lab.shell(1, "echo deploy:let-me-in | chpasswd");

@@ -3,6 +3,7 @@
 mod become_root;
 mod host_keys;
 mod identities;
+mod openssh;
 mod servers;
 mod shells;
 mod ways;

@@ -3,6 +3,7 @@
 use super::{hosts, one, sshd, status};
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_server_of_few_algorithms_is_spoken_to_in_those_or_told_which_are_wanted() {
     let lab = hosts(1);
     let inventory = one(&lab, "");
@@ -29,6 +30,7 @@ fn a_server_of_few_algorithms_is_spoken_to_in_those_or_told_which_are_wanted() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn an_account_that_may_not_log_in_is_told_in_the_hosts_own_words() {
     let lab = hosts(1);
     let inventory = one(&lab, "");

@@ -3,6 +3,7 @@
 use super::{hosts, one, status};
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn every_login_shell_starts_the_agent() {
     let lab = hosts(1);
     let shells = [
@@ -37,6 +38,7 @@ fn every_login_shell_starts_the_agent() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn places_that_take_no_program_are_passed_over() {
     let lab = hosts(1);
     let inventory = one(&lab, "");
@@ -63,6 +65,7 @@ fn places_that_take_no_program_are_passed_over() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn the_agent_is_told_from_others_by_whatever_can_tell() {
     let lab = hosts(1);
     let inventory = one(&lab, "");

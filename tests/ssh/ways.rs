@@ -15,6 +15,7 @@ fn inner_sshd(lab: &Lab, i: usize, port: u16) {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn what_ssh_config_says_of_a_host_counts() {
     let lab = hosts(2);
     let key = lab.path("key").display().to_string();
@@ -43,14 +44,17 @@ fn what_ssh_config_says_of_a_host_counts() {
     status(&lab, &args("-o RemoteCommand=reboot"), &[]).ends(2, &["host h1", "RemoteCommand", "hint: "]);
     status(&lab, &args("-o StrictHostKeyChecking=no"), &[]).ends(2, &["--host-key accept-new"]);
     let revoked = place(&lab, "revoked", "Host *\n  RevokedHostKeys /etc/ssh/revoked\n");
-    status(&lab, &args(&format!("-F {revoked}")), &[])
+    status(&lab, &args(&format!("-F {revoked}")), &["--ssh", "own"])
         .ends(2, &["host h1", "ssh_config's RevokedHostKeys is not followed here", "hint: "]);
+    // OpenSSH's client does follow it.
+    status(&lab, &args(&format!("-F {revoked}")), &[]).ends(4, &["h1  unreachable", "/etc/ssh/revoked"]);
     status(&lab, &args("-o Port=x"), &[]).ends(2, &["host h1", "ssh -G does not take that"]);
     status(&lab, &args("-C -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5"), &[])
         .ends(0, &["h1  ok"]);
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn two_hops_and_then_an_sshd_that_nobody_else_reaches() {
     let lab = hosts(3);
     inner_sshd(&lab, 3, 2222);
@@ -92,6 +96,7 @@ fn two_hops_and_then_an_sshd_that_nobody_else_reaches() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn many_hosts_behind_a_jump_host_share_few_connections() {
     let lab = hosts(2);
     let key = lab.path("key").display().to_string();
@@ -116,6 +121,7 @@ fn many_hosts_behind_a_jump_host_share_few_connections() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_proxy_command_is_the_way_or_says_why_not() {
     let lab = hosts(2);
     let proxy = format!(
@@ -140,6 +146,7 @@ fn a_proxy_command_is_the_way_or_says_why_not() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn addresses_of_version_6_and_other_ports() {
     let lab = hosts(1);
     lab.shell(1, "ip -6 addr add fd77::2/64 dev eth0 nodad");

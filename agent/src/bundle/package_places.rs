@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pulpcov_protocol::outcome::Interpreter;
+use pulpcov_protocol::text::wildcard;
 
 use crate::host::owners::Trusted;
 use crate::receipt::Config;
@@ -110,20 +111,9 @@ pub(crate) fn is_of(module_path: &str, package: &str) -> bool {
     module_path.strip_prefix(&name).is_some_and(|rest| rest.starts_with('/') || rest == ".py")
 }
 
-/// Whether the profile leaves a module's path out, by shell patterns as Python's `fnmatch` has them.
+/// Whether the profile leaves a module's path out, by patterns of `*` and `?`.
 pub(crate) fn is_omitted(module_path: &str, patterns: &[String]) -> bool {
-    patterns.iter().any(|pattern| fits(pattern.as_bytes(), module_path.as_bytes()))
-}
-
-/// `*` is any text, slashes too, `?` any one byte.
-fn fits(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern.split_first(), text.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=text.len()).any(|at| fits(rest, text.get(at..).unwrap_or_default())),
-        (Some((b'?', rest)), Some((_, text))) => fits(rest, text),
-        (Some((one, rest)), Some((other, text))) => one == other && fits(rest, text),
-        _ => false,
-    }
+    patterns.iter().any(|pattern| wildcard(pattern, module_path))
 }
 
 #[cfg(test)]

@@ -144,7 +144,9 @@ pub(crate) fn now() -> f64 {
 /// A word that nobody else has: names of temporary files, names of flush requests.
 pub(crate) fn random_word() -> Result<String, Failure> {
     let mut bytes = [0; 8];
-    std::io::Read::read_exact(&mut fs_err::File::open("/dev/urandom")?, &mut bytes)?;
+    // So few bytes come whole or not at all.
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(std::io::Error::from)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 

@@ -14,7 +14,7 @@ use crate::agent::binary::AgentBinaries;
 use crate::agent::bootstrap::{BecomeBy, Handshake, MAX_NOISE, next_handshake};
 use crate::inventory::BecomeMethod;
 use crate::run::bundle::BundleError;
-use crate::transport::ssh::{Channel, ChannelEvent, SshError};
+use crate::transport::{Channel, ChannelEvent, TransportError};
 
 /// Bytes of a host's stderr that are kept for the error message.
 const MAX_STDERR: usize = 4096;
@@ -26,7 +26,7 @@ const SLOW_UPLOAD: Duration = Duration::from_mins(2);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
     #[error(transparent)]
-    Ssh(#[from] SshError),
+    Transport(#[from] TransportError),
     #[error("cannot start the agent: {0}")]
     Bootstrap(String),
     #[error("its agent has not started within {0} s")]
@@ -64,7 +64,7 @@ pub(crate) enum AgentError {
 impl AgentError {
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Ssh(error) => error.hint(),
+            Self::Transport(error) => error.hint(),
             Self::BecomeNeedsPassword(BecomeMethod::Doas) => Some(
                 "doas reads a password from a terminal only: put `permit nopass` into doas.conf".to_owned(),
             ),
@@ -81,7 +81,7 @@ impl AgentError {
 
     /// Ansible's word for it: the host could not be reached, or it was and something failed there.
     pub(crate) const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Ssh(_))
+        matches!(self, Self::Transport(_))
     }
 }
 
@@ -167,23 +167,23 @@ impl RemoteAgent {
             if let Some(frame) = self.decoder.next_frame()? {
                 return expect(Kind::Hello, &frame);
             }
-            match self.channel.next().await? {
-                ChannelEvent::Stdout(bytes) => self.decoder.push(&bytes),
-                ChannelEvent::Stderr(bytes) => {
-                    self.keep_stderr(&bytes);
-                    let Some((method, prompt)) = asks else { continue };
-                    let asked = String::from_utf8_lossy(&self.stderr).matches(prompt).count();
-                    if asked > prompts {
-                        prompts = asked;
-                        match provisions.become_password {
-                            Some(password) if prompts == 1 => {
-                                self.channel.send(format!("{password}\n").into_bytes()).await?;
-                            }
-                            Some(_) => return Err(AgentError::BecomePassword(method)),
-                            None => return Err(AgentError::BecomeNeedsPassword(method)),
+            // It may have been asked for before the bootstrap's last word: stderr has a way of its own.
+            if let Some((method, prompt)) = asks {
+                let asked = String::from_utf8_lossy(&self.stderr).matches(prompt).count();
+                if asked > prompts {
+                    prompts = asked;
+                    match provisions.become_password {
+                        Some(password) if prompts == 1 => {
+                            self.channel.send(format!("{password}\n").into_bytes()).await?;
                         }
+                        Some(_) => return Err(AgentError::BecomePassword(method)),
+                        None => return Err(AgentError::BecomeNeedsPassword(method)),
                     }
                 }
+            }
+            match self.channel.next().await? {
+                ChannelEvent::Stdout(bytes) => self.decoder.push(&bytes),
+                ChannelEvent::Stderr(bytes) => self.keep_stderr(&bytes),
                 ChannelEvent::Exit(code) => self.exit = Some(code),
                 ChannelEvent::Closed => return Err(self.why_no_agent(provisions)),
             }
@@ -231,7 +231,7 @@ impl RemoteAgent {
         .await
     }
 
-    async fn send_with(&self, op: &Op, streams: &[Vec<u8>]) -> Result<(), AgentError> {
+    async fn send_with(&mut self, op: &Op, streams: &[Vec<u8>]) -> Result<(), AgentError> {
         self.send_op(op).await?;
         for stream in streams {
             for part in stream.chunks(MAX_DATA) {
@@ -317,12 +317,12 @@ impl RemoteAgent {
         self.channel.close().await;
     }
 
-    async fn send_op(&self, op: &Op) -> Result<(), AgentError> {
+    async fn send_op(&mut self, op: &Op) -> Result<(), AgentError> {
         self.send_json(Kind::Op, op).await
     }
 
     async fn send_json(
-        &self,
+        &mut self,
         kind: Kind,
         message: &(impl serde::Serialize + Sync),
     ) -> Result<(), AgentError> {
@@ -331,7 +331,7 @@ impl RemoteAgent {
         self.send(kind, &payload).await
     }
 
-    async fn send(&self, kind: Kind, payload: &[u8]) -> Result<(), AgentError> {
+    async fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<(), AgentError> {
         let mut frame = header(kind, payload.len())?.to_vec();
         frame.extend_from_slice(payload);
         Ok(self.channel.send(frame).await?)

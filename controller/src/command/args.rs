@@ -14,10 +14,10 @@ use crate::fleet::access::{AccessRequest, HostKey};
 use crate::fleet::fan_out::MaxFail;
 use crate::fleet::targets::TargetsRequest;
 use crate::inventory::load::{self, VaultId, Via};
-use crate::inventory::{BecomeMethod, Host};
+use crate::inventory::{BecomeMethod, Connection, Host, SshClient};
 use crate::output::progress::Mode;
 use crate::output::terminal;
-use crate::transport::ssh::Limits;
+use crate::transport::Limits;
 
 /// Which hosts
 #[derive(Debug, Clone, clap::Args)]
@@ -108,13 +108,19 @@ pub(crate) struct FleetArgs {
     /// this inventory
     #[arg(long, value_name = "WHICH", value_enum)]
     pub(crate) rerun: Option<Rerun>,
+    /// How to reach hosts whose inventory does not say
+    #[arg(short, long, value_name = "WAY", value_enum, default_value = "ssh", help_heading = "Connection")]
+    pub(crate) connection: Way,
+    /// Who speaks SSH: pulpcov itself, OpenSSH's client, or pulpcov and, for what it does not do, OpenSSH's client
+    #[arg(long, value_name = "CLIENT", value_enum, default_value = "auto", help_heading = "Connection")]
+    pub(crate) ssh: Client,
     /// User for hosts whose inventory names none
     #[arg(short, long, value_name = "USER", help_heading = "Connection")]
     pub(crate) user: Option<String>,
     /// Private key for hosts whose inventory names none
     #[arg(long, value_name = "FILE", help_heading = "Connection")]
     pub(crate) private_key: Option<PathBuf>,
-    /// File with the passphrase of private keys that want one; asked on a terminal otherwise
+    /// File with the passphrase of private keys that want one, or the PIN of a token; asked on a terminal otherwise
     #[arg(long, value_name = "FILE", help_heading = "Connection")]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Known hosts, instead of the user's and the system's files (can be repeated)
@@ -210,6 +216,12 @@ impl FleetArgs {
 
     fn access(&self) -> Result<AccessRequest> {
         Ok(AccessRequest {
+            connection: match (self.connection, self.ssh) {
+                (Way::Local, _) => Connection::Local,
+                (Way::Ssh, Client::Auto) => Connection::Ssh(SshClient::Auto),
+                (Way::Ssh, Client::Own) => Connection::Ssh(SshClient::Own),
+                (Way::Ssh, Client::Openssh) => Connection::Ssh(SshClient::open_ssh()),
+            },
             user: self.user.clone(),
             private_key: self.private_key.clone(),
             passphrase: self.passphrase_file.as_deref().map(read_secret).transpose()?,
@@ -295,6 +307,21 @@ impl ValueEnum for Via {
             Self::Ansible => "ansible",
         }))
     }
+}
+
+/// Ways to hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Way {
+    Ssh,
+    Local,
+}
+
+/// Who speaks SSH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Client {
+    Auto,
+    Own,
+    Openssh,
 }
 
 /// Hosts of an earlier run.

@@ -1,13 +1,13 @@
 //! `--check` and `--diff`: what would be done, and what becomes of files on hosts.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use pulpcov_protocol::outcome::FileDiff;
 use similar::TextDiff;
 
 use crate::fleet::host_names;
-use crate::output::terminal::{json_line, printable};
+use crate::output::jsonl::{self, Line};
+use crate::output::terminal::{self, printable};
 
 /// Words of commands that change hosts.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -29,14 +29,12 @@ impl CheckArgs {
 
 /// Writes what becomes of files to stdout, each difference once with the hosts that have it.
 pub(crate) fn show<'a>(diffs: impl Iterator<Item = (&'a String, &'a Vec<FileDiff>)>, jsonl: bool) {
-    let mut out = std::io::stdout().lock();
     for (diff, hosts) in by_hosts(diffs) {
-        // The hosts are done: a reader that has left changes nothing.
-        let _ = if jsonl {
-            json_line(&serde_json::json!({"event": "diff", "hosts": hosts, "diff": diff}), &mut out)
+        if jsonl {
+            jsonl::write(&Line::Diff { hosts: &hosts, diff });
         } else {
-            out.write_all(text(diff, &hosts).as_bytes())
-        };
+            terminal::tell(|out| out.write_all(text(diff, &hosts).as_bytes()));
+        }
     }
 }
 

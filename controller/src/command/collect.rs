@@ -1,7 +1,6 @@
 //! `pulpcov fleet collect`
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -22,7 +21,8 @@ use crate::fleet::outcome::Recap;
 use crate::fleet::targets::{OwnInventory, Targets, exit_of, troubles};
 use crate::inventory::Host;
 use crate::output::event::HostResult;
-use crate::output::terminal::json_line;
+use crate::output::jsonl::{self, Line};
+use crate::output::terminal;
 use crate::run::bundle::{BundleRequest, PlacedBundle, Spool};
 use crate::run::dir::RunDir;
 
@@ -72,13 +72,11 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let jsonl = args.fleet.jsonl;
     let (exit, run) = collect(args).await?;
     let path = run.path.display().to_string();
-    let mut out = std::io::stdout().lock();
-    // The exit code says how the hosts went, also to a reader that has left.
-    let _ = if jsonl {
-        json_line(&serde_json::json!({"event": "run", "path": path}), &mut out)
+    if jsonl {
+        jsonl::write(&Line::Run { path: &path });
     } else {
-        writeln!(out, "{path}")
-    };
+        terminal::tell(|out| writeln!(out, "{path}"));
+    }
     Ok(exit)
 }
 

@@ -7,10 +7,9 @@ use pulpcov_data_file::data_file;
 use pulpcov_protocol::text::{counted, error_chain};
 
 use crate::exit::{Exit, usage};
-use crate::output::terminal;
+use crate::output::{file, terminal};
 use crate::report::inputs::Contexts;
 use crate::report::{inputs, rcfile};
-use crate::run::dir;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -50,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     for warning in combined.warnings.iter().chain(&config.notes) {
         terminal::say(&format!("warning: {}", crate::output::terminal::printable(warning)));
     }
-    let place = dir::output_place(&args.output)
+    let place = file::output_place(&args.output)
         .and_then(|place| match std::fs::metadata(&place) {
             Ok(found) if !found.is_file() => Err(std::io::Error::other("it is no file")),
             _ => Ok(place),

@@ -18,7 +18,7 @@ use crate::fleet::outcome::Recap;
 use crate::fleet::targets::{Targets, exit_of};
 use crate::output::event::HostResult;
 use crate::output::progress::Mode;
-use crate::output::terminal::{json_line, printable};
+use crate::output::terminal::{self, json_line, printable};
 use crate::profile::load;
 
 #[derive(Debug, clap::Args)]
@@ -64,17 +64,13 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
         })
         .await?;
     let nowhere = missing_packages::everywhere(recap.data().map(|(_, judged)| &judged.packages));
-    let mut out = std::io::stdout().lock();
-    // The exit code says how the hosts are, also to a reader that has left.
-    let _ = if args.json {
-        json_line(&to_json(&recap, &nowhere), &mut out)
-    } else if mode == Mode::JsonLines {
-        Ok(())
-    } else {
-        write_findings(&recap, args.verbose, &mut out)
-    };
+    if args.json {
+        terminal::tell(|out| json_line(&to_json(&recap, &nowhere), out));
+    } else if mode != Mode::JsonLines {
+        terminal::tell(|out| write_findings(&recap, args.verbose, out));
+    }
     if !nowhere.is_empty() {
-        crate::output::terminal::say(&format!("obstacle: {}", missing_packages::words(&nowhere)));
+        terminal::say(&format!("obstacle: {}", missing_packages::words(&nowhere)));
     }
     let obstacles = !nowhere.is_empty() || recap.data().any(|(_, judged)| judged.has_obstacle());
     Ok(if obstacles { Exit::HostsFailed } else { exit_of(&recap) })

@@ -6,6 +6,7 @@ use super::{collect, report};
 use crate::exit::Exit;
 
 #[derive(Debug, clap::Args)]
+#[group(skip)]
 pub(crate) struct Args {
     #[command(flatten)]
     collect: collect::Args,

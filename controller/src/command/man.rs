@@ -34,7 +34,7 @@ fn pages(command: &clap::Command, name: &str, folder: &std::path::Path) -> Resul
     let mut text = Vec::new();
     Man::new(command.clone().display_name(name.to_owned())).render(&mut text)?;
     let path = folder.join(format!("{name}.1"));
-    crate::run::dir::write_output(&path, &text)
+    crate::output::file::write_output(&path, &text)
         .with_context(|| format!("cannot write {}", path.display()))?;
     for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
         pages(inner, &format!("{name}-{}", inner.get_name()), folder)?;

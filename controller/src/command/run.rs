@@ -247,7 +247,7 @@ fn ours(base: &Targets, found: &Recap<bool>, keep: bool) -> BTreeSet<String> {
 /// A name that no other run has.
 fn run_id() -> Result<String> {
     let mut bytes = [0; 8];
-    std::io::Read::read_exact(&mut fs_err::File::open("/dev/urandom")?, &mut bytes)?;
+    getrandom::fill(&mut bytes)?;
     Ok(hex(bytes))
 }
 

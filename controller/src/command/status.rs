@@ -17,7 +17,7 @@ use crate::fleet::outcome::Recap;
 use crate::fleet::targets::{Targets, exit_of};
 use crate::output::event::HostResult;
 use crate::output::progress::Mode;
-use crate::output::terminal::{json_line, printable};
+use crate::output::terminal::{self, json_line, printable};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -41,11 +41,10 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
             Ok(JobResult { verdict: HostResult::Ok, msg: outcome.msg, warnings: outcome.warnings, data })
         })
         .await?;
-    let mut out = std::io::stdout().lock();
     if args.json {
-        let _ = json_line(&to_json(&recap), &mut out);
+        terminal::tell(|out| json_line(&to_json(&recap), out));
     } else if mode != Mode::JsonLines {
-        let _ = write_table(&recap, &mut out);
+        terminal::tell(|out| write_table(&recap, out));
     }
     Ok(exit_of(&recap))
 }

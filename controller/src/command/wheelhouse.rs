@@ -8,6 +8,7 @@ use pulpcov_protocol::wheel::{WheelName, pinned_coverage};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
 use crate::exit::{Exit, usage};
+use crate::output::file;
 use crate::output::terminal::printable;
 
 /// Pythons that the hook runs under.
@@ -115,8 +116,8 @@ fn sync(kind: &Kind, args: &Args) -> Result<Got> {
     }
     let name = find(fetched.path(), kind)?.context("pip brought no such wheel")?;
     let from = fetched.path().join(&name);
-    fs_err::File::open(&from)?.sync_all()?;
-    fs_err::rename(from, args.folder.join(&name))?;
+    let to = args.folder.join(&name);
+    file::move_whole(&from, &to).with_context(|| format!("cannot write {}", to.display()))?;
     Ok(Got::Fetched(name))
 }
 

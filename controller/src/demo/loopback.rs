@@ -19,7 +19,7 @@ const PART: usize = 32 * 1024;
 /// A new ed25519 key.
 pub(crate) fn new_key() -> std::io::Result<PrivateKey> {
     let mut seed = [0; 32];
-    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut seed)?;
+    getrandom::fill(&mut seed)?;
     Ok(PrivateKey::from(Ed25519Keypair::from_seed(&seed)))
 }
 

@@ -169,7 +169,7 @@ async fn make_hosts(work: &TempDir, python: &str) -> Result<Vec<DemoHost>> {
     let key = new_key()?;
     let key_file = work.path().join("key");
     let pem = loopback::private_text(&key).context("cannot write the demo's key")?;
-    crate::run::dir::write_private(&key_file, pem.as_bytes())?;
+    crate::output::file::write_private(&key_file, pem.as_bytes())?;
     let mut known_hosts = String::new();
     let mut hosts = Vec::new();
     for (name, requests) in REQUESTS {

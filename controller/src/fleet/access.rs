@@ -9,14 +9,15 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use crate::agent::binary::{AgentBinaries, AgentBinaryError};
 use crate::exit::{usage, usage_hint};
 use crate::fleet::fan_out::Access;
-use crate::inventory::{BecomeMethod, Host};
+use crate::inventory::{BecomeMethod, Connection, Host, SshClient};
 use crate::output::terminal::ask;
-use crate::transport::ssh::{
-    ConnectRequest, Destination, HostKeyPolicy, KeyRing, Limits, ResolveError, Resolver,
-};
+use crate::transport::ssh::{ConnectRequest, HostKeyPolicy, KeyRing, Resolver};
+use crate::transport::{Endpoint, Limits};
 
 /// How to reach hosts whose inventory does not say.
 pub(crate) struct AccessRequest {
+    /// By which way.
+    pub(crate) connection: Connection,
     pub(crate) user: Option<String>,
     pub(crate) private_key: Option<PathBuf>,
     /// Of private keys that want one; asked on a terminal otherwise.
@@ -36,7 +37,7 @@ pub(crate) struct AccessRequest {
 
 pub(crate) async fn access(request: AccessRequest, hosts: &[Host]) -> Result<Access> {
     let resolver = resolver(&request)?;
-    let destinations = destinations(&request, hosts, &resolver)?;
+    let endpoints = endpoints(&request, hosts, &resolver)?;
     let mut passphrase = |path: &Path| {
         request.passphrase.clone().or_else(|| ask(&format!("Passphrase for {}: ", path.display())))
     };
@@ -51,7 +52,7 @@ pub(crate) async fn access(request: AccessRequest, hosts: &[Host]) -> Result<Acc
     })?;
     Ok(Access {
         ring,
-        destinations,
+        endpoints,
         resolver,
         agents,
         limits: request.limits,
@@ -83,23 +84,29 @@ fn resolver(request: &AccessRequest) -> Result<Resolver> {
     Ok(Resolver::new(request.host_key.policy(), known_hosts, local_user.unwrap_or_else(|| "root".to_owned())))
 }
 
-fn destinations(
+fn endpoints(
     request: &AccessRequest,
     hosts: &[Host],
     resolver: &Resolver,
-) -> Result<BTreeMap<String, Destination>> {
+) -> Result<BTreeMap<String, Endpoint>> {
     let of = |host: &Host| {
         let mut ssh_args = host.ssh_args.clone();
         ssh_args.extend(request.ssh_common_args.clone());
-        let wish = ConnectRequest {
+        let wanted = ConnectRequest {
             address: &host.address,
             port: host.port,
             user: host.user.as_deref().or(request.user.as_deref()),
             private_key: host.private_key.as_deref().or(request.private_key.as_deref()),
             password: host.password.as_deref().or(request.password.as_deref()),
+            passphrase: request.passphrase.as_deref(),
             args: &ssh_args,
+            connect: request.limits.connect,
         };
-        let destination = resolver.resolve(&wish).map_err(|error: ResolveError| {
+        let connection = match (&host.connection, &request.connection) {
+            (None, ours) | (Some(Connection::Ssh(SshClient::Auto)), ours @ Connection::Ssh(_)) => ours,
+            (Some(its), _) => its,
+        };
+        let endpoint = Endpoint::resolve(host, connection, &wanted, resolver).map_err(|error| {
             let hint = error.hint();
             let error = anyhow::Error::new(error).context(format!("host {}", host.name));
             match hint {
@@ -107,7 +114,7 @@ fn destinations(
                 None => usage(error),
             }
         })?;
-        Ok((host.name.clone(), destination))
+        Ok((host.name.clone(), endpoint))
     };
     // ssh is asked of each host; 4 ms each add up.
     hosts.par_iter().map(of).collect()

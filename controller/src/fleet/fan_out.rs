@@ -18,7 +18,8 @@ use crate::fleet::signals::Signals;
 use crate::inventory::{BecomeMethod, Host};
 use crate::output::event::{Event, Events, HostResult};
 use crate::output::terminal::printable;
-use crate::transport::ssh::{self, Destination, KeyRing, Limits, Resolver};
+use crate::transport::ssh::{KeyRing, Resolver};
+use crate::transport::{Endpoint, Limits};
 
 /// First pause before a connection is tried again; it doubles each time.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -27,7 +28,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub(crate) struct Access {
     pub(crate) ring: KeyRing,
     /// By the hosts' names.
-    pub(crate) destinations: BTreeMap<String, Destination>,
+    pub(crate) endpoints: BTreeMap<String, Endpoint>,
     pub(crate) resolver: Resolver,
     pub(crate) agents: AgentBinaries,
     pub(crate) limits: Limits,
@@ -71,7 +72,7 @@ impl Access {
 
     /// A running agent that is about to do the op of a word, if any.
     async fn open(&self, host: &Host, first: Option<&str>) -> Result<RemoteAgent, AgentError> {
-        let Some(destination) = self.destinations.get(&host.name) else {
+        let Some(endpoint) = self.endpoints.get(&host.name) else {
             return Err(AgentError::Unexpected("host that is not of this run".to_owned()));
         };
         let become_password = host.r#become.password.as_deref().or(self.become_password.as_deref());
@@ -89,7 +90,7 @@ impl Access {
         let mut pause = RETRY_PAUSE;
         let mut left = self.retries;
         let channel = loop {
-            match ssh::connect(destination, &self.ring, self.limits, &command).await {
+            match endpoint.open(&self.ring, self.limits, &command).await {
                 Ok(channel) => break channel,
                 Err(error) if left > 0 && error.is_worth_a_retry() => {
                     left -= 1;
@@ -99,7 +100,7 @@ impl Access {
                 Err(error) => return Err(error.into()),
             }
         };
-        let user = destination.user();
+        let user = endpoint.user();
         let provisions = Provisions { agents: &self.agents, user, r#become: by, become_password };
         RemoteAgent::start(channel, &provisions).await
     }

@@ -65,7 +65,7 @@ pub(crate) struct FetchOnce {
 impl FetchOnce {
     pub(crate) fn new() -> std::io::Result<Self> {
         let mut secret = [0; 16];
-        std::io::Read::read_exact(&mut fs_err::File::open("/dev/urandom")?, &mut secret)?;
+        getrandom::fill(&mut secret)?;
         Ok(Self { secret, ..Self::default() })
     }
 

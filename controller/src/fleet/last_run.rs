@@ -106,7 +106,7 @@ impl LastRunFile {
             hosts: all,
         };
         let text = serde_json::to_vec_pretty(&run).map_err(|error| LastRunError::Write(error.into()))?;
-        crate::run::dir::write_whole(&self.path, &text).map_err(LastRunError::Write)
+        crate::output::file::write_whole(&self.path, &text).map_err(LastRunError::Write)
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::fleet::host_names;
 use crate::output::event::HostResult;
+use crate::output::jsonl::{HostEnd, Line};
 
 /// How one host ended.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ impl<T> Default for HostStatus<T> {
 const MANY: usize = 20;
 
 /// Hosts that ended alike, and what is said of them.
-struct Line {
+struct Row {
     names: String,
     verdict: HostResult,
     msg: String,
@@ -62,7 +63,7 @@ impl<T> Recap<T> {
     pub(crate) fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
         let lines = self.lines();
         let width = lines.iter().map(|line| line.names.chars().count()).max().unwrap_or(0);
-        for Line { names, verdict, msg } in lines {
+        for Row { names, verdict, msg } in lines {
             writeln!(out, "{names:<width$}  {:<11}  {msg}", verdict.word())?;
         }
         let counts: Vec<String> = [
@@ -92,7 +93,7 @@ impl<T> Recap<T> {
     }
 
     /// A line a host; hosts that failed alike share one, and in a large fleet all that ended alike do.
-    fn lines(&self) -> Vec<Line> {
+    fn lines(&self) -> Vec<Row> {
         let folds = |verdict: HostResult| verdict.is_bad() || self.0.len() >= MANY;
         let mut alike: BTreeMap<(HostResult, String), Vec<&str>> = BTreeMap::new();
         for (host, status) in self.0.iter().filter(|(_, status)| folds(status.verdict)) {
@@ -106,24 +107,20 @@ impl<T> Recap<T> {
                 Some(hosts) if hosts.len() > 1 => (host_names::fold(hosts.iter().copied()), key.1),
                 _ => (host.clone(), status.msg.clone()),
             };
-            lines.push(Line { names, verdict: status.verdict, msg });
+            lines.push(Row { names, verdict: status.verdict, msg });
         }
         lines
     }
 
-    /// One JSON object, host to its end.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        let hosts: serde_json::Map<String, serde_json::Value> = self
-            .0
-            .iter()
-            .map(|(host, status)| {
-                (
-                    host.clone(),
-                    serde_json::json!({"result": status.verdict, "msg": status.msg, "hint": status.hint}),
-                )
-            })
-            .collect();
-        serde_json::json!({"event": "recap", "hosts": hosts})
+    /// Host to its end, for programs.
+    pub(crate) fn to_line(&self) -> Line<'_> {
+        let hosts = self.0.iter().map(|(host, status)| {
+            (
+                host.as_str(),
+                HostEnd { result: status.verdict, msg: &status.msg, hint: status.hint.as_deref() },
+            )
+        });
+        Line::Recap { hosts: hosts.collect() }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::inventory::{self, Host, Inventory, Selection, place};
 use crate::output::event::{Event, Events, HostResult};
 use crate::output::progress::{self, LogDir, Mode};
 use crate::output::stored_path::distinct;
-use crate::output::terminal::json_line;
+use crate::output::{jsonl, terminal};
 use crate::profile::load::{self as profile, ProfileLoadError};
 
 /// Events that wait for the screen.
@@ -232,9 +232,9 @@ impl Targets {
         screen.await.context("the progress display failed")?;
         // What was done is done: a reader that has left must not change the exit code.
         if self.mode == Mode::JsonLines {
-            let _ = json_line(&recap.to_json(), &mut std::io::stdout().lock());
+            jsonl::write(&recap.to_line());
         } else {
-            let _ = recap.write(&mut std::io::stderr().lock());
+            terminal::say_all(|err| recap.write(err));
         }
         Ok(recap)
     }

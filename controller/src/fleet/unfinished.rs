@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::last_run::{LastRunError, state_folder};
+use crate::output::file::write_whole;
 use crate::output::stored_path::StoredPath;
-use crate::run::dir::write_whole;
 
 /// Largest such note: a million hosts.
 const MAX_NOTE: u64 = 64 * 1024 * 1024;

@@ -10,14 +10,16 @@ use pulpcov_protocol::ready::Ready;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::inventory::BecomeMethod;
 use crate::inventory::model::groups::{Inventory, Vars};
 use crate::inventory::vars::template::{self, RenderError};
+use crate::inventory::{BecomeMethod, Connection, SshClient};
 
 /// A host with everything that the inventory says of it.
 #[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) name: String,
+    /// By which way it is reached, where the inventory says so.
+    pub(crate) connection: Option<Connection>,
     /// Name or address to connect to.
     pub(crate) address: String,
     /// The inventory's; ssh_config may know another.
@@ -98,6 +100,7 @@ impl Inventory {
         }
         Ok(Host {
             name: name.to_owned(),
+            connection: get.connection()?,
             address,
             port,
             user: get.text(&["ansible_user", "ansible_ssh_user"])?,
@@ -261,21 +264,65 @@ impl Getter<'_> {
     }
 
     fn refuse_what_is_not_understood(&self) -> Result<(), HostVarError> {
-        match self.text(&["ansible_connection"])?.as_deref() {
-            None | Some("ssh" | "smart" | "paramiko" | "ansible.builtin.ssh") => {}
-            Some(other) => return Err(self.unsupported("ansible_connection", other)),
-        }
         for name in ["ansible_host_key_checking", "ansible_ssh_host_key_checking"] {
             if self.flag(&[name])? == Some(false) {
                 return Err(self.unsupported(name, "off: host keys are always checked"));
             }
         }
-        for name in ["ansible_ssh_executable", "ansible_private_key", "ansible_ssh_private_key"] {
+        for name in ["ansible_private_key", "ansible_ssh_private_key"] {
             if let Some(value) = self.text(&[name])?.filter(|value| !value.trim().is_empty()) {
                 return Err(self.unsupported(name, &format!("{value:?}")));
             }
         }
         Ok(())
+    }
+
+    /// `pulpcov_exec` says it all; else Ansible's own word, and whose SSH it is.
+    fn connection(&self) -> Result<Option<Connection>, HostVarError> {
+        const EXEC: &str = "pulpcov_exec";
+        let words = self.list(EXEC)?;
+        if !words.is_empty() {
+            return Ok(Some(Connection::Exec(words)));
+        }
+        if self.find(&[EXEC])?.is_some() {
+            return Err(self.wrong(
+                EXEC.to_owned(),
+                &Value::Array(Vec::new()),
+                "list of a program and its words",
+            ));
+        }
+        let client = self.ssh_client()?;
+        let named = self.text(&["ansible_connection"])?;
+        match named.as_deref().map(|name| name.strip_prefix("ansible.builtin.").unwrap_or(name)) {
+            None => Ok(client.map(Connection::Ssh)),
+            Some("ssh" | "smart" | "paramiko" | "paramiko_ssh") => {
+                Ok(Some(Connection::Ssh(client.unwrap_or_default())))
+            }
+            Some("local") => Ok(Some(Connection::Local)),
+            Some(other) => Err(self.unsupported("ansible_connection", other)),
+        }
+    }
+
+    fn ssh_client(&self) -> Result<Option<SshClient>, HostVarError> {
+        const CLIENT: &str = "pulpcov_ssh";
+        let program = self.text(&["ansible_ssh_executable"])?.filter(|program| !program.trim().is_empty());
+        let client = match self.text(&[CLIENT])?.as_deref() {
+            None => return Ok(program.map(SshClient::OpenSsh)),
+            Some("auto") => SshClient::Auto,
+            Some("own") => SshClient::Own,
+            Some("openssh") => SshClient::open_ssh(),
+            Some(other) => {
+                return Err(self.wrong(
+                    CLIENT.to_owned(),
+                    &Value::String(other.to_owned()),
+                    "auto, own or openssh",
+                ));
+            }
+        };
+        Ok(Some(match (client, program) {
+            (SshClient::OpenSsh(_), Some(program)) => SshClient::OpenSsh(program),
+            (client, _) => client,
+        }))
     }
 
     /// In the order in which Ansible gives them to ssh.

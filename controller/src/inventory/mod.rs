@@ -2,6 +2,7 @@
 //!
 //! What Ansible would read differently from us is refused by name: a wrong host is worse than none.
 
+mod connection;
 mod host;
 pub(crate) mod load;
 pub(crate) mod model;
@@ -10,6 +11,7 @@ pub(crate) mod source;
 mod vars;
 mod via_ansible;
 
+pub(crate) use connection::{Connection, SshClient};
 pub(crate) use host::{Host, HostVarError};
 pub(crate) use model::groups::{ALL, Inventory};
 pub(crate) use model::pattern::{Selection, select};

@@ -36,8 +36,7 @@ impl HostResult {
     }
 }
 
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// The whole of a run begins.
     Started {
@@ -60,15 +59,9 @@ pub(crate) enum Event {
         result: HostResult,
         changed: bool,
         msg: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
         hint: Option<String>,
-        #[serde(serialize_with = "seconds")]
         took: Duration,
     },
-}
-
-fn seconds<S: serde::Serializer>(took: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((took.as_secs_f64() * 1000.0).round() / 1000.0)
 }
 
 /// Where events go. Bounded: a slow terminal slows the run, it does not fill the memory.

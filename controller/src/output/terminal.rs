@@ -1,4 +1,4 @@
-//! What goes to stdout and stderr as it is: a reader that has left is no error there, and nowhere else.
+//! The one place that writes to stdout and stderr: a reader that has left is no error there, and nowhere else.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -20,9 +20,19 @@ pub(crate) fn json_line(value: &impl serde::Serialize, out: &mut dyn Write) -> s
     out.write_all(b"\n")
 }
 
+/// Writes to stdout what nobody has to read: the exit code says how it went, also to a reader that has left.
+pub(crate) fn tell(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
+    let _ = render(&mut std::io::stdout().lock());
+}
+
+/// The same on stderr.
+pub(crate) fn say_all(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
+    let _ = render(&mut std::io::stderr().lock());
+}
+
 /// A line on stderr, which nobody has to read.
 pub(crate) fn say(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    say_all(|err| writeln!(err, "{line}"));
 }
 
 /// A host's words on our terminal: no control characters, not without end.

@@ -18,8 +18,8 @@ pub(crate) const DEFAULT: &str = "pulp3";
 pub(crate) enum ProfileLoadError {
     #[error("cannot read profile {path}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("profile {name}: {reason}")]
-    Damaged { name: String, reason: String },
+    #[error("profile {name}{place}: {reason}")]
+    Damaged { name: String, place: String, reason: String },
     #[error(transparent)]
     Invalid(#[from] ProfileError),
     #[error("{name:?} is no built-in profile (there is {}) and no path of a YAML file", BUILT_IN.map(|(name, _)| name).join(", "))]
@@ -63,8 +63,18 @@ fn by_name(name: &str, folder: &Path) -> Result<Profile, ProfileLoadError> {
         }
         None => return Err(ProfileLoadError::Unknown { name: name.to_owned() }),
     };
-    serde_yaml::from_str(&text)
-        .map_err(|error| ProfileLoadError::Damaged { name: name.to_owned(), reason: error.to_string() })
+    serde_yaml::from_str(&text).map_err(|error| damaged(name, &error))
+}
+
+/// The reason, and where it stands.
+fn damaged(name: &str, error: &serde_yaml::Error) -> ProfileLoadError {
+    let (mut place, mut reason) = (String::new(), error.to_string());
+    if let Some(location) = error.location() {
+        let (line, column) = (location.line(), location.column());
+        place = format!(", line {line}, column {column}");
+        reason = reason.replace(&format!(" at line {line} column {column}"), "");
+    }
+    ProfileLoadError::Damaged { name: name.to_owned(), place, reason }
 }
 
 #[cfg(test)]
@@ -122,6 +132,31 @@ mod tests {
             "/usr/bin/python3 -c print('pulpcore-worker')",
         ] {
             assert_eq!(role(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_profile_is_told_with_line_and_column() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (text, wanted) in [
+            ("name: x\npackages: [x\nunits: []\n", "profile p.yml, line 3, column 6: "),
+            (
+                "name: x\npackages: [x]\nbrnach: true\n",
+                "profile p.yml, line 3, column 1: unknown field `brnach`",
+            ),
+            (
+                "name: x\npackages: [x]\ninterval: soon\n",
+                "profile p.yml, line 3, column 11: interval: invalid type",
+            ),
+            (
+                "name: x\nprocesses:\n  - {role: web}\n",
+                "profile p.yml, line 3, column 5: processes[0]: missing field",
+            ),
+            ("", "profile p.yml, line 1, column 1: missing field `name`"),
+        ] {
+            std::fs::write(folder.path().join("p.yml"), text).expect("written");
+            let error = by_name("p.yml", folder.path()).expect_err(text).to_string();
+            assert!(error.starts_with(wanted), "{wanted}: {error}");
         }
     }
 

@@ -14,6 +14,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::output::file;
+
 /// Before the program that agents run on hosts, too: nothing is imported from the working directory, which `python -c`
 /// has on its path. A project may have a `types.py` or `token.py` of its own, and its code is not to be run.
 const WITHOUT_THE_WORKING_DIRECTORY: &str =
@@ -219,12 +221,7 @@ fn keep(place: &Path, answer: &[u8]) {
         return;
     }
     let Some(folder) = place.parent() else { return };
-    let _ = std::fs::create_dir_all(folder)
-        .and_then(|()| tempfile::Builder::new().prefix(".").tempfile_in(folder))
-        .and_then(|mut file| {
-            file.write_all(answer)?;
-            file.persist(place).map_err(|error| error.error)
-        });
+    let _ = std::fs::create_dir_all(folder).and_then(|()| file::write_cache(place, answer));
 }
 
 fn ask(program: &str, options: &Options, request: &serde_json::Value) -> Result<Vec<u8>, AnalyserError> {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::output::file::write_whole;
+
 /// Version of `run.json`.
 const FORMAT: u32 = 1;
 
@@ -170,86 +172,13 @@ pub(crate) fn bundles_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(bundles)
 }
 
-/// Writes what the user named: a file whole or not at all, with the mode that it had; a link's target, and
-/// not the link; a pipe or device as it is.
-pub(crate) fn write_output(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let place = output_place(path)?;
-    match std::fs::metadata(&place) {
-        Ok(found) if !found.is_file() => {
-            std::fs::OpenOptions::new().write(true).open(&place)?.write_all(bytes)
-        }
-        Ok(found) => {
-            write_whole(&place, bytes)?;
-            std::fs::set_permissions(&place, found.permissions())
-        }
-        Err(_) => write_whole(&place, bytes),
-    }
-}
-
-/// Where an output goes: the end of its links, where it is one.
-pub(crate) fn output_place(path: &Path) -> std::io::Result<PathBuf> {
-    match std::fs::canonicalize(path) {
-        Ok(place) => Ok(place),
-        Err(_) if path.is_symlink() => Err(std::io::Error::other("it is a link that leads nowhere")),
-        Err(_) => Ok(path.to_owned()),
-    }
-}
-
-/// Writes a file whole or not at all, with the mode that the user's umask gives: temporary file beside it, fsync,
-/// rename, fsync of the folder.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    write_with_mode(path, bytes, 0o666)
-}
-
-/// The same for secrets: nobody else reads it at any time.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    write_with_mode(path, bytes, 0o600)
-}
-
-fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> std::io::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".pulpcov-")
-        .permissions(std::fs::Permissions::from_mode(mode))
-        .tempfile_in(folder)
-        .map_err(without_temporary_name)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    // Where a file system cannot sync a folder, the rename is as safe as it gets.
-    let _ = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(())
-}
-
-/// The error alone: a name that nobody gave would only puzzle.
-fn without_temporary_name(error: std::io::Error) -> std::io::Error {
-    let text = error.to_string();
-    match text.split_once(" at path ") {
-        Some((reason, _)) => std::io::Error::new(error.kind(), reason.to_owned()),
-        None => error,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
-    fn secrets_are_private_and_runs_of_one_second_have_folders_of_their_own() {
+    fn runs_of_one_second_have_folders_of_their_own() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mode = |name: &str| {
-            let found = std::fs::metadata(folder.path().join(name)).expect("there");
-            found.permissions().mode() & 0o777
-        };
-        write_private(&folder.path().join("key"), b"secret").expect("written");
-        write_whole(&folder.path().join("report"), b"text").expect("written");
-        assert_eq!(mode("key"), 0o600);
-        assert_eq!(mode("report") & 0o600, 0o600);
         let runs: BTreeSet<PathBuf> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..8)
                 .map(|_| scope.spawn(|| RunDir::new_in(&folder.path().join("runs")).expect("made").path))

@@ -1,3 +1,147 @@
 //! Ways to a host: bytes in, bytes out, what it says on stderr, and its end.
+//!
+//! A host's [`inventory::Connection`] is resolved to an [`Endpoint`], and that opened to a [`Channel`] in which one shell
+//! command runs. Whoever stands behind it, the agent and what is said to it are the same.
 
+mod error;
+mod exec;
+mod local;
+mod process;
 pub(crate) mod ssh;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+pub(crate) use error::{ResolveError, TransportError};
+
+use crate::inventory::{Connection, Host};
+use crate::transport::process::Program;
+use crate::transport::ssh::{ConnectRequest, Destination, KeyRing, Resolver};
+
+/// How long each step may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connect: Duration,
+    pub(crate) auth: Duration,
+    /// Silence in the middle of a conversation.
+    pub(crate) idle: Duration,
+    /// One op, however much its host has to say meanwhile.
+    pub(crate) op: Duration,
+}
+
+/// A host, ready to be opened.
+pub(crate) enum Endpoint {
+    Ssh(Box<Destination>),
+    /// A child whose stdin and stdout lead there.
+    Process(Program),
+}
+
+impl Endpoint {
+    /// What `host`'s connection comes to. A new transport has its line here.
+    pub(crate) fn resolve(
+        host: &Host,
+        connection: &Connection,
+        request: &ConnectRequest<'_>,
+        resolver: &Resolver,
+    ) -> Result<Self, ResolveError> {
+        match connection {
+            Connection::Ssh(client) => Ok(resolver.resolve(request, client)?),
+            Connection::Local => Ok(Self::Process(local::program())),
+            Connection::Exec(words) => Ok(Self::Process(exec::program(words, &host.address)?)),
+        }
+    }
+
+    /// Who is logged in there, as far as it is known from here.
+    pub(crate) fn user(&self) -> &str {
+        match self {
+            Self::Ssh(destination) => destination.user(),
+            Self::Process(program) => program.user(),
+        }
+    }
+
+    /// Opens the way and starts a shell command at its end.
+    pub(crate) async fn open(
+        &self,
+        ring: &KeyRing,
+        limits: Limits,
+        command: &str,
+    ) -> Result<Channel, TransportError> {
+        let inner = match self {
+            Self::Ssh(destination) => Inner::Ssh(ssh::connect(destination, ring, limits, command).await?),
+            Self::Process(program) => Inner::Process(Box::new(program.start(command, limits)?)),
+        };
+        Ok(Channel { inner, limits })
+    }
+}
+
+/// What comes from the command.
+#[derive(Debug)]
+pub(crate) enum ChannelEvent {
+    Stdout(Vec<u8>),
+    Stderr(Vec<u8>),
+    Exit(u32),
+    /// Nothing more will come.
+    Closed,
+}
+
+/// A shell command that runs on a host.
+pub(crate) struct Channel {
+    inner: Inner,
+    limits: Limits,
+}
+
+enum Inner {
+    Ssh(ssh::Channel),
+    Process(Box<process::Channel>),
+}
+
+impl Channel {
+    /// How long its host may be silent.
+    pub(crate) const fn idle(&self) -> Duration {
+        self.limits.idle
+    }
+
+    /// How long one op of its host may take.
+    pub(crate) const fn op(&self) -> Duration {
+        self.limits.op
+    }
+
+    /// Sends bytes to the command's stdin.
+    pub(crate) async fn send(&mut self, bytes: Vec<u8>) -> Result<(), TransportError> {
+        let sending = async {
+            match &mut self.inner {
+                Inner::Ssh(channel) => channel.send(bytes).await.map_err(TransportError::from),
+                Inner::Process(channel) => channel.send(&bytes).await.map_err(TransportError::from),
+            }
+        };
+        // A dead peer never takes more; the write would wait for ever.
+        timeout(self.limits.idle, sending).await.unwrap_or(Err(self.limits.silent()))
+    }
+
+    /// The next thing that comes. Data may still come after the exit status, so callers read on until
+    /// [`ChannelEvent::Closed`].
+    pub(crate) async fn next(&mut self) -> Result<ChannelEvent, TransportError> {
+        let coming = async {
+            match &mut self.inner {
+                Inner::Ssh(channel) => channel.next().await.map_err(TransportError::from),
+                Inner::Process(channel) => channel.next().await.map_err(TransportError::from),
+            }
+        };
+        timeout(self.limits.idle, coming).await.unwrap_or(Err(self.limits.silent()))
+    }
+
+    /// Ends stdin and the connection: the agent leaves when its stdin ends.
+    pub(crate) async fn close(self) {
+        match self.inner {
+            Inner::Ssh(channel) => channel.close().await,
+            Inner::Process(channel) => channel.close().await,
+        }
+    }
+}
+
+impl Limits {
+    const fn silent(&self) -> TransportError {
+        TransportError::Idle(self.idle.as_secs())
+    }
+}

@@ -31,6 +31,7 @@ db.commit()
 ""#;
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_run_that_is_given_up_erases_nothing_of_others() {
     let mut lab = Lab::start(2);
     lab.inventory("");
@@ -53,6 +54,7 @@ fn catalogue(report: &Value, label: &str) -> BTreeSet<u64> {
 
 /// What ran before the run's command is not the run's, whoever recorded it.
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_run_reports_what_it_ran_and_sets_the_rest_apart() {
     let lab = Lab::with_shop(1);
     for _ in 0..6 {
@@ -77,6 +79,7 @@ fn a_run_reports_what_it_ran_and_sets_the_rest_apart() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_run_whose_folder_goes_away_names_the_hosts_that_are_left() {
     let mut lab = Lab::start(1);
     lab.inventory("");
@@ -97,6 +100,7 @@ fn a_run_whose_folder_goes_away_names_the_hosts_that_are_left() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_killed_run_is_told_of_until_its_hosts_are_as_they_were() {
     let mut lab = Lab::start(1);
     lab.inventory("");

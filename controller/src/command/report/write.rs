@@ -19,10 +19,9 @@ use pulpcov_coverage::source_text;
 use super::output::{Settings, TableForm};
 use super::{FileOutputs, wrong};
 use crate::exit::usage;
-use crate::output::terminal;
 use crate::output::terminal::printable;
+use crate::output::{file, terminal};
 use crate::report::{html_site, rcfile, trend};
-use crate::run::dir;
 use crate::run::ledger::Ledger;
 
 pub(super) fn all(written: &FileOutputs<'_>) -> Result<()> {
@@ -154,7 +153,7 @@ fn table(written: &FileOutputs<'_>) -> Result<()> {
     };
     if path == Path::new("-") && output.spare_stdout {
         // As with all that a person reads; one who has left has what he wanted.
-        let _ = render(&mut std::io::stderr().lock());
+        terminal::say_all(render);
         return Ok(());
     }
     write_to(path, render)
@@ -169,6 +168,6 @@ pub(crate) fn write_to(
     }
     let mut bytes = Vec::new();
     render(&mut bytes)?;
-    dir::write_output(path, &bytes)
+    file::write_output(path, &bytes)
         .map_err(|error| usage(anyhow::anyhow!("cannot write {}: {error}", path.display())))
 }

@@ -1,9 +1,7 @@
 //! Plain lines: for logs, for CI, for whoever reads later.
 
-use std::io::Write;
-
 use crate::output::event::Event;
-use crate::output::terminal::printable;
+use crate::output::terminal::{printable, say};
 
 /// What an event says in one line; `None` for those that a log does not need.
 pub(super) fn text(event: &Event) -> Option<String> {
@@ -20,8 +18,8 @@ pub(super) fn text(event: &Event) -> Option<String> {
     })
 }
 
-pub(super) fn show(event: &Event, out: &mut dyn Write) {
+pub(super) fn show(event: &Event) {
     if let Some(text) = text(event) {
-        let _ = writeln!(out, "{text}");
+        say(&text);
     }
 }

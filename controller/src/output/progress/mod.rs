@@ -6,7 +6,6 @@ mod log_dir;
 mod repeated;
 mod tally;
 
-use std::io::Write;
 use std::time::Instant;
 
 pub(crate) use log_dir::LogDir;
@@ -15,7 +14,8 @@ use tally::{HEARTBEAT, Tally};
 use tokio::sync::mpsc::Receiver;
 
 use crate::output::event::Event;
-use crate::output::terminal::json_line;
+use crate::output::jsonl;
+use crate::output::terminal::say;
 
 /// How a run is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub(crate) async fn show(mode: Mode, mut log: Option<LogDir>, mut events: Receiv
             Err(_) => {
                 said = tokio::time::Instant::now();
                 if mode == Mode::Lines {
-                    let _ = writeln!(std::io::stderr().lock(), "{}", tally.line(Instant::now()));
+                    say(&tally.line(Instant::now()));
                 }
             }
         }
@@ -80,14 +80,11 @@ impl Screen {
     fn show(&mut self, event: &Event) {
         match (self.mode, &mut self.bars) {
             (_, Some(bars)) => bars.show(event),
-            (Mode::Lines, _) => lines::show(event, &mut std::io::stderr().lock()),
-            (Mode::JsonLines, _) => {
-                // A listener that has left does not stop the run.
-                let _ = json_line(event, &mut std::io::stdout().lock());
-            }
+            (Mode::Lines, _) => lines::show(event),
+            (Mode::JsonLines, _) => jsonl::write(&event.into()),
             (Mode::Quiet | Mode::Bars, _) => {
                 if let Event::Warning { .. } = event {
-                    lines::show(event, &mut std::io::stderr().lock());
+                    lines::show(event);
                 }
             }
         }

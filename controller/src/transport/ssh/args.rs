@@ -119,6 +119,75 @@ pub(crate) fn accept(text: &str) -> Result<Vec<String>, ArgsError> {
     Ok(accepted)
 }
 
+/// Options that would make another thing of ssh than a command with stdin and stdout.
+const OTHER_USES: &[&str] = &[
+    "dynamicforward",
+    "forkafterauthentication",
+    "localforward",
+    "remotecommand",
+    "remoteforward",
+    "requesttty",
+    "sessiontype",
+    "stdinnull",
+    "tunnel",
+];
+
+/// The words of `text` that OpenSSH's client is to be given: all but those that make another thing of it, or that
+/// would take any host for the right one.
+pub(crate) fn accept_for_openssh(text: &str) -> Result<Vec<String>, ArgsError> {
+    let mut accepted = Vec::new();
+    let mut words = shell_words::split(text, false)?.into_iter();
+    while let Some(word) = words.next() {
+        let Some(rest) = word.strip_prefix('-').filter(|rest| !rest.is_empty()) else {
+            return Err(ArgsError::Refused(word));
+        };
+        let mut letters = rest.chars();
+        while let Some(letter) = letters.next() {
+            match letter {
+                // Nobody looks at a terminal there, and stdin is ours.
+                'T' | 'n' | 't' => {}
+                '4' | '6' | 'A' | 'a' | 'C' | 'K' | 'k' | 'M' | 'q' | 'v' | 'X' | 'x' | 'Y' | 'y' => {
+                    accepted.push(format!("-{letter}"));
+                }
+                'B' | 'b' | 'c' | 'E' | 'e' | 'F' | 'I' | 'i' | 'J' | 'l' | 'm' | 'o' | 'P' | 'p' | 'S' => {
+                    let value: String = letters.by_ref().collect();
+                    let value = if value.is_empty() { words.next() } else { Some(value) };
+                    let value = value.ok_or_else(|| ArgsError::NoValue(format!("-{letter}")))?;
+                    if letter == 'o' {
+                        check_for_openssh(&value)?;
+                    }
+                    accepted.extend([format!("-{letter}"), value]);
+                }
+                _ => return Err(ArgsError::Refused(format!("-{letter}"))),
+            }
+        }
+    }
+    Ok(accepted)
+}
+
+fn check_for_openssh(option: &str) -> Result<(), ArgsError> {
+    let (name, key, value) = parts_of(option)?;
+    if key == "stricthostkeychecking" && is_unchecked(value) {
+        return Err(ArgsError::Unchecked(format!("{name}={value}")));
+    }
+    if OTHER_USES.contains(&key.as_str()) { Err(ArgsError::Refused(name.to_owned())) } else { Ok(()) }
+}
+
+fn is_unchecked(value: &str) -> bool {
+    matches!(value.to_ascii_lowercase().as_str(), "no" | "off" | "false")
+}
+
+/// The name of an `-o` option, the same in small letters, and its value.
+fn parts_of(option: &str) -> Result<(&str, String, &str), ArgsError> {
+    let end = option.find(|c: char| c == '=' || c.is_whitespace());
+    let (name, value) = option.split_at(end.unwrap_or(option.len()));
+    let value = value.trim_matches(|c: char| c == '=' || c == '"' || c.is_whitespace());
+    if value.is_empty() {
+        return Err(ArgsError::NoValue(name.to_owned()));
+    }
+    Ok((name, name.to_ascii_lowercase(), value))
+}
+
 fn accept_value(letter: char, value: String, accepted: &mut Vec<String>) -> Result<(), ArgsError> {
     match letter {
         // The place of a control socket.
@@ -138,17 +207,12 @@ fn accept_value(letter: char, value: String, accepted: &mut Vec<String>) -> Resu
 
 /// Whether an option of `-o` goes to `ssh -G`; it is passed over otherwise.
 fn is_followed(option: &str) -> Result<bool, ArgsError> {
-    let end = option.find(|c: char| c == '=' || c.is_whitespace());
-    let (name, value) = option.split_at(end.unwrap_or(option.len()));
-    let value = value.trim_matches(|c: char| c == '=' || c == '"' || c.is_whitespace());
-    if value.is_empty() {
-        return Err(ArgsError::NoValue(name.to_owned()));
-    }
-    let key = name.to_ascii_lowercase();
+    let (name, key, value) = parts_of(option)?;
     if key == "stricthostkeychecking" {
-        return match value.to_ascii_lowercase().as_str() {
-            "no" | "off" | "false" => Err(ArgsError::Unchecked(format!("{name}={value}"))),
-            _ => Ok(true),
+        return if is_unchecked(value) {
+            Err(ArgsError::Unchecked(format!("{name}={value}")))
+        } else {
+            Ok(true)
         };
     }
     if ALGORITHMS.contains(&key.as_str()) && value.starts_with('+') {
@@ -177,6 +241,27 @@ mod tests {
         assert_eq!(words("-J a,b -qTp2222 -oUser=x -6"), Ok("-J|a,b|-p|2222|-o|User=x|-6".into()));
         assert_eq!(words("-o 'HostKeyAlgorithms +ssh-rsa' -S none"), Ok(String::new()));
         assert_eq!(words("-o StrictHostKeyChecking=accept-new").map(|words| words.len()), Ok(35));
+    }
+
+    #[test]
+    fn openssh_is_given_all_that_leaves_it_what_it_is() {
+        let words = |text: &str| accept_for_openssh(text).map(|words| words.join("|"));
+        assert_eq!(
+            words("-tt -o ControlMaster=auto -I/usr/lib/p11.so -o Ciphers=3des-cbc -K"),
+            Ok("-o|ControlMaster=auto|-I|/usr/lib/p11.so|-o|Ciphers=3des-cbc|-K".into())
+        );
+        for (text, named) in [
+            ("-o StrictHostKeyChecking=off", "StrictHostKeyChecking=off"),
+            ("-o RemoteCommand=x", "RemoteCommand"),
+            ("-oLocalForward=\"1 a:2\"", "LocalForward"),
+            ("-W a:1", "-W"),
+            ("-fN", "-f"),
+            ("other-host", "other-host"),
+            ("-I", "-I"),
+        ] {
+            let error = words(text).expect_err(text).to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
     }
 
     #[test]

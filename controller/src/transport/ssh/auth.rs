@@ -10,9 +10,9 @@ use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
 use russh::{MethodKind, MethodSet};
 
 use crate::transport::ssh::config::Methods;
+use crate::transport::ssh::error::{HostWords, SshError};
 use crate::transport::ssh::host_key::Checker;
 use crate::transport::ssh::keys::{KeyFile, KeyRing, read_certificate};
-use crate::transport::ssh::session::{HostWords, SshError};
 
 /// What to log in with.
 #[derive(Debug, Clone)]

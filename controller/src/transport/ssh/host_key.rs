@@ -1,18 +1,19 @@
 //! Whether a host is the one that it should be: its key or certificate against the known hosts.
 
 use std::borrow::Cow;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pulpcov_protocol::text::wildcard;
 use russh::keys::ssh_key::Algorithm;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Certificate, HashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{Preferred, client};
 
+use crate::transport::ssh::error::SshError;
 use crate::transport::ssh::known_hosts::{self, HostKeyVerdict, KnownHost};
-use crate::transport::ssh::session::SshError;
 
 /// Known hosts, and what becomes of a host that is not among them.
 #[derive(Default)]
@@ -90,7 +91,7 @@ fn fault(certificate: &Certificate, authority: &PublicKey, host: &str, now: u64)
     // No principals: for any host, as OpenSSH has it.
     let principals = certificate.valid_principals();
     let host = host.to_ascii_lowercase();
-    let fits = |principal: &String| known_hosts::wildcard(&principal.to_ascii_lowercase(), &host);
+    let fits = |principal: &String| wildcard(&principal.to_ascii_lowercase(), &host);
     if !principals.is_empty() && !principals.iter().any(fits) {
         return Some(format!("it is for {}", principals.join(", ")));
     }
@@ -137,7 +138,7 @@ impl NewHosts {
 /// Appends one line as a whole; other programs may write to the file at the same time.
 fn append(file: &Path, line: impl FnOnce([u8; 20]) -> String) -> std::io::Result<String> {
     let mut salt = [0; 20];
-    fs_err::File::open("/dev/urandom")?.read_exact(&mut salt)?;
+    getrandom::fill(&mut salt)?;
     let mut line = line(salt);
     if let Some(folder) = file.parent() {
         fs_err::create_dir_all(folder)?;

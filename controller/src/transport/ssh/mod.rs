@@ -1,16 +1,23 @@
-//! SSH: the only part that names russh.
+//! SSH: our own, the only part that names russh, and OpenSSH's client program.
 
 mod args;
 mod auth;
+mod channel;
 mod config;
+mod connect;
+mod destination;
+mod error;
 mod host_key;
 mod keys;
 mod known_hosts;
+pub(crate) mod openssh;
 mod quick_ack;
 mod resolve;
 mod route;
-mod session;
 
+pub(crate) use channel::Channel;
+pub(crate) use connect::connect;
+pub(crate) use destination::Destination;
+pub(crate) use error::SshError;
 pub(crate) use keys::KeyRing;
 pub(crate) use resolve::{ConnectRequest, HostKeyPolicy, ResolveError, Resolver};
-pub(crate) use session::{Channel, ChannelEvent, Destination, Limits, SshError, connect};

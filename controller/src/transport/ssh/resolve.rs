@@ -5,15 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use crate::inventory::SshClient;
+use crate::transport::Endpoint;
 use crate::transport::ssh::args::{self, ArgsError};
 use crate::transport::ssh::auth::Login;
 use crate::transport::ssh::config::{self, IdentityAgent, Proxy, Settings, Tokens};
+use crate::transport::ssh::destination::Destination;
 use crate::transport::ssh::host_key::{NewHosts, Trust};
 use crate::transport::ssh::keys::KeyFile;
 use crate::transport::ssh::known_hosts::{self, KnownHostsError};
+use crate::transport::ssh::openssh::{self, Decided};
 use crate::transport::ssh::route::{JumpHost, Route};
-use crate::transport::ssh::session::Destination;
 
 /// Jump hosts on the way to one host.
 const MAX_HOPS: usize = 8;
@@ -35,8 +39,23 @@ pub(crate) struct ConnectRequest<'a> {
     pub(crate) user: Option<&'a str>,
     pub(crate) private_key: Option<&'a Path>,
     pub(crate) password: Option<&'a str>,
+    /// Of keys, where OpenSSH's client asks for one.
+    pub(crate) passphrase: Option<&'a str>,
     /// `ansible_ssh_args` and its brothers.
     pub(crate) args: &'a [String],
+    /// Longest wait for a connection, where OpenSSH's client waits.
+    pub(crate) connect: Duration,
+}
+
+impl ConnectRequest<'_> {
+    /// As options of ssh. The first word on a matter counts, so the inventory's own variables come first, as with
+    /// Ansible.
+    pub(super) fn words(&self) -> Vec<String> {
+        let port = self.port.map(|port| format!("Port={port}"));
+        let user = self.user.map(|user| format!("User={user}"));
+        let key = self.private_key.map(|key| format!("IdentityFile=\"{}\"", key.display()));
+        [port, user, key].into_iter().flatten().flat_map(|option| ["-o".to_owned(), option]).collect()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +66,8 @@ pub(crate) enum ResolveError {
     Refused(String),
     #[error("ssh_config's {0} is not followed here")]
     NotFollowed(&'static str),
-    #[error("cannot run ssh -G")]
-    Run(#[source] std::io::Error),
+    #[error("cannot run {program} -G")]
+    Run { program: String, source: std::io::Error },
     #[error("jump host {0:?} is none")]
     Jump(String),
     #[error("ProxyJump leads round in a circle at {0}")]
@@ -58,6 +77,11 @@ pub(crate) enum ResolveError {
 }
 
 impl ResolveError {
+    /// Whether OpenSSH's client does what is asked for. That host keys are not checked, nobody does.
+    const fn is_for_openssh(&self) -> bool {
+        matches!(self, Self::Args { source: ArgsError::Refused(_), .. } | Self::NotFollowed(_))
+    }
+
     pub(crate) const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Args { source, .. } => Some(source.hint()),
@@ -65,7 +89,7 @@ impl ResolveError {
                 Some("set it to none for this host, or give another ssh_config: --ssh-common-args '-F FILE'")
             }
             Self::Circle(_) => Some("give the jump host itself `ProxyJump none`"),
-            Self::Run(_) => Some("install OpenSSH's client, which reads ssh_config"),
+            Self::Run { .. } => Some("install OpenSSH's client, which reads ssh_config"),
             _ => None,
         }
     }
@@ -104,15 +128,40 @@ impl Resolver {
         }
     }
 
-    /// How a host is reached.
-    pub(crate) fn resolve(&self, wish: &ConnectRequest<'_>) -> Result<Destination, ResolveError> {
-        let mut options = Vec::new();
-        for text in wish.args {
-            let words =
-                args::accept(text).map_err(|source| ResolveError::Args { text: text.clone(), source })?;
-            options.extend(words);
+    /// How a host is reached by SSH.
+    pub(crate) fn resolve(
+        &self,
+        request: &ConnectRequest<'_>,
+        client: &SshClient,
+    ) -> Result<Endpoint, ResolveError> {
+        match client {
+            SshClient::Own => self.own(request),
+            SshClient::OpenSsh(program) => self.open_ssh(request, program),
+            SshClient::Auto => match self.own(request) {
+                Err(error) if error.is_for_openssh() => self.open_ssh(request, "ssh"),
+                result => result,
+            },
         }
-        self.destination(wish, &options, None, 0)
+    }
+
+    fn own(&self, request: &ConnectRequest<'_>) -> Result<Endpoint, ResolveError> {
+        let options = accepted(request, args::accept)?;
+        Ok(Endpoint::Ssh(Box::new(self.destination(request, &options, None, 0)?)))
+    }
+
+    fn open_ssh(&self, request: &ConnectRequest<'_>, client: &str) -> Result<Endpoint, ResolveError> {
+        let options = accepted(request, args::accept_for_openssh)?;
+        let printed = ask_ssh(client, request, &options)?;
+        let tokens = Tokens { original: request.address, local_user: &self.local_user, home: &self.home };
+        let settings = Settings::parse(&printed, &tokens);
+        let decided = Decided {
+            accept_new: self.accepts_new(&settings),
+            known_hosts: &self.known_hosts,
+            user: &settings.user,
+            hostname: &settings.hostname,
+            connect_seconds: request.connect.as_secs(),
+        };
+        Ok(Endpoint::Process(openssh::program(client, request, &options, &decided)))
     }
 
     /// The key files that all resolved hosts may want.
@@ -134,24 +183,24 @@ impl Resolver {
     /// `before` are the jump hosts that the command line of an inner hop puts before this one.
     fn destination(
         &self,
-        wish: &ConnectRequest<'_>,
+        request: &ConnectRequest<'_>,
         options: &[String],
         before: Option<&[String]>,
         depth: usize,
     ) -> Result<Destination, ResolveError> {
-        let mut settings = self.settings(wish, options)?;
+        let mut settings = self.settings(request, options)?;
         if let Some(before) = before.filter(|before| !before.is_empty()) {
             settings.proxy = Proxy::Jump(before.to_vec());
         }
         let route = match &settings.proxy {
             Proxy::None => Route::Direct,
             Proxy::Command(command) => Route::Command(command.clone()),
-            Proxy::Jump(hops) => self.jump(wish.address, hops, options, depth)?,
+            Proxy::Jump(hops) => self.jump(request.address, hops, options, depth)?,
         };
         let mut keys: Vec<KeyFile> =
-            wish.private_key.iter().map(|&key| KeyFile::Wanted(key.into())).collect();
+            request.private_key.iter().map(|&key| KeyFile::Wanted(key.into())).collect();
         keys.extend(
-            settings.identity_files.iter().filter(|&path| Some(path.as_path()) != wish.private_key).map(
+            settings.identity_files.iter().filter(|&path| Some(path.as_path()) != request.private_key).map(
                 |path| {
                     if Settings::is_default_key(path, &self.home) {
                         KeyFile::Default(path.clone())
@@ -161,7 +210,7 @@ impl Resolver {
                 },
             ),
         );
-        if wish.private_key.is_some() {
+        if request.private_key.is_some() {
             // As ssh does: the default files are tried where none is named.
             keys.retain(|file| !matches!(file, KeyFile::Default(_)));
         }
@@ -183,7 +232,7 @@ impl Resolver {
                 certificates: settings.certificate_files,
                 agent,
                 identities_only: settings.identities_only,
-                password: wish.password.map(str::to_owned),
+                password: request.password.map(str::to_owned),
                 methods: settings.methods,
             },
             family: settings.family,
@@ -221,39 +270,43 @@ impl Resolver {
         Ok(Route::Jump(Arc::clone(jumps.entry(key).or_insert(jump))))
     }
 
-    fn settings(&self, wish: &ConnectRequest<'_>, options: &[String]) -> Result<Settings, ResolveError> {
+    fn settings(&self, request: &ConnectRequest<'_>, options: &[String]) -> Result<Settings, ResolveError> {
         let matters = self.configured || !options.is_empty();
         // How a new host is written down is a matter of ssh_config too.
         if matters || self.policy == HostKeyPolicy::AcceptNew {
-            match ask_ssh(wish, options) {
+            match ask_ssh("ssh", request, options) {
                 Ok(printed) => {
                     let tokens =
-                        Tokens { original: wish.address, local_user: &self.local_user, home: &self.home };
+                        Tokens { original: request.address, local_user: &self.local_user, home: &self.home };
                     let settings = Settings::parse(&printed, &tokens);
                     return match settings.not_followed {
                         Some(name) => Err(ResolveError::NotFollowed(name)),
                         None => Ok(settings),
                     };
                 }
-                Err(ResolveError::Run(error)) if !matters && error.kind() == std::io::ErrorKind::NotFound => {
-                }
+                Err(ResolveError::Run { source, .. })
+                    if !matters && source.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
-        let mut settings = Settings::plain(wish.address, &self.local_user, &self.home);
-        settings.port = wish.port.unwrap_or(22);
-        if let Some(user) = wish.user {
+        let mut settings = Settings::plain(request.address, &self.local_user, &self.home);
+        settings.port = request.port.unwrap_or(22);
+        if let Some(user) = request.user {
             user.clone_into(&mut settings.user);
         }
         Ok(settings)
     }
 
-    fn trust(&self, settings: &Settings) -> Result<Arc<Trust>, ResolveError> {
-        let accept_new = match self.policy {
+    const fn accepts_new(&self, settings: &Settings) -> bool {
+        match self.policy {
             HostKeyPolicy::Config => settings.accept_new,
             HostKeyPolicy::Strict => false,
             HostKeyPolicy::AcceptNew => true,
-        };
+        }
+    }
+
+    fn trust(&self, settings: &Settings) -> Result<Arc<Trust>, ResolveError> {
+        let accept_new = self.accepts_new(settings);
         let files: Vec<PathBuf> = if self.known_hosts.is_empty() {
             settings.user_known_hosts.iter().chain(&settings.global_known_hosts).cloned().collect()
         } else {
@@ -278,6 +331,19 @@ impl Resolver {
     }
 }
 
+/// The inventory's own arguments of ssh, as words that `accept` has nothing against.
+fn accepted(
+    request: &ConnectRequest<'_>,
+    accept: fn(&str) -> Result<Vec<String>, ArgsError>,
+) -> Result<Vec<String>, ResolveError> {
+    let mut options = Vec::new();
+    for text in request.args {
+        let words = accept(text).map_err(|source| ResolveError::Args { text: text.clone(), source })?;
+        options.extend(words);
+    }
+    Ok(options)
+}
+
 /// Whether any ssh_config says something that matters.
 fn is_configured(home: &Path) -> bool {
     let says = |path: &Path| match fs_err::read(path) {
@@ -291,25 +357,16 @@ fn is_configured(home: &Path) -> bool {
 }
 
 /// What `ssh -G` prints for a host.
-fn ask_ssh(wish: &ConnectRequest<'_>, options: &[String]) -> Result<String, ResolveError> {
-    let mut command = Command::new("ssh");
+fn ask_ssh(client: &str, request: &ConnectRequest<'_>, options: &[String]) -> Result<String, ResolveError> {
+    let mut command = Command::new(client);
     command.arg("-G").stdin(Stdio::null());
-    // The first word on a matter counts, so the inventory's own variables come first, as with Ansible.
-    if let Some(port) = wish.port {
-        command.arg("-o").arg(format!("Port={port}"));
-    }
-    if let Some(user) = wish.user {
-        command.arg("-o").arg(format!("User={user}"));
-    }
-    if let Some(key) = wish.private_key {
-        command.arg("-o").arg(format!("IdentityFile=\"{}\"", key.display()));
-    }
-    command.args(options).arg("--").arg(wish.address);
-    let output = command.output().map_err(ResolveError::Run)?;
+    command.args(request.words()).args(options).arg("--").arg(request.address);
+    let output =
+        command.output().map_err(|source| ResolveError::Run { program: client.to_owned(), source })?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
         if words.contains("jumphost loop") {
-            return Err(ResolveError::Circle(wish.address.to_owned()));
+            return Err(ResolveError::Circle(request.address.to_owned()));
         }
         return Err(ResolveError::Refused(crate::output::terminal::printable(words.trim())));
     }

@@ -13,11 +13,14 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::transport::Limits;
 use crate::transport::ssh::config::Family;
+use crate::transport::ssh::connect::log_in;
+use crate::transport::ssh::destination::Destination;
+use crate::transport::ssh::error::SshError;
 use crate::transport::ssh::host_key::Checker;
 use crate::transport::ssh::keys::KeyRing;
 use crate::transport::ssh::quick_ack::QuickAck;
-use crate::transport::ssh::session::{Destination, Limits, SshError, log_in};
 
 /// Connections to one jump host. sshd drops new ones at random from ten unauthenticated on
 /// (`MaxStartups 10:30:100`), and one alone would make every host wait for the slowest reader.

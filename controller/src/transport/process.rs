@@ -1,0 +1,313 @@
+//! A child whose stdin and stdout lead to a host: OpenSSH's client, a container engine, a shell of this machine.
+
+use std::collections::VecDeque;
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::output::terminal::printable;
+use crate::transport::{ChannelEvent, Limits};
+
+/// Bytes that are read at once.
+const READ: usize = 64 * 1024;
+
+/// Bytes of stderr that are kept for an error message.
+const MAX_WORDS: usize = 4096;
+
+/// How long a child may take to leave once its stdin has ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Exit code of ssh for what is its own failure and not its command's.
+const SSH_FAILED: i32 = 255;
+
+/// What it means where the child ends before the host has said a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// Its command ran and ended so.
+    AsItsCommand,
+    /// With ssh's own exit code, the host was not reached; with others, its command ended so.
+    AsSsh,
+    /// The host was not reached: a container that is not there, an engine that does not run.
+    BeforeTheHost,
+}
+
+/// How to start the child.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    words: Vec<String>,
+    env: Vec<(String, String)>,
+    ends: Ends,
+    user: Option<String>,
+    /// Where it is started, where that is not where we are.
+    folder: Option<&'static str>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProcessError {
+    #[error("cannot run {program}: {source}")]
+    Start { program: String, source: io::Error },
+    #[error("no answer by {program} within {seconds} s")]
+    NoAnswer { program: String, seconds: u64 },
+    #[error("{program}: {words}")]
+    Unreachable { program: String, words: String },
+    #[error("{program}: permission denied: {words}")]
+    Denied { program: String, words: String },
+    #[error("{program}: the host's key does not count: {words}")]
+    HostKey { program: String, words: String },
+    #[error("connection lost: {program}: {source}")]
+    Lost { program: String, source: io::Error },
+}
+
+impl ProcessError {
+    /// Whether a new try may help, and can do no harm.
+    pub(crate) const fn is_worth_a_retry(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::NoAnswer { .. })
+    }
+
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Start { program, source } if source.kind() == io::ErrorKind::NotFound => {
+                Some(format!("install {program}, or name it with its folder"))
+            }
+            Self::Denied { program, .. } => Some(format!(
+                "log in by {program} yourself first: set ansible_user and its key, load the key into ssh-agent, or get a Kerberos ticket"
+            )),
+            Self::HostKey { .. } => Some(
+                "check the host's fingerprint, then add it to known_hosts; or use --host-key accept-new"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// Of ssh's last words.
+    fn of_ssh(program: String, words: String) -> Self {
+        let says = |any: &[&str]| any.iter().any(|one| words.contains(one));
+        if says(&["Host key verification failed", "IDENTIFICATION HAS CHANGED", "REVOKED HOST KEY"]) {
+            Self::HostKey { program, words }
+        } else if says(&["Permission denied", "Too many authentication failures", "No more authentication"]) {
+            Self::Denied { program, words }
+        } else {
+            Self::Unreachable { program, words }
+        }
+    }
+}
+
+impl Program {
+    /// The shell command comes behind `words`, as one word.
+    pub(crate) const fn new(words: Vec<String>, ends: Ends) -> Self {
+        Self { words, env: Vec::new(), ends, user: None, folder: None }
+    }
+
+    #[must_use]
+    pub(crate) fn with_env(mut self, env: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.env.extend(env);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn of_user(mut self, user: &str) -> Self {
+        self.user = Some(user.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn in_folder(mut self, folder: &'static str) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words
+    }
+
+    /// Who is logged in at the other end.
+    pub(crate) fn user(&self) -> &str {
+        self.user.as_deref().unwrap_or("its user")
+    }
+
+    fn name(&self) -> String {
+        let first = self.words.first().map(String::as_str).unwrap_or_default();
+        first.rsplit('/').next().unwrap_or(first).to_owned()
+    }
+
+    /// Starts the child with a shell command.
+    pub(crate) fn start(&self, command: &str, limits: Limits) -> Result<Channel, ProcessError> {
+        let failed = |source: io::Error| ProcessError::Start { program: self.name(), source };
+        let mut words = self.words.iter();
+        let program = words.next().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        let mut command_line = Command::new(program);
+        if let Some(folder) = self.folder {
+            command_line.current_dir(folder);
+        }
+        let mut child = command_line
+            .args(words)
+            .arg(command)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // An interrupt at the terminal is for us: what runs may end.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        let gone = || failed(io::Error::other("it has no stdin, stdout and stderr"));
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        Ok(Channel {
+            stdin: Some(stdin.ok_or_else(gone)?),
+            stdout: Some(stdout.ok_or_else(gone)?),
+            stderr: Some(stderr.ok_or_else(gone)?),
+            child,
+            program: self.name(),
+            ends: self.ends,
+            patience: limits.connect + limits.auth,
+            answer: Some(Instant::now() + limits.connect + limits.auth),
+            words: Vec::new(),
+            coming: VecDeque::new(),
+        })
+    }
+}
+
+/// A child, and what comes from it.
+pub(crate) struct Channel {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// Until it ends.
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    program: String,
+    ends: Ends,
+    patience: Duration,
+    /// Until when the host must have said its first word, as long as it has not.
+    answer: Option<Instant>,
+    /// The last of stderr, before that word.
+    words: Vec<u8>,
+    coming: VecDeque<ChannelEvent>,
+}
+
+impl Channel {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), ProcessError> {
+        let Some(stdin) = &mut self.stdin else { return Ok(()) };
+        let sent = async {
+            stdin.write_all(bytes).await?;
+            stdin.flush().await
+        };
+        match sent.await {
+            Ok(()) => Ok(()),
+            // Why it does not listen any more is told by what comes from it.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.stdin = None;
+                Ok(())
+            }
+            Err(source) => Err(ProcessError::Lost { program: self.program.clone(), source }),
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<ChannelEvent, ProcessError> {
+        if let Some(event) = self.coming.pop_front() {
+            return Ok(event);
+        }
+        let Some(answer) = self.answer else { return self.read().await };
+        match timeout_at(answer, self.read()).await {
+            Ok(event) => event,
+            Err(_) => Err(ProcessError::NoAnswer {
+                program: self.program.clone(),
+                seconds: self.patience.as_secs(),
+            }),
+        }
+    }
+
+    async fn read(&mut self) -> Result<ChannelEvent, ProcessError> {
+        let lost = |source| ProcessError::Lost { program: self.program.clone(), source };
+        let (mut out, mut err) = (Vec::with_capacity(READ), Vec::with_capacity(READ));
+        while self.stdout.is_some() || self.stderr.is_some() {
+            tokio::select! {
+                read = read_some(&mut self.stdout, &mut out) => {
+                    if read.map_err(lost)? > 0 {
+                        self.answer = None;
+                        return Ok(ChannelEvent::Stdout(out));
+                    }
+                    self.stdout = None;
+                }
+                read = read_some(&mut self.stderr, &mut err) => {
+                    if read.map_err(lost)? > 0 {
+                        self.keep_words(&err);
+                        return Ok(ChannelEvent::Stderr(err));
+                    }
+                    self.stderr = None;
+                }
+            }
+        }
+        let status = self.child.wait().await.map_err(lost)?;
+        let code = status.code();
+        let was_reached = self.answer.is_none()
+            || match self.ends {
+                Ends::AsItsCommand => true,
+                Ends::AsSsh => code != Some(SSH_FAILED) && code.is_some(),
+                Ends::BeforeTheHost => false,
+            };
+        if !was_reached {
+            return Err(self.not_reached(code));
+        }
+        self.answer = None;
+        self.coming.push_back(ChannelEvent::Closed);
+        Ok(match code.and_then(|code| u32::try_from(code).ok()) {
+            Some(code) => ChannelEvent::Exit(code),
+            None => ChannelEvent::Closed,
+        })
+    }
+
+    fn keep_words(&mut self, bytes: &[u8]) {
+        if self.answer.is_some() {
+            self.words.extend_from_slice(bytes);
+            let surplus = self.words.len().saturating_sub(MAX_WORDS);
+            self.words.drain(..surplus);
+        }
+    }
+
+    /// Why, in the child's own words.
+    fn not_reached(&self, code: Option<i32>) -> ProcessError {
+        let text = String::from_utf8_lossy(&self.words);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let words = if lines.is_empty() {
+            code.map_or("it was killed".to_owned(), |code| format!("it ended with {code} and said nothing"))
+        } else {
+            printable(&lines.join("; "))
+        };
+        match self.ends {
+            Ends::AsSsh => ProcessError::of_ssh(self.program.clone(), words),
+            _ => ProcessError::Unreachable { program: self.program.clone(), words },
+        }
+    }
+
+    /// Ends stdin and waits for the child to leave; one that does not is killed.
+    pub(crate) async fn close(mut self) {
+        self.stdin = None;
+        let mut rest = Vec::new();
+        let left = async {
+            // A child that still has something to say must not wait for a reader.
+            while matches!(read_some(&mut self.stdout, &mut rest).await, Ok(1..)) {
+                rest.clear();
+            }
+            let _ = self.child.wait().await;
+        };
+        let _ = timeout(GRACE, left).await;
+    }
+}
+
+/// Reads what there is; nothing ever comes of a stream that has ended.
+async fn read_some(
+    stream: &mut Option<impl tokio::io::AsyncRead + Unpin>,
+    buffer: &mut Vec<u8>,
+) -> io::Result<usize> {
+    match stream {
+        Some(stream) => stream.read_buf(buffer).await,
+        None => std::future::pending().await,
+    }
+}
