@@ -55,6 +55,7 @@ fn report(lab: &Lab, run: &str) -> serde_json::Value {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn three_hosts_from_install_to_uninstall() {
     let mut lab = Lab::start(3);
     variables(&lab);
@@ -137,6 +138,7 @@ fn three_hosts_from_install_to_uninstall() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_night_whose_tests_fail_is_collected_and_put_back() {
     let mut lab = Lab::start(3);
     variables(&lab);
@@ -153,6 +155,7 @@ fn a_night_whose_tests_fail_is_collected_and_put_back() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_night_without_a_host_runs_no_tests_and_puts_the_others_back() {
     let mut lab = Lab::start(3);
     variables(&lab);
@@ -169,6 +172,7 @@ fn a_night_without_a_host_runs_no_tests_and_puts_the_others_back() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn nothing_is_lost_beyond_one_bundle_nor_beside_the_agent() {
     let mut lab = Lab::start(1);
     variables(&lab);
@@ -197,6 +201,7 @@ fn nothing_is_lost_beyond_one_bundle_nor_beside_the_agent() {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn modules_say_what_is_wrong() {
     let lab = Lab::start(1);
     variables(&lab);
@@ -227,6 +232,7 @@ fn modules_say_what_is_wrong() {
 
 /// Ansible and pulpcov know an inventory by the same place, whatever leads to it.
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn an_inventory_has_one_place_for_ansible_and_pulpcov() {
     let mut lab = Lab::start(1);
     variables(&lab);

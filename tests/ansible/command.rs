@@ -13,6 +13,7 @@ fn by_command(lab: &Lab, name: &str, extra: &[&str], words: &[&str]) -> std::pro
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn playbooks_install_collect_and_uninstall_with_truthful_changed() {
     let mut lab = Lab::start(2);
     lab.inventory("");

@@ -8,6 +8,7 @@ use pulpcov_tests::programs;
 use super::{ansible, said};
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn two_control_nodes_collect_and_one_run_directory_comes_of_it() {
     // Four hosts with the service; the first two are control nodes, too.
     let lab = Lab::with_shop(4);

@@ -170,7 +170,7 @@ fn lines(
                 && call.begun <= came.ended
         })
     };
-    // What begins and ends while nothing can be written has nowhere to leave what it ran: README says so.
+    // What begins and ends while nothing can be written has nowhere to leave what it ran: `controller/limits.md` says so.
     let is_unwritable = |call: &Call, mark: usize| {
         Client::is_forked(mark)
             && session.came.iter().any(|came| {

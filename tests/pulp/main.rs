@@ -32,6 +32,7 @@ fn roles<'a>(report: &'a Value, host: &str) -> BTreeSet<&'a str> {
 }
 
 #[test]
+#[ignore = "needs root and Debian: hosts in namespaces"]
 fn a_pulp_of_four_hosts_is_recorded_while_it_runs() {
     let mut lab = pulp::start();
     pulp::inventory(&lab);

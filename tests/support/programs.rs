@@ -12,6 +12,13 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
 }
 
+/// Where this very program was built: programs of one build belong together.
+fn own_folder() -> PathBuf {
+    let own = std::env::current_exe().expect("this program is somewhere");
+    let folder = own.parent().expect("a folder");
+    if folder.ends_with("deps") { folder.parent().expect("a folder").to_owned() } else { folder.to_owned() }
+}
+
 fn built(path: PathBuf) -> PathBuf {
     assert!(path.is_file(), "{} is not built: run .ci/test", path.display());
     path
@@ -19,7 +26,7 @@ fn built(path: PathBuf) -> PathBuf {
 
 /// The controller.
 pub fn pulpcov() -> PathBuf {
-    built(target().join("release/pulpcov"))
+    built(own_folder().join("pulpcov"))
 }
 
 /// The static agent for this machine's hosts.
@@ -29,5 +36,5 @@ pub fn agent() -> PathBuf {
 
 /// The program that makes labs.
 pub fn lab() -> PathBuf {
-    built(target().join("release/pulpcov-lab"))
+    built(own_folder().join("pulpcov-lab"))
 }

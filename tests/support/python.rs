@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+
+use sha2::{Digest, Sha256};
 
 use crate::programs::{self, workspace};
 
@@ -87,15 +88,35 @@ pub fn data_files() -> PathBuf {
     .join("data")
 }
 
-/// The collection as it is built from this checkout: the folder of `ansible_collections`.
+/// The collection as it is built from this checkout and its agents: the folder of `ansible_collections`.
 pub fn collection() -> PathBuf {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            run(Command::new(workspace().join(".ci/collection")).env("PATH", path_with(&ansible())));
-            programs::target().join("collection")
-        })
-        .clone()
+    let mut digest = Sha256::new();
+    for part in [
+        workspace().join("playbooks/fleet"),
+        workspace().join("controller/profiles"),
+        programs::target().join("agents"),
+    ] {
+        add_tree(&part, &mut digest);
+    }
+    let digest: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    once(&format!("collection-{digest}"), |path| {
+        run(Command::new(workspace().join(".ci/collection")).arg(path).env("PATH", path_with(&ansible())));
+    })
+}
+
+/// Every file below a folder, by its name and its bytes.
+fn add_tree(folder: &Path, digest: &mut Sha256) {
+    let mut entries: Vec<PathBuf> =
+        fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+    entries.sort();
+    for path in entries.iter().filter(|path| !path.ends_with("__pycache__")) {
+        if path.is_dir() {
+            add_tree(path, digest);
+        } else {
+            digest.update(path.as_os_str().as_encoded_bytes());
+            digest.update(fs::read(path).expect("a file"));
+        }
+    }
 }
 
 /// `PATH` with a folder before all others.
