@@ -37,6 +37,13 @@ pub(crate) fn wheels() -> Result<String, String> {
     FOUND.get_or_init(find).clone()
 }
 
+/// The agent that pulpcov would bring to this machine, as `.ci/agents` builds it.
+pub(crate) fn agent() -> Result<(), String> {
+    let name = format!("agents/pulpcov-agent-{}", std::env::consts::ARCH);
+    let path = programs::target().join(name);
+    if path.is_file() { Ok(()) } else { Err(format!("{} is not built: .ci/agents", path.display())) }
+}
+
 fn find() -> Result<String, String> {
     python3(&["-c", "import venv, ensurepip"]).map_err(|_| "python3 has no venv module".to_owned())?;
     let version = python3(&["-c", "import sys; print('%d.%d' % sys.version_info[:2])"])?;
