@@ -1,4 +1,4 @@
-//! SSH: our own, the only part that names russh, and OpenSSH's client program.
+//! SSH: our own, but for the demo's server the only part that names russh, and OpenSSH's client program.
 
 mod args;
 mod auth;
