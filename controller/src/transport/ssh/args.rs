@@ -107,9 +107,7 @@ pub(crate) fn accept(text: &str) -> Result<Vec<String>, ArgsError> {
                 'q' | 'v' | 'C' | 'T' | 'a' | 'A' | 'x' | 'n' => {}
                 '4' | '6' => accepted.push(format!("-{letter}")),
                 'o' | 'J' | 'p' | 'l' | 'i' | 'F' | 'S' => {
-                    let rest: String = letters.by_ref().collect();
-                    let value = if rest.is_empty() { words.next() } else { Some(rest) };
-                    let value = value.ok_or_else(|| ArgsError::NoValue(format!("-{letter}")))?;
+                    let value = value_of(letter, &mut letters, &mut words)?;
                     accept_value(letter, value, &mut accepted)?;
                 }
                 _ => return Err(ArgsError::Refused(format!("-{letter}"))),
@@ -150,9 +148,7 @@ pub(crate) fn accept_for_openssh(text: &str) -> Result<Vec<String>, ArgsError> {
                     accepted.push(format!("-{letter}"));
                 }
                 'B' | 'b' | 'c' | 'E' | 'e' | 'F' | 'I' | 'i' | 'J' | 'l' | 'm' | 'o' | 'P' | 'p' | 'S' => {
-                    let value: String = letters.by_ref().collect();
-                    let value = if value.is_empty() { words.next() } else { Some(value) };
-                    let value = value.ok_or_else(|| ArgsError::NoValue(format!("-{letter}")))?;
+                    let value = value_of(letter, &mut letters, &mut words)?;
                     if letter == 'o' {
                         check_for_openssh(&value)?;
                     }
@@ -186,6 +182,17 @@ fn parts_of(option: &str) -> Result<(&str, String, &str), ArgsError> {
         return Err(ArgsError::NoValue(name.to_owned()));
     }
     Ok((name, name.to_ascii_lowercase(), value))
+}
+
+/// What is left of a word behind an option's letter, else the next word.
+fn value_of(
+    letter: char,
+    letters: &mut std::str::Chars<'_>,
+    words: &mut impl Iterator<Item = String>,
+) -> Result<String, ArgsError> {
+    let rest: String = letters.by_ref().collect();
+    let value = if rest.is_empty() { words.next() } else { Some(rest) };
+    value.ok_or_else(|| ArgsError::NoValue(format!("-{letter}")))
 }
 
 fn accept_value(letter: char, value: String, accepted: &mut Vec<String>) -> Result<(), ArgsError> {
