@@ -23,12 +23,12 @@ use pulpcov_protocol::text::error_chain;
 use crate::cli::{Cli, Command, Fleet, Wheelhouse};
 use crate::exit::{Exit, Usage};
 use crate::output::terminal;
-use crate::transport::ssh::openssh;
+use crate::transport::askpass;
 
 /// The program.
 pub fn main() -> ExitCode {
-    if openssh::is_askpass() {
-        return answer_ssh(openssh::askpass(std::env::args_os()));
+    if askpass::is_helper() {
+        return answer_ssh(askpass::help(std::env::args_os()));
     }
     let cli = Cli::parse();
     tracing_subscriber::fmt()

@@ -115,8 +115,19 @@ fn the_client_gets_passwords_for_their_host_alone() {
         &keyless("ansible_password: let-me-in"),
         &["--ssh-common-args", &format!("-F {config} -J 10.77.0.2"), "--known-hosts", &known],
     )
-    .ends(4, &["h2  unreachable"]);
-    assert_eq!(logged(&lab, 1, "Accepted password"), 0);
+    .ends(4, &["h2  unreachable", "nobody is there to answer", "deploy@10.77.0.2's password:", "hint: "]);
+    // Nor an empty one, which would count as a failed login.
+    for tried in ["Accepted password", "Failed password"] {
+        assert_eq!(logged(&lab, 1, tried), 0, "{tried}");
+    }
+    // Where `SendEnv *` would send it, there is none.
+    let env = lab.path("env").display().to_string();
+    let wrapper = place(&lab, "ssh-with-env", &format!("#!/bin/sh\nenv >> {env}\nexec ssh \"$@\"\n"));
+    run("chmod", &["755", &wrapper]);
+    let by_wrapper = format!("ansible_password: let-me-in, ansible_ssh_executable: {wrapper}");
+    status(&lab, &keyless(&by_wrapper), &[]).ends(0, &["h2  ok"]);
+    let env = read(&env);
+    assert!(env.contains("SSH_ASKPASS=") && !env.contains("let-me-in"), "{env}");
     // A key with a passphrase.
     let locked = key(&lab, "locked");
     run("ssh-keygen", &["-q", "-p", "-P", "", "-N", "open sesame", "-f", &locked]);

@@ -3,6 +3,7 @@
 //! A host's [`inventory::Connection`] is resolved to an [`Endpoint`], and that opened to a [`Channel`] in which one shell
 //! command runs. Whoever stands behind it, the agent and what is said to it are the same.
 
+pub(crate) mod askpass;
 mod error;
 mod exec;
 mod local;

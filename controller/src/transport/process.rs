@@ -5,11 +5,13 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::output::terminal::printable;
+use crate::transport::askpass::{Asked, Askpass, Secrets};
 use crate::transport::{ChannelEvent, Limits};
 
 /// Bytes that are read at once.
@@ -36,10 +38,11 @@ pub(crate) enum Ends {
 }
 
 /// How to start the child.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Program {
     words: Vec<String>,
-    env: Vec<(String, String)>,
+    /// What it may be told where it asks, as ssh does.
+    secrets: Option<Secrets>,
     ends: Ends,
     user: Option<String>,
     /// Where it is started, where that is not where we are.
@@ -50,14 +53,16 @@ pub(crate) struct Program {
 pub(crate) enum ProcessError {
     #[error("cannot run {program}: {source}")]
     Start { program: String, source: io::Error },
-    #[error("no answer by {program} within {seconds} s")]
-    NoAnswer { program: String, seconds: u64 },
+    #[error("no answer by {program} within {seconds} s{}", said(.notice.as_deref()))]
+    NoAnswer { program: String, seconds: u64, notice: Option<String> },
     #[error("{program}: {words}")]
     Unreachable { program: String, words: String },
     #[error("{program}: permission denied: {words}")]
     Denied { program: String, words: String },
     #[error("{program}: the host's key does not count: {words}")]
     HostKey { program: String, words: String },
+    #[error("{program}: nobody is there to answer {question:?}")]
+    Asked { program: String, question: String },
     #[error("connection lost: {program}: {source}")]
     Lost { program: String, source: io::Error },
 }
@@ -76,6 +81,10 @@ impl ProcessError {
             Self::Denied { program, .. } => Some(format!(
                 "log in by {program} yourself first: set ansible_user and its key, load the key into ssh-agent, or get a Kerberos ticket"
             )),
+            Self::Asked { .. } => Some(
+                "a password of the inventory is for its host alone: let jump hosts in by a key, and know their host keys"
+                    .to_owned(),
+            ),
             Self::HostKey { .. } => Some(
                 "check the host's fingerprint, then add it to known_hosts; or use --host-key accept-new"
                     .to_owned(),
@@ -97,15 +106,19 @@ impl ProcessError {
     }
 }
 
+fn said(notice: Option<&str>) -> String {
+    notice.map_or_else(String::new, |notice| format!("; it waits for: {notice}"))
+}
+
 impl Program {
     /// The shell command comes behind `words`, as one word.
     pub(crate) const fn new(words: Vec<String>, ends: Ends) -> Self {
-        Self { words, env: Vec::new(), ends, user: None, folder: None }
+        Self { words, secrets: None, ends, user: None, folder: None }
     }
 
     #[must_use]
-    pub(crate) fn with_env(mut self, env: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.env.extend(env);
+    pub(super) fn asking(mut self, secrets: Secrets) -> Self {
+        self.secrets = Some(secrets);
         self
     }
 
@@ -145,10 +158,13 @@ impl Program {
         if let Some(folder) = self.folder {
             command_line.current_dir(folder);
         }
+        let askpass = self.secrets.clone().map(Askpass::listen).transpose().map_err(failed)?;
+        if let Some(askpass) = &askpass {
+            command_line.envs(askpass.env().map_err(failed)?);
+        }
         let mut child = command_line
             .args(words)
             .arg(command)
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -164,6 +180,8 @@ impl Program {
             stdout: Some(stdout.ok_or_else(gone)?),
             stderr: Some(stderr.ok_or_else(gone)?),
             child,
+            askpass,
+            notice: None,
             program: self.name(),
             ends: self.ends,
             patience: limits.connect + limits.auth,
@@ -177,6 +195,10 @@ impl Program {
 /// A child, and what comes from it.
 pub(crate) struct Channel {
     child: Child,
+    /// Who answers what it asks.
+    askpass: Option<Askpass>,
+    /// What it waits for a person to do.
+    notice: Option<String>,
     stdin: Option<ChildStdin>,
     /// Until it ends.
     stdout: Option<ChildStdout>,
@@ -219,6 +241,7 @@ impl Channel {
             Err(_) => Err(ProcessError::NoAnswer {
                 program: self.program.clone(),
                 seconds: self.patience.as_secs(),
+                notice: self.notice.clone(),
             }),
         }
     }
@@ -242,6 +265,10 @@ impl Channel {
                     }
                     self.stderr = None;
                 }
+                asked = asked(&mut self.askpass) => match asked {
+                    Asked::Notice(text) => self.notice = Some(printable(&text)),
+                    Asked::Refused(question) => return Err(self.refuse(&question)),
+                },
             }
         }
         let status = self.child.wait().await.map_err(lost)?;
@@ -261,6 +288,15 @@ impl Channel {
             Some(code) => ChannelEvent::Exit(code),
             None => ChannelEvent::Closed,
         })
+    }
+
+    /// Ends a child that asks for what it cannot have, before it tries something else.
+    fn refuse(&self, question: &str) -> ProcessError {
+        // Who asks may be a jump host's ssh, which is the child's own child.
+        if let Some(group) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        ProcessError::Asked { program: self.program.clone(), question: printable(question) }
     }
 
     fn keep_words(&mut self, bytes: &[u8]) {
@@ -298,6 +334,13 @@ impl Channel {
             let _ = self.child.wait().await;
         };
         let _ = timeout(GRACE, left).await;
+    }
+}
+
+async fn asked(askpass: &mut Option<Askpass>) -> Asked {
+    match askpass {
+        Some(askpass) => askpass.asked().await,
+        None => std::future::pending().await,
     }
 }
 
