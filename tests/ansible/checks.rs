@@ -44,19 +44,23 @@ fn the_playbooks_for_the_command_module_pass_too() {
 #[test]
 #[ignore = "needs a package index: ansible-lint"]
 fn every_module_and_role_is_documented() {
-    for module in
-        ["install", "status", "doctor", "flush", "services", "reset", "collect", "run_dir", "uninstall"]
-    {
-        let output = in_collection("ansible-doc", &[&format!("pulpcov.fleet.{module}")]);
-        let text = said(&output);
-        assert!(
-            output.status.success() && text.contains("EXAMPLES:") && text.contains("RETURN VALUES:"),
-            "{text}"
-        );
+    let documented = |kind: &str, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| format!("pulpcov.fleet.{name}")).collect();
+        let mut words = vec!["--json", "-t", kind];
+        words.extend(names.iter().map(String::as_str));
+        let output = in_collection("ansible-doc", &words);
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", said(&output)));
+        names.into_iter().map(move |name| told[&name].clone())
+    };
+    let modules =
+        ["install", "status", "doctor", "flush", "services", "reset", "collect", "run_dir", "uninstall"];
+    for module in documented("module", &modules) {
+        assert!(module["doc"]["short_description"].is_string(), "{module}");
+        assert!(module["examples"].is_string() && module["return"].is_object(), "{module}");
     }
-    for role in ["install", "collect", "report", "uninstall"] {
-        let output = in_collection("ansible-doc", &["-t", "role", &format!("pulpcov.fleet.{role}")]);
-        assert!(output.status.success() && said(&output).contains("pulpcov_"), "{}", said(&output));
+    for role in documented("role", &["install", "collect", "report", "uninstall"]) {
+        assert!(role["entry_points"]["main"]["options"].to_string().contains("pulpcov_"), "{role}");
     }
 }
 

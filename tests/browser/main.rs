@@ -1,6 +1,7 @@
 //! The HTML report in a real browser: what a reader does with it, and what it must never do.
 
 mod chromium;
+mod devtools;
 
 use std::fs;
 use std::io::Write;

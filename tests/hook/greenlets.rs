@@ -104,7 +104,7 @@ fn arcs_of_turns(data: &Path) -> Vec<Arc> {
 fn greenlets_lose_no_signal_no_arc_and_no_memory() {
     // The versions that this machine has not are named by the test of every Python.
     for (version, python) in VERSIONS.iter().filter_map(|v| Some((v, python::of_version(v)?))) {
-        let place = Place::new(&python);
+        let place = Place::with_pip(&python, Some(python::synced_wheelhouse()));
         let pip = Command::new(&place.python)
             .args(["-m", "pip", "install", "-q", "greenlet", "coverage"])
             .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")

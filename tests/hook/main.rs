@@ -36,20 +36,39 @@ fn agent(verb: &str, args: &Value) -> Value {
 struct Place {
     work: TempDir,
     python: PathBuf,
+    wheels: Option<PathBuf>,
 }
 
 impl Place {
+    /// coverage.py comes from a folder of wheels.
     fn new(python: &Path) -> Self {
+        Self::made(python, Some(python::synced_wheelhouse()))
+    }
+
+    /// The environment has its Python's pip, by which coverage.py comes where `wheels` is none.
+    fn with_pip(python: &Path, wheels: Option<PathBuf>) -> Self {
+        let place = Self::made(python, wheels);
+        let site = python::site_folder(&place.work.path().join("venv"));
+        let copied = Command::new("cp").arg("-a").arg(python::pip_of(python).join(".")).arg(site).status();
+        assert!(copied.expect("cp runs").success());
+        place
+    }
+
+    fn made(python: &Path, wheels: Option<PathBuf>) -> Self {
         let work = tempfile::tempdir().expect("a folder");
         let venv = work.path().join("venv");
-        let made = Command::new(python).args(["-m", "venv"]).arg(&venv).output().expect("venv runs");
+        let made = Command::new(python)
+            .args(["-m", "venv", "--without-pip"])
+            .arg(&venv)
+            .output()
+            .expect("venv runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let package = work.path().join("app/thing");
         fs::create_dir_all(&package).expect("a folder");
         fs::write(package.join("__init__.py"), "").expect("written");
         fs::write(package.join("main.py"), "import os, sys, threading\n\ndef worker():\n    return 1\n\ndef child():\n    x = 2\n    return x\n\ndef run(how):\n    t = threading.Thread(target=worker)\n    t.start()\n    t.join()\n    pid = os.fork()\n    if pid == 0:\n        child()\n        os._exit(0)\n    os.waitpid(pid, 0)\n    if how == 'exec':\n        os.execv(sys.executable, [sys.executable, '-c', 'pass'])\n    if how == 'badexec':\n        try:\n            os.execv('/nowhere', ['x'])\n        except OSError:\n            after = 1\n").expect("written");
         fs::write(work.path().join("app/thing-server"), "import sys, os\nsys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))\nfrom thing import main\nmain.run(sys.argv[1])\n").expect("written");
-        Self { python: venv.join("bin/python"), work }
+        Self { python: venv.join("bin/python"), work, wheels }
     }
 
     fn install(&self, branch: bool) -> Value {
@@ -61,6 +80,7 @@ impl Place {
             "lib_root": self.work.path().join("lib"),
             "data_root": self.work.path().join("data"),
             "interpreters": [self.python],
+            "wheelhouse": self.wheels,
             "profile": {
                 "name": "thing",
                 "packages": ["thing"],
@@ -119,7 +139,7 @@ fn every_python_records_threads_forks_and_exits() {
             continue;
         };
         tried += 1;
-        let place = Place::new(&python);
+        let place = Place::with_pip(&python, None);
         for branch in [false, true] {
             let outcome = place.install(branch);
             assert_eq!(outcome["failed"], false, "{version} {branch}: {outcome}");
@@ -166,10 +186,7 @@ fn every_python_records_threads_forks_and_exits() {
 #[test]
 #[ignore = "needs a package index: coverage.py for every Python"]
 fn a_broken_hook_never_reaches_the_service() {
-    let python = python::of_version("3.11")
-        .or_else(|| VERSIONS.iter().find_map(|version| python::of_version(version)))
-        .expect("a Python");
-    let place = Place::new(&python);
+    let place = state::place();
     let mut words = place.install_words(false);
     words["profile"]["processes"][0]["program"] = json!(["thing-server", "quiet-server"]);
     assert_eq!(agent("install", &words)["failed"], false);

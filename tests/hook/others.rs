@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use pulpcov_tests::python;
 
 use super::Place;
-use super::state::place;
+use super::state::any_python;
 
 fn pip(place: &Place) -> Output {
     Command::new(&place.python)
@@ -40,7 +40,7 @@ fn modules_of_a_tool(place: &Place) -> Output {
 #[test]
 #[ignore = "needs a package index: coverage.py for every Python"]
 fn pip_ansible_and_package_managers_notice_nothing() {
-    let place = place();
+    let place = Place::with_pip(&any_python(), None);
     let all = |place: &Place| {
         [pip(place), module(place), modules_of_a_tool(place)].map(|output| {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pulpcov_tests::{programs, python};
@@ -11,11 +11,14 @@ use serde_json::json;
 
 use super::{Place, VERSIONS, agent};
 
-pub(crate) fn place() -> Place {
-    let python = python::of_version("3.11")
+pub(crate) fn any_python() -> PathBuf {
+    python::of_version("3.11")
         .or_else(|| VERSIONS.iter().find_map(|version| python::of_version(version)))
-        .expect("a Python");
-    Place::new(&python)
+        .expect("a Python")
+}
+
+pub(crate) fn place() -> Place {
+    Place::new(&any_python())
 }
 
 /// Every path below a folder.

@@ -185,6 +185,34 @@ pub fn of_version(version: &str) -> Option<PathBuf> {
     })
 }
 
+/// The site folder of an interpreter's own pip, as `venv` brings it. That takes longer than most tests, so it is brought
+/// once.
+///
+/// # Panics
+/// Where that Python has no `ensurepip`.
+#[must_use]
+pub fn pip_of(python: &Path) -> PathBuf {
+    let digest: String = Sha256::digest(python.as_os_str().as_encoded_bytes())
+        .iter()
+        .take(6)
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let venv = once(&format!("pip-{digest}"), |path| {
+        run(Command::new(python).args(["-m", "venv"]).arg(path));
+    });
+    site_folder(&venv)
+}
+
+/// Where an environment's packages lie.
+///
+/// # Panics
+/// Where it is none.
+#[must_use]
+pub fn site_folder(venv: &Path) -> PathBuf {
+    let mut pythons = fs::read_dir(venv.join("lib")).expect("an environment").flatten();
+    pythons.next().expect("a Python").path().join("site-packages")
+}
+
 /// A Python with coverage.py of another age; nothing where this machine has no Python that it runs on.
 ///
 /// # Panics

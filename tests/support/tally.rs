@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// How many functions it has.
-pub const MARKS: usize = 6000;
+pub const MARKS: usize = 3000;
 
 fn sources() -> PathBuf {
     crate::programs::workspace().join("tests/support/tally")
