@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pulpcov_protocol::text::error_chain;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command, Fleet, Wheelhouse};
 use crate::exit::{Exit, Usage};
@@ -36,12 +37,32 @@ pub fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("PULPCOV_LOG").unwrap_or_default())
         .init();
     match run(cli.command) {
-        Ok(exit) => exit.into(),
+        Ok(exit) => match terminal::lost() {
+            // Who reads the lines depends on them.
+            Some(error) if exit == Exit::Ok => {
+                complain(&anyhow::Error::new(error).context("cannot write to stdout"))
+            }
+            _ => exit.into(),
+        },
         Err(error) => complain(&error),
     }
 }
 
+/// Enough for hundreds of hosts at once; what shells give is often enough for sixty.
+const OPEN_FILES: u64 = 16 * 1024;
+
+/// Takes of what the system allows.
+fn allow_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
+    if limit.current.is_some_and(|current| current < most) {
+        // Without it, a fleet that is too large is told of, host by host.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
+    }
+}
+
 fn run(command: Command) -> anyhow::Result<Exit> {
+    allow_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(dispatch(command))
 }
@@ -77,11 +98,14 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
 }
 
 /// What ssh's helper does: a word on stdout, or nothing and a failure.
-fn answer_ssh(answer: Option<String>) -> ExitCode {
-    let Some(answer) = answer else { return ExitCode::FAILURE };
-    match terminal::print(|out| writeln!(out, "{answer}")) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+fn answer_ssh(answer: std::io::Result<Option<String>>) -> ExitCode {
+    match answer {
+        Ok(Some(answer)) if terminal::print(|out| writeln!(out, "{answer}")).is_ok() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            terminal::say(&format!("error: ssh's question reached nobody: {error}"));
+            ExitCode::FAILURE
+        }
     }
 }
 

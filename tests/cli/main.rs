@@ -36,6 +36,21 @@ fn help_is_what_it_was() {
 }
 
 #[test]
+fn what_cannot_be_written_is_an_error() {
+    let work = tempfile::tempdir().expect("a folder");
+    let hosts = work.path().join("hosts.yml");
+    fs::write(&hosts, "all:\n  hosts:\n    here: {ansible_connection: local}\n").expect("written");
+    for format in ["--json", "--jsonl"] {
+        let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+        let mut command = Command::new(programs::pulpcov());
+        let output =
+            command.args(["fleet", "status", format]).arg(&hosts).stdout(full).output().expect("runs");
+        assert_eq!(output.status.code(), Some(1), "{format}: {}", stderr(&output));
+        assert!(stderr(&output).contains("error: cannot write to stdout"), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn every_refusal_is_one_error_line_with_code_2() {
     let work = tempfile::tempdir().expect("a folder");
     let path = |name: &str, text: &str| {

@@ -2,56 +2,14 @@
 //! memory follows the union and not the number of files.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use crate::data::{CombineError, CoverageData, Kind, Measured, MeasuredFile};
 use crate::lines::{self, ArcSet, LineSet};
 
-/// Numbers hash by two multiplications: there are millions of arcs, and names are few. The seed differs
-/// in each process, so that no data file can be made to collide.
-#[derive(Debug, Clone)]
-pub(crate) struct NumberHash(u64);
-
-impl Default for NumberHash {
-    fn default() -> Self {
-        Self(RandomState::new().hash_one(0u8) | 1)
-    }
-}
-
-impl BuildHasher for NumberHash {
-    type Hasher = NumberHasher;
-
-    fn build_hasher(&self) -> NumberHasher {
-        NumberHasher { seed: self.0, hash: 0 }
-    }
-}
-
-pub(crate) struct NumberHasher {
-    seed: u64,
-    hash: u64,
-}
-
-impl Hasher for NumberHasher {
-    fn finish(&self) -> u64 {
-        self.hash
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        let mixed = (n ^ self.hash ^ self.seed).wrapping_mul(self.seed);
-        self.hash = (mixed ^ (mixed >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
-    }
-
-    fn write_i64(&mut self, n: i64) {
-        self.write_u64(n.cast_unsigned());
-    }
-}
+/// There are millions of arcs, and names are few. The seed differs in each process, so that no data file can be made to
+/// collide.
+pub(crate) type NumberHash = foldhash::fast::RandomState;
 
 /// What ran of a file in one context.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::fmt;
 /// Name of the first entry.
 pub const MANIFEST: &str = "manifest.json";
 
-/// Most entries that a bundle may have: a night of short tasks on one host, with room.
+/// Most entries that a bundle may have: a long run of short tasks on one host, with room.
 pub const MAX_ENTRIES: usize = 200_000;
 
 /// Largest data file. One of Pulp with branches has 1 MB; SQLite's own pages limit the rest.

@@ -1,6 +1,6 @@
 //! Few data files of many: what processes that are gone have left, by what they have in common.
 //!
-//! A night of ten thousand short tasks would else leave ten thousand files. Nothing is erased before
+//! A run of ten thousand short tasks would else leave ten thousand files. Nothing is erased before
 //! what holds it is on disk; a compaction that is cut off leaves a process told of twice, which the
 //! ledger sees.
 

@@ -21,7 +21,7 @@ use crate::receipt::Receipt;
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::{data_dir, hook, ledger, processes, users};
 
-/// Room for the data of a night; less is a warning.
+/// Room for the data of a long run; less is a warning.
 const ENOUGH: u64 = 500 * 1024 * 1024;
 
 /// Room for the coverage.py wheel and a first flush; with less, nothing works.

@@ -360,7 +360,7 @@ impl RemoteAgent {
     /// The host's last line on stderr, made harmless, or its exit code.
     fn last_words(&self) -> String {
         let mut text = String::from_utf8_lossy(&self.stderr).into_owned();
-        for prompt in [BecomeMethod::Sudo, BecomeMethod::Su].into_iter().filter_map(BecomeMethod::prompt) {
+        for prompt in BecomeMethod::ALL.into_iter().filter_map(BecomeMethod::prompt) {
             text = text.replace(prompt, "");
         }
         let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());

@@ -287,7 +287,7 @@ fn ask_for(prompt: &str, what: &str, instead: &str) -> Result<String> {
 
 impl ValueEnum for BecomeMethod {
     fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Sudo, Self::Doas, Self::Su]
+        &Self::ALL
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {

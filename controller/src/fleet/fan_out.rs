@@ -171,7 +171,7 @@ pub(crate) struct FanOut {
 /// Runs `job` on every host, in the order of `hosts`.
 ///
 /// # Cancel safety
-/// The first Ctrl-C, or SIGTERM, starts no new host and lets the running ones end; the second drops them.
+/// The first Ctrl-C, SIGTERM, or a terminal that is closed, starts no new host and lets the running ones end; the second drops them.
 pub(crate) async fn run<T, F, R>(hosts: Vec<Host>, fan_out: FanOut, events: &Events, job: F) -> Recap<T>
 where
     T: Send + 'static,
@@ -186,7 +186,7 @@ where
     let mut running = JoinSet::new();
     let mut statuses = BTreeMap::new();
     // Before any host begins: none may be cut off by what comes in between.
-    let mut signals = Signals::listen(&[Signal::INT, Signal::TERM]).ok();
+    let mut signals = Signals::listen(&[Signal::INT, Signal::TERM, Signal::HUP]).ok();
     let mut interrupts = 0;
     loop {
         while queue.takes_one(running.len())

@@ -338,10 +338,10 @@ impl Getter<'_> {
         let named = self.text(&["ansible_become_method"])?;
         let method = match named.as_deref().map(|name| name.rsplit('.').next().unwrap_or(name)) {
             None => None,
-            Some("sudo") => Some(BecomeMethod::Sudo),
-            Some("doas") => Some(BecomeMethod::Doas),
-            Some("su") => Some(BecomeMethod::Su),
-            Some(other) => return Err(self.unsupported("ansible_become_method", other)),
+            Some(name) => {
+                let known = BecomeMethod::of_name(name);
+                Some(known.ok_or_else(|| self.unsupported("ansible_become_method", name))?)
+            }
         };
         // The variables that each plugin of Ansible has of its own, behind those of all.
         let own = method.unwrap_or(BecomeMethod::Sudo).name();

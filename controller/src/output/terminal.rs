@@ -1,6 +1,7 @@
 //! The one place that writes to stdout and stderr: a reader that has left is no error there, and nowhere else.
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
 use pulpcov_coverage::render::names::{acts_on_screen, write_json};
@@ -20,9 +21,24 @@ pub(crate) fn json_line(value: &impl serde::Serialize, out: &mut dyn Write) -> s
     out.write_all(b"\n")
 }
 
-/// Writes to stdout what nobody has to read: the exit code says how it went, also to a reader that has left.
+/// Why stdout did not take what was told.
+static LOST: Mutex<Option<std::io::Error>> = Mutex::new(None);
+
+/// Writes to stdout what nobody has to read: the exit code says how it went, also to a reader that has left. What is lost
+/// in another way is told at the end, by [`lost`].
 pub(crate) fn tell(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
-    let _ = render(&mut std::io::stdout().lock());
+    let mut out = std::io::stdout().lock();
+    match render(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            LOST.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        }
+        _ => {}
+    }
+}
+
+/// What went wrong first with what was told, but for a reader that has left.
+pub(crate) fn lost() -> Option<std::io::Error> {
+    LOST.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// The same on stderr.

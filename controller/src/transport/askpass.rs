@@ -8,10 +8,9 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -20,11 +19,15 @@ use tokio::task::JoinSet;
 /// Tells ssh's helper that it is one, and where it is answered.
 const SOCKET: &str = "PULPCOV_ASKPASS";
 
+/// Its name in the folder. The path of a socket is short.
+pub(super) const SOCKET_NAME: &str = "s";
+
 /// What ssh says of a prompt: `none` where it wants no answer, and the text is to stand there until ssh ends the helper.
 const PROMPT_KIND: &str = "SSH_ASKPASS_PROMPT";
 
-/// ssh cuts a user's name in its prompt.
+/// Older clients cut names in a prompt.
 const PROMPT_USER: usize = 30;
+const PROMPT_HOST: usize = 128;
 
 /// A prompt has a few lines.
 const MAX_PROMPT: u64 = 16 * 1024;
@@ -37,12 +40,12 @@ const QUESTION: u8 = b'?';
 const NOTICE: u8 = b'!';
 
 /// What may be answered, and to whom.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Secrets {
-    /// `user@host`, as the prompts of the host itself have it.
-    pub(super) asked_by: String,
-    pub(super) password: Option<String>,
-    pub(super) passphrase: Option<String>,
+    /// `user@host`, in each way in which the prompts of the host itself may have it.
+    asked_by: Vec<String>,
+    password: Option<String>,
+    passphrase: Option<String>,
 }
 
 /// What ssh wanted of a person.
@@ -63,53 +66,75 @@ enum Answer<'a> {
 }
 
 impl Secrets {
-    pub(super) fn new(user: &str, hostname: &str, password: Option<&str>, passphrase: Option<&str>) -> Self {
-        let user: String = user.chars().take(PROMPT_USER).collect();
+    /// `hosts` are the names that ssh may call the host by.
+    pub(super) fn new(user: &str, hosts: &[&str], password: Option<&str>, passphrase: Option<&str>) -> Self {
+        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+        let of_host = |host: &&str| {
+            [format!("{user}@{host}"), format!("{}@{}", cut(user, PROMPT_USER), cut(host, PROMPT_HOST))]
+        };
         Self {
-            asked_by: format!("{user}@{hostname}"),
+            asked_by: hosts.iter().flat_map(of_host).collect(),
             password: password.map(str::to_owned),
             passphrase: passphrase.map(str::to_owned),
         }
     }
 
-    /// The password is the host's own: a jump host that asks gets none.
     fn answer(&self, prompt: &str) -> Answer<'_> {
-        if prompt.starts_with("Enter passphrase for ") || prompt.starts_with("Enter PIN for ") {
+        if is_of_key(prompt) {
             return self.passphrase.as_deref().map_or(Answer::Nothing, Answer::Secret);
         }
-        let is_ours = prompt.starts_with(&format!("{}'s password:", self.asked_by))
-            || prompt.starts_with(&format!("({}) ", self.asked_by));
-        self.password.as_deref().filter(|_| is_ours).map_or(Answer::Refused, Answer::Secret)
+        let is_ours = self.asked_by.iter().any(|name| {
+            prompt.starts_with(&format!("{name}'s password:"))
+                || prompt.strip_prefix(&format!("({name}) ")).is_some_and(is_for_password)
+        });
+        // Before 8.5, what the host itself asks has nobody's name before it. A jump host asks nothing: it is told so.
+        let is_bare = prompt.trim_end() == "Password:";
+        self.password.as_deref().filter(|_| is_ours || is_bare).map_or(Answer::Refused, Answer::Secret)
     }
+}
+
+/// Whether ssh itself asks for what opens a key or a token, and not a host in its words.
+fn is_of_key(prompt: &str) -> bool {
+    ["Enter passphrase for key '", "Enter passphrase for PKCS#11 token ", "Enter PIN for '", "Enter PIN for "]
+        .iter()
+        .any(|begin| prompt.starts_with(begin))
+        && prompt.ends_with(": ")
+}
+
+/// Whether a host asks for the password that one logs in with: no code, and no new one.
+fn is_for_password(question: &str) -> bool {
+    let question = question.to_lowercase();
+    question.contains("assword") && !question.contains("new ") && !question.contains("one-time")
 }
 
 /// The socket that one ssh and its jump hosts' are answered at.
 pub(super) struct Askpass {
-    /// Goes with the socket.
-    folder: TempDir,
+    socket: PathBuf,
     asked: mpsc::UnboundedReceiver<Asked>,
     /// Dropped, it ends.
     _answering: JoinSet<()>,
 }
 
 impl Askpass {
-    pub(super) fn listen(secrets: Secrets) -> io::Result<Self> {
-        // The path of a socket is short.
-        let folder = private_folder(&std::env::temp_dir()).or_else(|_| private_folder(Path::new("/tmp")))?;
-        let listener = UnixListener::bind(folder.path().join("s"))?;
+    /// `folder` is our user's alone.
+    pub(super) fn listen(secrets: Secrets, folder: &Path) -> io::Result<Self> {
+        let socket = folder.join(SOCKET_NAME);
+        let listener = UnixListener::bind(&socket)?;
         let (sender, asked) = mpsc::unbounded_channel();
         let mut answering = JoinSet::new();
         answering.spawn(serve(listener, Arc::new(secrets), sender));
-        Ok(Self { folder, asked, _answering: answering })
+        Ok(Self { socket, asked, _answering: answering })
     }
 
     /// What ssh finds its helper by.
-    pub(super) fn env(&self) -> io::Result<Vec<(&'static str, OsString)>> {
-        Ok(vec![
-            ("SSH_ASKPASS", std::env::current_exe()?.into()),
+    pub(super) fn env(&self) -> [(&'static str, OsString); 3] {
+        // This very program, also where another has taken its name since.
+        let program = format!("/proc/{}/exe", std::process::id());
+        [
+            ("SSH_ASKPASS", program.into()),
             ("SSH_ASKPASS_REQUIRE", "force".into()),
-            (SOCKET, self.folder.path().join("s").into()),
-        ])
+            (SOCKET, self.socket.clone().into()),
+        ]
     }
 
     /// The next thing that has no answer.
@@ -121,17 +146,14 @@ impl Askpass {
     }
 }
 
-fn private_folder(parent: &Path) -> io::Result<TempDir> {
-    // A folder of tempfile's is its owner's alone.
-    let folder = tempfile::Builder::new().prefix("pulpcov-ask.").tempdir_in(parent)?;
-    std::os::unix::net::SocketAddr::from_pathname(folder.path().join("s"))?;
-    Ok(folder)
-}
-
 async fn serve(listener: UnixListener, secrets: Arc<Secrets>, asked: mpsc::UnboundedSender<Asked>) {
     // Several may stand at once: a notice stands until ssh takes it away.
     let mut questions = JoinSet::new();
+    let own = rustix::process::geteuid().as_raw();
     while let Ok((stream, _)) = listener.accept().await {
+        if !stream.peer_cred().is_ok_and(|peer| peer.uid() == own) {
+            continue;
+        }
         while questions.try_join_next().is_some() {}
         let (secrets, asked) = (Arc::clone(&secrets), asked.clone());
         questions.spawn(async move {
@@ -178,10 +200,10 @@ pub(crate) fn is_helper() -> bool {
 }
 
 /// The helper's answer to ssh, by the words that ssh started it with.
-pub(crate) fn help(mut words: impl Iterator<Item = OsString>) -> Option<String> {
+pub(crate) fn help(mut words: impl Iterator<Item = OsString>) -> io::Result<Option<String>> {
     let prompt = words.nth(1).unwrap_or_default();
     let is_notice = std::env::var_os(PROMPT_KIND).is_some_and(|kind| kind == "none");
-    ask(&std::env::var_os(SOCKET)?, &prompt.to_string_lossy(), is_notice).ok().flatten()
+    ask(&std::env::var_os(SOCKET).unwrap_or_default(), &prompt.to_string_lossy(), is_notice)
 }
 
 fn ask(socket: &OsString, prompt: &str, is_notice: bool) -> io::Result<Option<String>> {
@@ -198,19 +220,26 @@ fn ask(socket: &OsString, prompt: &str, is_notice: bool) -> io::Result<Option<St
 mod tests {
     use super::*;
 
-    fn secrets() -> Secrets {
-        Secrets::new("deploy", "10.0.0.1", Some("pw"), Some("phrase"))
+    fn secrets(password: Option<&str>, passphrase: Option<&str>) -> Secrets {
+        Secrets::new("deploy", &["10.0.0.1", "web-alias"], password, passphrase)
     }
 
     #[test]
     fn a_password_goes_to_the_host_that_it_is_for() {
-        let secrets = secrets();
+        let secrets = secrets(Some("pw"), Some("phrase"));
         let answer = |prompt: &str| match secrets.answer(prompt) {
             Answer::Secret(secret) => Some(secret.to_owned()),
             Answer::Nothing | Answer::Refused => None,
         };
-        assert_eq!(answer("deploy@10.0.0.1's password: ").as_deref(), Some("pw"));
-        assert_eq!(answer("(deploy@10.0.0.1) Password: ").as_deref(), Some("pw"));
+        for password in [
+            "deploy@10.0.0.1's password: ",
+            "deploy@web-alias's password: ",
+            "(deploy@10.0.0.1) Password: ",
+            "(deploy@10.0.0.1) (current) UNIX password: ",
+            "Password: ",
+        ] {
+            assert_eq!(answer(password).as_deref(), Some("pw"), "{password}");
+        }
         assert_eq!(answer("Enter passphrase for key '/k': ").as_deref(), Some("phrase"));
         assert_eq!(answer("Enter PIN for 'token': ").as_deref(), Some("phrase"));
         for other in [
@@ -218,6 +247,10 @@ mod tests {
             "root@10.0.0.1's password: ",
             "deploy@10.0.0.10's password: ",
             "(deploy@10.0.0.10) deploy@10.0.0.1's password: ",
+            "(deploy@10.0.0.1) Verification code: ",
+            "(deploy@10.0.0.1) New password: ",
+            "(deploy@10.0.0.1) Enter passphrase for key '/k': ",
+            "Enter passphrase for you, says the host: ",
             "Are you sure you want to continue connecting (yes/no/[fingerprint])? ",
             "",
         ] {
@@ -226,38 +259,60 @@ mod tests {
     }
 
     #[test]
+    fn a_long_name_is_known_whole_and_cut() {
+        let user = "abcdefghijabcdefghijabcdefghij12";
+        let secrets = Secrets::new(user, &["h"], Some("pw"), None);
+        for name in [user, &user[..30]] {
+            assert!(
+                matches!(secrets.answer(&format!("{name}@h's password: ")), Answer::Secret("pw")),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
     fn a_key_whose_passphrase_is_not_known_is_passed_over_and_nothing_else() {
-        let secrets = Secrets::new("deploy", "10.0.0.1", None, None);
+        let secrets = secrets(None, None);
         assert!(matches!(secrets.answer("Enter passphrase for key '/k': "), Answer::Nothing));
         assert!(matches!(secrets.answer("deploy@10.0.0.1's password: "), Answer::Refused));
     }
 
-    /// Asks as the helper does.
-    async fn asking(askpass: &Askpass, prompt: &'static str, is_notice: bool) -> Option<String> {
-        let socket = askpass.folder.path().join("s").into_os_string();
-        let helper = tokio::task::spawn_blocking(move || ask(&socket, prompt, is_notice));
-        helper.await.expect("it ran").expect("it is answered")
+    fn listen(secrets: Secrets) -> (tempfile::TempDir, Askpass) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let askpass = Askpass::listen(secrets, folder.path()).expect("a socket");
+        (folder, askpass)
+    }
+
+    fn asking(
+        askpass: &Askpass,
+        prompt: &'static str,
+        is_notice: bool,
+    ) -> tokio::task::JoinHandle<io::Result<Option<String>>> {
+        let socket = askpass.socket.clone().into_os_string();
+        tokio::task::spawn_blocking(move || ask(&socket, prompt, is_notice))
     }
 
     #[tokio::test]
     async fn what_is_asked_comes_and_what_is_answered_goes_by_the_socket() {
-        let mut askpass = Askpass::listen(secrets()).expect("a socket");
-        assert_eq!(asking(&askpass, "deploy@10.0.0.1's password: ", false).await.as_deref(), Some("pw"));
-        let silent = Askpass::listen(Secrets { passphrase: None, ..secrets() }).expect("a socket");
-        assert_eq!(asking(&silent, "Enter passphrase for key '/k': ", false).await, None);
-        let empty =
-            Askpass::listen(Secrets { password: Some(String::new()), ..secrets() }).expect("a socket");
-        assert_eq!(asking(&empty, "deploy@10.0.0.1's password: ", false).await.as_deref(), Some(""));
+        for (secrets, prompt, expected) in [
+            (secrets(Some("pw"), None), "deploy@10.0.0.1's password: ", Some("pw")),
+            (secrets(Some(""), None), "deploy@10.0.0.1's password: ", Some("")),
+            (secrets(Some("pw"), None), "Enter passphrase for key '/k': ", None),
+        ] {
+            let (_folder, askpass) = listen(secrets);
+            let answer = asking(&askpass, prompt, false).await.expect("it ran").expect("it is answered");
+            assert_eq!(answer.as_deref(), expected, "{prompt}");
+        }
         // Who has no answer waits until ssh is ended.
         for (prompt, is_notice, expected) in [
             ("deploy@gate's password: ", false, Asked::Refused("deploy@gate's password:".to_owned())),
             ("Confirm user presence", true, Asked::Notice("Confirm user presence".to_owned())),
         ] {
-            let socket = askpass.folder.path().join("s").into_os_string();
-            let helper = tokio::task::spawn_blocking(move || ask(&socket, prompt, is_notice));
+            let (_folder, mut askpass) = listen(secrets(Some("pw"), None));
+            let helper = asking(&askpass, prompt, is_notice);
             assert_eq!(askpass.asked().await, expected);
             assert!(!helper.is_finished());
-            drop(std::mem::replace(&mut askpass, Askpass::listen(secrets()).expect("a socket")));
+            drop(askpass);
             assert_eq!(helper.await.expect("it ran").ok().flatten(), None);
         }
     }

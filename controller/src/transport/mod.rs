@@ -4,6 +4,7 @@
 //! command runs. Whoever stands behind it, the agent and what is said to it are the same.
 
 pub(crate) mod askpass;
+mod client_files;
 mod error;
 mod exec;
 mod local;

@@ -11,7 +11,8 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::output::terminal::printable;
-use crate::transport::askpass::{Asked, Askpass, Secrets};
+use crate::transport::askpass::{Asked, Askpass};
+use crate::transport::client_files::{ClientFiles, ClientOptions};
 use crate::transport::{ChannelEvent, Limits};
 
 /// Bytes that are read at once.
@@ -41,8 +42,8 @@ pub(crate) enum Ends {
 #[derive(Clone)]
 pub(crate) struct Program {
     words: Vec<String>,
-    /// What it may be told where it asks, as ssh does.
-    secrets: Option<Secrets>,
+    /// Of OpenSSH's client.
+    client: Option<ClientOptions>,
     ends: Ends,
     user: Option<String>,
     /// Where it is started, where that is not where we are.
@@ -53,6 +54,8 @@ pub(crate) struct Program {
 pub(crate) enum ProcessError {
     #[error("cannot run {program}: {source}")]
     Start { program: String, source: io::Error },
+    #[error("no folder for what ssh needs: {0}")]
+    Files(io::Error),
     #[error("no answer by {program} within {seconds} s{}", said(.notice.as_deref()))]
     NoAnswer { program: String, seconds: u64, notice: Option<String> },
     #[error("{program}: {words}")]
@@ -79,10 +82,11 @@ impl ProcessError {
                 Some(format!("install {program}, or name it with its folder"))
             }
             Self::Denied { program, .. } => Some(format!(
-                "log in by {program} yourself first: set ansible_user and its key, load the key into ssh-agent, or get a Kerberos ticket"
+                "log in by {program} yourself first: set ansible_user and its key or password, load the key into ssh-agent, or get a Kerberos ticket"
             )),
+            Self::Files(_) => Some("set TMPDIR to a folder that can be written".to_owned()),
             Self::Asked { .. } => Some(
-                "a password of the inventory is for its host alone: let jump hosts in by a key, and know their host keys"
+                "what is asked for is no password of the host's: let it be logged in to by a key, or by --ssh own"
                     .to_owned(),
             ),
             Self::HostKey { .. } => Some(
@@ -113,12 +117,12 @@ fn said(notice: Option<&str>) -> String {
 impl Program {
     /// The shell command comes behind `words`, as one word.
     pub(crate) const fn new(words: Vec<String>, ends: Ends) -> Self {
-        Self { words, secrets: None, ends, user: None, folder: None }
+        Self { words, client: None, ends, user: None, folder: None }
     }
 
     #[must_use]
-    pub(super) fn asking(mut self, secrets: Secrets) -> Self {
-        self.secrets = Some(secrets);
+    pub(super) fn with_client(mut self, client: ClientOptions) -> Self {
+        self.client = Some(client);
         self
     }
 
@@ -158,9 +162,10 @@ impl Program {
         if let Some(folder) = self.folder {
             command_line.current_dir(folder);
         }
-        let askpass = self.secrets.clone().map(Askpass::listen).transpose().map_err(failed)?;
-        if let Some(askpass) = &askpass {
-            command_line.envs(askpass.env().map_err(failed)?);
+        let files = self.client.as_ref().map(ClientFiles::make).transpose().map_err(ProcessError::Files)?;
+        if let Some(files) = &files {
+            command_line.args(files.words());
+            command_line.envs(files.askpass.iter().flat_map(Askpass::env));
         }
         let mut child = command_line
             .args(words)
@@ -180,7 +185,7 @@ impl Program {
             stdout: Some(stdout.ok_or_else(gone)?),
             stderr: Some(stderr.ok_or_else(gone)?),
             child,
-            askpass,
+            files,
             notice: None,
             program: self.name(),
             ends: self.ends,
@@ -195,8 +200,8 @@ impl Program {
 /// A child, and what comes from it.
 pub(crate) struct Channel {
     child: Child,
-    /// Who answers what it asks.
-    askpass: Option<Askpass>,
+    /// Of OpenSSH's client: among them who answers what it asks.
+    files: Option<ClientFiles>,
     /// What it waits for a person to do.
     notice: Option<String>,
     stdin: Option<ChildStdin>,
@@ -265,7 +270,7 @@ impl Channel {
                     }
                     self.stderr = None;
                 }
-                asked = asked(&mut self.askpass) => match asked {
+                asked = asked(&mut self.files) => match asked {
                     Asked::Notice(text) => self.notice = Some(printable(&text)),
                     Asked::Refused(question) => return Err(self.refuse(&question)),
                 },
@@ -292,11 +297,19 @@ impl Channel {
 
     /// Ends a child that asks for what it cannot have, before it tries something else.
     fn refuse(&self, question: &str) -> ProcessError {
-        // Who asks may be a jump host's ssh, which is the child's own child.
-        if let Some(group) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        self.kill_all();
+        ProcessError::Asked { program: self.program.clone(), question: printable(question) }
+    }
+
+    /// Ends the child and those that it has started: a jump host's ssh is its own child, and so is what a script runs.
+    fn kill_all(&self) {
+        // An agent of this machine ends well when its stdin does.
+        let leads_away = self.ends != Ends::AsItsCommand;
+        if let Some(group) =
+            self.child.id().filter(|_| leads_away).and_then(|id| Pid::from_raw(id.cast_signed()))
+        {
             let _ = kill_process_group(group, Signal::KILL);
         }
-        ProcessError::Asked { program: self.program.clone(), question: printable(question) }
     }
 
     fn keep_words(&mut self, bytes: &[u8]) {
@@ -311,6 +324,10 @@ impl Channel {
     fn not_reached(&self, code: Option<i32>) -> ProcessError {
         let text = String::from_utf8_lossy(&self.words);
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        // ssh begins its lines with its own name, and so do we.
+        let own = format!("{}: ", self.program);
+        let lines: Vec<&str> =
+            lines.into_iter().map(|line| line.strip_prefix(&own).unwrap_or(line)).collect();
         let words = if lines.is_empty() {
             code.map_or("it was killed".to_owned(), |code| format!("it ended with {code} and said nothing"))
         } else {
@@ -337,8 +354,14 @@ impl Channel {
     }
 }
 
-async fn asked(askpass: &mut Option<Askpass>) -> Asked {
-    match askpass {
+impl Drop for Channel {
+    fn drop(&mut self) {
+        self.kill_all();
+    }
+}
+
+async fn asked(files: &mut Option<ClientFiles>) -> Asked {
+    match files.as_mut().and_then(|files| files.askpass.as_mut()) {
         Some(askpass) => askpass.asked().await,
         None => std::future::pending().await,
     }

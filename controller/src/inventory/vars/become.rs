@@ -15,6 +15,12 @@ pub(crate) enum BecomeMethod {
 }
 
 impl BecomeMethod {
+    pub(crate) const ALL: [Self; 3] = [Self::Sudo, Self::Doas, Self::Su];
+
+    pub(crate) fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name)
+    }
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Sudo => "sudo",

@@ -130,6 +130,17 @@ const OTHER_USES: &[&str] = &[
     "tunnel",
 ];
 
+/// Letters of OpenSSH's client that a value comes behind.
+const WITH_VALUE: &str = "BbcEeFIiJlmoPpS";
+
+/// Whether a value comes behind an accepted word.
+pub(super) fn has_value(word: &str) -> bool {
+    let mut chars = word.chars();
+    chars.next() == Some('-')
+        && chars.next().is_some_and(|letter| WITH_VALUE.contains(letter))
+        && chars.next().is_none()
+}
+
 /// The words of `text` that OpenSSH's client is to be given: all but those that make another thing of it, or that
 /// would take any host for the right one.
 pub(crate) fn accept_for_openssh(text: &str) -> Result<Vec<String>, ArgsError> {
@@ -147,7 +158,7 @@ pub(crate) fn accept_for_openssh(text: &str) -> Result<Vec<String>, ArgsError> {
                 '4' | '6' | 'A' | 'a' | 'C' | 'K' | 'k' | 'M' | 'q' | 'v' | 'X' | 'x' | 'Y' | 'y' => {
                     accepted.push(format!("-{letter}"));
                 }
-                'B' | 'b' | 'c' | 'E' | 'e' | 'F' | 'I' | 'i' | 'J' | 'l' | 'm' | 'o' | 'P' | 'p' | 'S' => {
+                _ if WITH_VALUE.contains(letter) => {
                     let value = value_of(letter, &mut letters, &mut words)?;
                     if letter == 'o' {
                         check_for_openssh(&value)?;

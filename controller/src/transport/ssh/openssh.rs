@@ -4,7 +4,9 @@
 use std::path::PathBuf;
 
 use crate::transport::askpass::Secrets;
+use crate::transport::client_files::{ClientOptions, UserConfig};
 use crate::transport::process::{Ends, Program};
+use crate::transport::ssh::args;
 use crate::transport::ssh::resolve::ConnectRequest;
 
 /// How long a host may be silent before ssh asks it for a sign of life, and how often it does.
@@ -19,6 +21,8 @@ pub(super) struct Decided<'a> {
     /// Who is logged in, where: as ssh_config has it.
     pub(super) user: &'a str,
     pub(super) hostname: &'a str,
+    /// `HostKeyAlias`, by which ssh calls the host in its questions.
+    pub(super) alias: Option<&'a str>,
     pub(super) connect_seconds: u64,
 }
 
@@ -30,29 +34,84 @@ pub(super) fn program(
     decided: &Decided<'_>,
 ) -> Program {
     let asks = request.password.is_some() || request.passphrase.is_some();
-    let mut words: Vec<String> = [client, "-T", "-x", "-a"].map(str::to_owned).to_vec();
-    let mut option = |text: String| words.extend(["-o".to_owned(), text]);
+    let (user_config, options) = without_config(options);
     // The first word on a matter counts, so what must hold comes before what the inventory and ssh_config say.
-    option(format!("BatchMode={}", if asks { "no" } else { "yes" }));
-    option(format!("StrictHostKeyChecking={}", if decided.accept_new { "accept-new" } else { "yes" }));
-    if !decided.known_hosts.is_empty() {
-        let files: Vec<String> =
-            decided.known_hosts.iter().map(|file| format!("\"{}\"", file.display())).collect();
-        option(format!("UserKnownHostsFile={}", files.join(" ")));
-        option("GlobalKnownHostsFile=/dev/null".to_owned());
+    let mut words: Vec<String> = [client, "-T", "-x", "-a"].map(str::to_owned).to_vec();
+    let mut option = |text: &str| words.extend(["-o".to_owned(), text.to_owned()]);
+    option(if asks { "BatchMode=no" } else { "BatchMode=yes" });
+    for line in host_keys(decided) {
+        option(&line.replacen(' ', "=", 1));
     }
-    option("ClearAllForwardings=yes".to_owned());
-    option("RemoteCommand=none".to_owned());
-    option("NumberOfPasswordPrompts=1".to_owned());
+    option("ClearAllForwardings=yes");
+    option("RemoteCommand=none");
+    option("NumberOfPasswordPrompts=1");
     words.extend(request.words());
-    words.extend_from_slice(options);
+    words.extend(options);
     let mut option = |text: String| words.extend(["-o".to_owned(), text]);
+    if request.password.is_some() {
+        option("PasswordAuthentication=yes".to_owned());
+        option("KbdInteractiveAuthentication=yes".to_owned());
+    }
     option(format!("ConnectTimeout={}", decided.connect_seconds));
     option(format!("ServerAliveInterval={KEEPALIVE_SECONDS}"));
     option(format!("ServerAliveCountMax={KEEPALIVES}"));
     words.extend(["--".to_owned(), request.address.to_owned()]);
-    let secrets = Secrets::new(decided.user, decided.hostname, request.password, request.passphrase);
-    Program::new(words, Ends::AsSsh).of_user(decided.user).asking(secrets)
+    Program::new(words, Ends::AsSsh).of_user(decided.user).with_client(ClientOptions {
+        for_all: for_all(asks, decided),
+        user_config,
+        secrets: asks.then(|| {
+            let names = [decided.hostname, decided.alias.unwrap_or(decided.hostname)];
+            Secrets::new(decided.user, &names, request.password, request.passphrase)
+        }),
+    })
+}
+
+/// What every host on the way must keep to, jump hosts too. A password is for the host itself, whose own words say so.
+fn for_all(asks: bool, decided: &Decided<'_>) -> Vec<String> {
+    let mut lines = host_keys(decided);
+    lines.push("PasswordAuthentication no".to_owned());
+    lines.push("KbdInteractiveAuthentication no".to_owned());
+    if !asks {
+        lines.push("BatchMode yes".to_owned());
+    }
+    lines
+}
+
+/// Whom to believe, in lines of ssh_config.
+fn host_keys(decided: &Decided<'_>) -> Vec<String> {
+    let mut lines =
+        vec![format!("StrictHostKeyChecking {}", if decided.accept_new { "accept-new" } else { "yes" })];
+    if !decided.known_hosts.is_empty() {
+        let files: Vec<String> =
+            decided.known_hosts.iter().map(|file| format!("\"{}\"", file.display())).collect();
+        lines.push(format!("UserKnownHostsFile {}", files.join(" ")));
+        lines.push("GlobalKnownHostsFile /dev/null".to_owned());
+    }
+    lines
+}
+
+/// Takes `-F` out of options, the last of which counts.
+fn without_config(options: &[String]) -> (UserConfig, Vec<String>) {
+    let (mut config, mut rest) = (UserConfig::Usual, Vec::new());
+    let mut words = options.iter();
+    while let Some(word) = words.next() {
+        match (word.as_str(), word.as_str() == "-F") {
+            (_, true) => {
+                config = match words.next().map(String::as_str) {
+                    None | Some("none") => UserConfig::None,
+                    Some(file) => UserConfig::File(file.into()),
+                };
+            }
+            // The letters that have a value are two words, so a value is never taken for `-F`.
+            (letter, _) => {
+                rest.push(word.clone());
+                if args::has_value(letter) {
+                    rest.extend(words.next().cloned());
+                }
+            }
+        }
+    }
+    (config, rest)
 }
 
 #[cfg(test)]
@@ -65,6 +124,7 @@ mod tests {
             known_hosts: &[],
             user: "deploy",
             hostname: "10.0.0.1",
+            alias: None,
             connect_seconds: 9,
         }
     }
@@ -79,5 +139,30 @@ mod tests {
         assert!(words.ends_with("-o ServerAliveCountMax=4 -- web1"), "{words}");
         let place = |text: &str| words.find(text).unwrap_or_else(|| panic!("{text}: {words}"));
         assert!(place("Port=2222") < place("accept-new") && place("accept-new") < place("ConnectTimeout=9"));
+    }
+
+    #[test]
+    fn jump_hosts_keep_to_what_the_host_keeps_to_and_are_asked_for_no_password() {
+        let files = [PathBuf::from("/known hosts")];
+        let decided = Decided { known_hosts: &files, ..decided() };
+        let lines = for_all(false, &decided);
+        for line in [
+            "StrictHostKeyChecking yes",
+            "UserKnownHostsFile \"/known hosts\"",
+            "PasswordAuthentication no",
+            "BatchMode yes",
+        ] {
+            assert!(lines.iter().any(|have| have == line), "{line}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn the_users_configuration_is_taken_out_of_the_words() {
+        let options = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let given = options(&["-F", "/a", "-o", "-F", "-4", "-F", "/b"]);
+        let (config, rest) = without_config(&given);
+        assert_eq!((config, rest), (UserConfig::File("/b".into()), options(&["-o", "-F", "-4"])));
+        assert_eq!(without_config(&options(&["-F", "none"])).0, UserConfig::None);
+        assert_eq!(without_config(&[]).0, UserConfig::Usual);
     }
 }

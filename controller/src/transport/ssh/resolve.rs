@@ -159,6 +159,7 @@ impl Resolver {
             known_hosts: &self.known_hosts,
             user: &settings.user,
             hostname: &settings.hostname,
+            alias: settings.host_key_alias.as_deref(),
             connect_seconds: request.connect.as_secs(),
         };
         Ok(Endpoint::Process(openssh::program(client, request, &options, &decided)))
