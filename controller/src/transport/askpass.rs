@@ -95,7 +95,7 @@ impl Secrets {
 
 /// Whether ssh itself asks for what opens a key or a token, and not a host in its words.
 fn is_of_key(prompt: &str) -> bool {
-    ["Enter passphrase for key '", "Enter passphrase for PKCS#11 token ", "Enter PIN for '", "Enter PIN for "]
+    ["Enter passphrase for key '", "Enter passphrase for PKCS#11 token ", "Enter PIN for "]
         .iter()
         .any(|begin| prompt.starts_with(begin))
         && prompt.ends_with(": ")

@@ -95,20 +95,18 @@ fn without_config(options: &[String]) -> (UserConfig, Vec<String>) {
     let (mut config, mut rest) = (UserConfig::Usual, Vec::new());
     let mut words = options.iter();
     while let Some(word) = words.next() {
-        match (word.as_str(), word.as_str() == "-F") {
-            (_, true) => {
-                config = match words.next().map(String::as_str) {
-                    None | Some("none") => UserConfig::None,
-                    Some(file) => UserConfig::File(file.into()),
-                };
-            }
-            // The letters that have a value are two words, so a value is never taken for `-F`.
-            (letter, _) => {
-                rest.push(word.clone());
-                if args::has_value(letter) {
-                    rest.extend(words.next().cloned());
-                }
-            }
+        // A letter and its value are two words, so that no value is taken for a letter.
+        let value = words.as_slice().first().filter(|_| args::has_value(word));
+        if value.is_some() {
+            words.next();
+        }
+        if word == "-F" {
+            config = match value.map(String::as_str) {
+                None | Some("none") => UserConfig::None,
+                Some(file) => UserConfig::File(file.into()),
+            };
+        } else {
+            rest.extend([Some(word), value].into_iter().flatten().cloned());
         }
     }
     (config, rest)
