@@ -17,6 +17,12 @@ pub(crate) enum Exit {
     Command(u8),
 }
 
+impl Exit {
+    pub(crate) fn is_well(self) -> bool {
+        matches!(self, Self::Ok | Self::Command(0))
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {

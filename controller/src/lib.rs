@@ -19,7 +19,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use pulpcov_protocol::text::error_chain;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::{Cli, Command, Fleet, Wheelhouse};
 use crate::exit::{Exit, Usage};
@@ -38,31 +37,18 @@ pub fn main() -> ExitCode {
         .init();
     match run(cli.command) {
         Ok(exit) => match terminal::lost() {
+            None => exit.into(),
             // Who reads the lines depends on them.
-            Some(error) if exit == Exit::Ok => {
-                complain(&anyhow::Error::new(error).context("cannot write to stdout"))
+            Some(error) => {
+                let failure = complain(&anyhow::Error::new(error).context("cannot write to stdout"));
+                if exit.is_well() { failure } else { exit.into() }
             }
-            _ => exit.into(),
         },
         Err(error) => complain(&error),
     }
 }
 
-/// Enough for hundreds of hosts at once; what shells give is often enough for sixty.
-const OPEN_FILES: u64 = 16 * 1024;
-
-/// Takes of what the system allows.
-fn allow_open_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let most = limit.maximum.unwrap_or(OPEN_FILES).min(OPEN_FILES);
-    if limit.current.is_some_and(|current| current < most) {
-        // Without it, a fleet that is too large is told of, host by host.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: limit.maximum });
-    }
-}
-
 fn run(command: Command) -> anyhow::Result<Exit> {
-    allow_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(dispatch(command))
 }

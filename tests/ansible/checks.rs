@@ -49,6 +49,7 @@ fn every_module_and_role_is_documented() {
         let mut words = vec!["--json", "-t", kind];
         words.extend(names.iter().map(String::as_str));
         let output = in_collection("ansible-doc", &words);
+        assert!(output.status.success(), "{}", said(&output));
         let told: serde_json::Value = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {}", said(&output)));
         names.into_iter().map(move |name| told[&name].clone())

@@ -44,12 +44,16 @@ impl Browser {
         for domain in ["Log", "Runtime", "Page"] {
             page.call(&format!("{domain}.enable"), json!({}));
         }
+        page.call("Page.setLifecycleEventsEnabled", json!({"enabled": true}));
         Self { page, _profile: profile }
     }
 
     pub(crate) fn open(&self, url: &str) {
-        let result = self.page.call_until("Page.navigate", json!({"url": url}), "Page.loadEventFired");
+        let result = self.page.call("Page.navigate", json!({"url": url}));
         assert!(result["errorText"].is_null(), "{url}: {}", result["errorText"]);
+        // Of this page: the one before may be loading still.
+        let is_loaded = |event: &Value| event["name"] == "load" && event["loaderId"] == result["loaderId"];
+        self.page.wait_for("Page.lifecycleEvent", is_loaded);
     }
 
     pub(crate) fn open_file(&self, path: &Path) {

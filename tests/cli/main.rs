@@ -3,6 +3,7 @@
 mod demo;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output};
 
 use pulpcov_tests::programs;
@@ -48,6 +49,36 @@ fn what_cannot_be_written_is_an_error() {
         assert_eq!(output.status.code(), Some(1), "{format}: {}", stderr(&output));
         assert!(stderr(&output).contains("error: cannot write to stdout"), "{}", stderr(&output));
     }
+}
+
+/// Two hosts, one after the other: whether the second is visited where SIGHUP comes while the first is.
+fn visits_the_second_after_a_hangup(before: &str) -> bool {
+    let work = tempfile::tempdir().expect("a folder");
+    let hosts = work.path().join("hosts.yml");
+    fs::write(&hosts, "all:\n  vars: {pulpcov_exec: [sh, -c, sleep 1]}\n  hosts: {one: {}, two: {}}\n")
+        .expect("written");
+    let script = format!("{before} exec \"$0\" fleet status --jsonl --forks 1 --retries 0 \"$1\"");
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .args([programs::pulpcov(), hosts])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("runs");
+    let mut lines =
+        BufReader::new(child.stdout.take().expect("piped")).lines().map(|line| line.expect("text"));
+    assert!(lines.any(|line| line.contains("\"host\":\"one\"")));
+    let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).expect("it runs");
+    let begun = lines.any(|line| line.contains("host_started") && line.contains("\"host\":\"two\""));
+    child.wait().expect("it ends");
+    begun
+}
+
+#[test]
+fn a_terminal_that_is_closed_ends_a_command_unless_nohup_started_it() {
+    assert!(!visits_the_second_after_a_hangup(""));
+    assert!(visits_the_second_after_a_hangup("trap '' HUP;"));
 }
 
 #[test]

@@ -98,10 +98,15 @@ pub fn collection() -> PathBuf {
     ] {
         add_tree(&part, &mut digest);
     }
-    let digest: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let digest = short_digest(digest);
     once(&format!("collection-{digest}"), |path| {
         run(Command::new(workspace().join(".ci/collection")).arg(path).env("PATH", path_with(&ansible())));
     })
+}
+
+/// Enough of a digest to tell names of folders apart.
+fn short_digest(digest: Sha256) -> String {
+    digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Every file below a folder, by its name and its bytes.
@@ -192,11 +197,7 @@ pub fn of_version(version: &str) -> Option<PathBuf> {
 /// Where that Python has no `ensurepip`.
 #[must_use]
 pub fn pip_of(python: &Path) -> PathBuf {
-    let digest: String = Sha256::digest(python.as_os_str().as_encoded_bytes())
-        .iter()
-        .take(6)
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let digest = short_digest(Sha256::new().chain_update(python.as_os_str().as_encoded_bytes()));
     let venv = once(&format!("pip-{digest}"), |path| {
         run(Command::new(python).args(["-m", "venv"]).arg(path));
     });

@@ -171,7 +171,8 @@ pub(crate) struct FanOut {
 /// Runs `job` on every host, in the order of `hosts`.
 ///
 /// # Cancel safety
-/// The first Ctrl-C, SIGTERM, or a terminal that is closed, starts no new host and lets the running ones end; the second drops them.
+/// The first Ctrl-C, SIGTERM, or a terminal that is closed, starts no new host and lets the running ones end; the second
+/// drops them.
 pub(crate) async fn run<T, F, R>(hosts: Vec<Host>, fan_out: FanOut, events: &Events, job: F) -> Recap<T>
 where
     T: Send + 'static,

@@ -10,9 +10,11 @@ use tokio::signal::unix::{self, SignalKind, signal};
 pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
+    /// Who was started by `nohup` stays when the terminal is closed.
     pub(crate) fn listen(wanted: &[Signal]) -> std::io::Result<Self> {
+        let counts = |&&wanted: &&Signal| wanted != Signal::HUP || !is_ignored(wanted);
         let one = |&wanted: &Signal| Ok((wanted, signal(SignalKind::from_raw(wanted.as_raw()))?));
-        wanted.iter().map(one).collect::<std::io::Result<_>>().map(Self)
+        wanted.iter().filter(counts).map(one).collect::<std::io::Result<_>>().map(Self)
     }
 
     /// The next one.
@@ -26,4 +28,12 @@ impl Signals {
         })
         .await
     }
+}
+
+/// Whether a signal is ignored in this process.
+fn is_ignored(wanted: Signal) -> bool {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    mask & (1 << (wanted.as_raw() - 1)) != 0
 }

@@ -4,7 +4,7 @@
 //! to the process that started ssh. Secrets are on no disk, no command line and in nobody's environment, from where a
 //! `SendEnv` would hand them to a host.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream as BlockingStream;
@@ -44,6 +44,8 @@ const NOTICE: u8 = b'!';
 pub(super) struct Secrets {
     /// `user@host`, in each way in which the prompts of the host itself may have it.
     asked_by: Vec<String>,
+    /// Whether a question with nobody's name before it can only be the host's.
+    asks_alone: bool,
     password: Option<String>,
     passphrase: Option<String>,
 }
@@ -74,9 +76,15 @@ impl Secrets {
         };
         Self {
             asked_by: hosts.iter().flat_map(of_host).collect(),
+            asks_alone: false,
             password: password.map(str::to_owned),
             passphrase: passphrase.map(str::to_owned),
         }
+    }
+
+    /// No other program on the way asks, as a `ProxyCommand` might.
+    pub(super) fn asked_for_alone(self, asks_alone: bool) -> Self {
+        Self { asks_alone, ..self }
     }
 
     fn answer(&self, prompt: &str) -> Answer<'_> {
@@ -87,8 +95,8 @@ impl Secrets {
             prompt.starts_with(&format!("{name}'s password:"))
                 || prompt.strip_prefix(&format!("({name}) ")).is_some_and(is_for_password)
         });
-        // Before 8.5, what the host itself asks has nobody's name before it. A jump host asks nothing: it is told so.
-        let is_bare = prompt.trim_end() == "Password:";
+        // Before 8.5, what the host itself asks has nobody's name before it. Jump hosts ask for no password.
+        let is_bare = self.asks_alone && prompt.trim_end() == "Password:";
         self.password.as_deref().filter(|_| is_ours || is_bare).map_or(Answer::Refused, Answer::Secret)
     }
 }
@@ -101,10 +109,14 @@ fn is_of_key(prompt: &str) -> bool {
         && prompt.ends_with(": ")
 }
 
+/// Words of questions that are not for the password that one logs in with, which has a name in each language.
+const NOT_FOR_PASSWORD: [&str; 8] =
+    ["code", "otp", "token", "one-time", "passphrase", "new ", "retype", "again"];
+
 /// Whether a host asks for the password that one logs in with: no code, and no new one.
 fn is_for_password(question: &str) -> bool {
     let question = question.to_lowercase();
-    question.contains("assword") && !question.contains("new ") && !question.contains("one-time")
+    !NOT_FOR_PASSWORD.iter().any(|word| question.contains(word))
 }
 
 /// The socket that one ssh and its jump hosts' are answered at.
@@ -206,7 +218,7 @@ pub(crate) fn help(mut words: impl Iterator<Item = OsString>) -> io::Result<Opti
     ask(&std::env::var_os(SOCKET).unwrap_or_default(), &prompt.to_string_lossy(), is_notice)
 }
 
-fn ask(socket: &OsString, prompt: &str, is_notice: bool) -> io::Result<Option<String>> {
+fn ask(socket: &OsStr, prompt: &str, is_notice: bool) -> io::Result<Option<String>> {
     let mut stream = BlockingStream::connect(socket)?;
     stream.write_all(&[if is_notice { NOTICE } else { QUESTION }])?;
     stream.write_all(prompt.as_bytes())?;
@@ -226,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_password_goes_to_the_host_that_it_is_for() {
-        let secrets = secrets(Some("pw"), Some("phrase"));
+        let secrets = secrets(Some("pw"), Some("phrase")).asked_for_alone(true);
         let answer = |prompt: &str| match secrets.answer(prompt) {
             Answer::Secret(secret) => Some(secret.to_owned()),
             Answer::Nothing | Answer::Refused => None,
@@ -236,6 +248,7 @@ mod tests {
             "deploy@web-alias's password: ",
             "(deploy@10.0.0.1) Password: ",
             "(deploy@10.0.0.1) (current) UNIX password: ",
+            "(deploy@10.0.0.1) Passwort: ",
             "Password: ",
         ] {
             assert_eq!(answer(password).as_deref(), Some("pw"), "{password}");
@@ -275,6 +288,11 @@ mod tests {
         let secrets = secrets(None, None);
         assert!(matches!(secrets.answer("Enter passphrase for key '/k': "), Answer::Nothing));
         assert!(matches!(secrets.answer("deploy@10.0.0.1's password: "), Answer::Refused));
+    }
+
+    #[test]
+    fn a_question_without_a_name_is_not_answered_where_another_program_may_ask() {
+        assert!(matches!(secrets(Some("pw"), None).answer("Password: "), Answer::Refused));
     }
 
     fn listen(secrets: Secrets) -> (tempfile::TempDir, Askpass) {

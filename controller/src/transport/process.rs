@@ -5,6 +5,7 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
@@ -84,6 +85,9 @@ impl ProcessError {
             Self::Denied { program, .. } => Some(format!(
                 "log in by {program} yourself first: set ansible_user and its key or password, load the key into ssh-agent, or get a Kerberos ticket"
             )),
+            Self::Start { source, .. } | Self::Files(source) if is_out_of_files(source) => {
+                Some("allow more open files (ulimit -n), or go to fewer hosts at once (--forks)".to_owned())
+            }
             Self::Files(_) => Some("set TMPDIR to a folder that can be written".to_owned()),
             Self::Asked { .. } => Some(
                 "what is asked for is no password of the host's: let it be logged in to by a key, or by --ssh own"
@@ -108,6 +112,10 @@ impl ProcessError {
             Self::Unreachable { program, words }
         }
     }
+}
+
+fn is_out_of_files(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::MFILE)
 }
 
 fn said(notice: Option<&str>) -> String {
@@ -323,11 +331,11 @@ impl Channel {
     /// Why, in the child's own words.
     fn not_reached(&self, code: Option<i32>) -> ProcessError {
         let text = String::from_utf8_lossy(&self.words);
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         // ssh begins its lines with its own name, and so do we.
         let own = format!("{}: ", self.program);
+        let bare = |line| str::strip_prefix(line, &own).unwrap_or(line);
         let lines: Vec<&str> =
-            lines.into_iter().map(|line| line.strip_prefix(&own).unwrap_or(line)).collect();
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).map(bare).collect();
         let words = if lines.is_empty() {
             code.map_or("it was killed".to_owned(), |code| format!("it ended with {code} and said nothing"))
         } else {

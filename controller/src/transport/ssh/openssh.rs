@@ -23,6 +23,8 @@ pub(super) struct Decided<'a> {
     pub(super) hostname: &'a str,
     /// `HostKeyAlias`, by which ssh calls the host in its questions.
     pub(super) alias: Option<&'a str>,
+    /// Whether a `ProxyCommand` leads there, which may ask, too.
+    pub(super) by_command: bool,
     pub(super) connect_seconds: u64,
 }
 
@@ -62,6 +64,7 @@ pub(super) fn program(
         secrets: asks.then(|| {
             let names = [decided.hostname, decided.alias.unwrap_or(decided.hostname)];
             Secrets::new(decided.user, &names, request.password, request.passphrase)
+                .asked_for_alone(!decided.by_command)
         }),
     })
 }
@@ -123,6 +126,7 @@ mod tests {
             user: "deploy",
             hostname: "10.0.0.1",
             alias: None,
+            by_command: false,
             connect_seconds: 9,
         }
     }

@@ -160,6 +160,7 @@ impl Resolver {
             user: &settings.user,
             hostname: &settings.hostname,
             alias: settings.host_key_alias.as_deref(),
+            by_command: matches!(settings.proxy, Proxy::Command(_)),
             connect_seconds: request.connect.as_secs(),
         };
         Ok(Endpoint::Process(openssh::program(client, request, &options, &decided)))
