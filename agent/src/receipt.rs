@@ -103,7 +103,7 @@ impl Replaced {
 }
 
 /// Largest file that is replaced and kept in case it has to come back: the agent's own program.
-pub(crate) const MAX_REPLACED: u64 = 8 * 1024 * 1024;
+pub(crate) const MAX_REPLACED: u64 = 16 * 1024 * 1024;
 
 pub(crate) fn path_in(lib_root: &str) -> PathBuf {
     Path::new(lib_root).join("receipt.json")
@@ -228,7 +228,7 @@ impl Receipt {
                 continue;
             }
             // What can no longer be looked at has been changed as well.
-            let same = fs::read_limited(path, MAX_RECEIPT).is_ok_and(|bytes| {
+            let same = fs::read_limited(path, MAX_REPLACED).is_ok_and(|bytes| {
                 let digest = fs::sha256(&bytes);
                 // What it had replaced is there again: an uninstall was cut off.
                 digest == *wanted || file.before.as_ref().is_some_and(|before| before.sha256 == digest)

@@ -5,11 +5,29 @@ mod demo;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 use pulpcov_tests::programs;
 
+/// Agents that no host ever gets: none is reached in these tests, and no agent need be built.
+static AGENTS: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("pulpcov-agent-x86_64"), "no agent").expect("written");
+    folder
+});
+
+/// A program that finds those.
+fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env("PULPCOV_AGENT_DIR", AGENTS.path());
+    command
+}
+
 fn pulpcov(words: &[&str]) -> Output {
-    Command::new(programs::pulpcov()).args(words).env("COLUMNS", "100").output().expect("runs")
+    // Help tells of the variable where it is set.
+    let is_help = words.contains(&"--help");
+    let mut pulpcov = if is_help { Command::new(programs::pulpcov()) } else { command(programs::pulpcov()) };
+    pulpcov.args(words).env("COLUMNS", "100").output().expect("runs")
 }
 
 fn stderr(output: &Output) -> String {
@@ -40,13 +58,17 @@ fn help_is_what_it_was() {
 fn what_cannot_be_written_is_an_error() {
     let work = tempfile::tempdir().expect("a folder");
     let hosts = work.path().join("hosts.yml");
-    fs::write(&hosts, "all:\n  hosts:\n    here: {ansible_connection: local}\n").expect("written");
-    for format in ["--json", "--jsonl"] {
+    fs::write(&hosts, "all:\n  hosts:\n    here: {ansible_host: 127.0.0.1, ansible_port: 1}\n")
+        .expect("written");
+    for (words, code) in [
+        (&["inventory", "--list"][..], 1),
+        (&["status", "--retries", "0", "--json"], 4),
+        (&["status", "--retries", "0", "--jsonl"], 4),
+    ] {
         let full = fs::File::options().write(true).open("/dev/full").expect("/dev/full");
-        let mut command = Command::new(programs::pulpcov());
-        let output =
-            command.args(["fleet", "status", format]).arg(&hosts).stdout(full).output().expect("runs");
-        assert_eq!(output.status.code(), Some(1), "{format}: {}", stderr(&output));
+        let mut fleet = command(programs::pulpcov());
+        let output = fleet.arg("fleet").args(words).arg(&hosts).stdout(full).output().expect("runs");
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", stderr(&output));
         assert!(stderr(&output).contains("error: cannot write to stdout"), "{}", stderr(&output));
     }
 }
@@ -58,7 +80,7 @@ fn visits_the_second_after_a_hangup(before: &str) -> bool {
     fs::write(&hosts, "all:\n  vars: {pulpcov_exec: [sh, -c, sleep 1]}\n  hosts: {one: {}, two: {}}\n")
         .expect("written");
     let script = format!("{before} exec \"$0\" fleet status --jsonl --forks 1 --retries 0 \"$1\"");
-    let mut child = Command::new("sh")
+    let mut child = command("sh")
         .args(["-c", &script])
         .args([programs::pulpcov(), hosts])
         .stdout(std::process::Stdio::piped())
@@ -154,7 +176,7 @@ fn an_inventory_from_a_pipe_wants_a_name() {
             "exec {} fleet reset --retries 0 --inventory-via native <(printf '{text}')",
             programs::pulpcov().display()
         );
-        let output = Command::new("bash").args(["-c", &script]).output().expect("bash runs");
+        let output = command("bash").args(["-c", &script]).output().expect("bash runs");
         (output.status.code(), stderr(&output))
     };
     let (code, said) = reset("");
@@ -189,7 +211,7 @@ fn a_closed_pipe_is_no_error() {
         programs::pulpcov().display(),
         programs::pulpcov().display()
     );
-    let output = Command::new("sh").args(["-c", &script]).output().expect("sh runs");
+    let output = command("sh").args(["-c", &script]).output().expect("sh runs");
     assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
 }
 
@@ -234,7 +256,7 @@ fn completions_and_manual_pages_know_every_command() {
 fn an_inventory_without_hosts_is_shown() {
     let work = tempfile::tempdir().expect("a folder");
     std::fs::write(work.path().join("empty.yml"), "all:\n  hosts: {}\n").expect("written");
-    let output = Command::new(programs::pulpcov())
+    let output = command(programs::pulpcov())
         .args(["fleet", "inventory", "--list", "empty.yml"])
         .current_dir(work.path())
         .output()
@@ -251,16 +273,14 @@ fn an_inventory_without_hosts_is_shown() {
 #[test]
 fn a_report_of_no_named_run_is_of_the_latest() {
     let work = tempfile::tempdir().expect("a folder");
-    let output =
-        Command::new(programs::pulpcov()).arg("report").current_dir(work.path()).output().expect("runs");
+    let output = command(programs::pulpcov()).arg("report").current_dir(work.path()).output().expect("runs");
     assert_eq!(output.status.code(), Some(2));
     let said = stderr(&output);
     assert!(said.contains("runs/latest") && said.contains("hint: name a run directory"), "{said}");
     assert!(!said.contains("pulpcov report .coverage"), "{said}");
     // Whoever comes from coverage.py's own command.
     std::fs::write(work.path().join(".coverage"), "").expect("written");
-    let output =
-        Command::new(programs::pulpcov()).arg("report").current_dir(work.path()).output().expect("runs");
+    let output = command(programs::pulpcov()).arg("report").current_dir(work.path()).output().expect("runs");
     let said = stderr(&output);
     assert!(said.contains("pulpcov report .coverage"), "{said}");
 }

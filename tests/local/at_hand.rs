@@ -37,11 +37,25 @@ pub(crate) fn wheels() -> Result<String, String> {
     FOUND.get_or_init(find).clone()
 }
 
-/// The agent that pulpcov would bring to this machine, as `.ci/agents` builds it.
-pub(crate) fn agent() -> Result<(), String> {
-    let name = format!("agents/pulpcov-agent-{}", std::env::consts::ARCH);
-    let path = programs::target().join(name);
-    if path.is_file() { Ok(()) } else { Err(format!("{} is not built: .ci/agents", path.display())) }
+/// The folder with the agent for this machine: as `.ci/agents` builds it, else the one that was built with these tests.
+pub(crate) fn agents() -> Result<PathBuf, String> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOUND.get_or_init(find_agents).clone()
+}
+
+fn find_agents() -> Result<PathBuf, String> {
+    let name = format!("pulpcov-agent-{}", std::env::consts::ARCH);
+    let released = programs::target().join("agents");
+    if released.join(&name).is_file() {
+        return Ok(released);
+    }
+    let built = programs::own_folder().join("pulpcov-agent");
+    let folder = programs::target().join("pulpcov-tests/agents-at-hand");
+    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    // With what a debugger wants of it, it would be larger than any agent that a host takes.
+    let strip = Command::new("strip").arg("-o").args([folder.join(name), built]).output();
+    let strip = strip.map_err(|error| format!("no agent of .ci/agents is here, and no strip: {error}"))?;
+    if strip.status.success() { Ok(folder) } else { Err(String::from_utf8_lossy(&strip.stderr).into_owned()) }
 }
 
 fn find() -> Result<String, String> {

@@ -99,6 +99,7 @@ impl Hosts {
             .current_dir(self.folder.path())
             // The agent goes where it goes with these.
             .envs([("TMPDIR", self.folder.path()), ("HOME", self.folder.path())])
+            .env("PULPCOV_AGENT_DIR", at_hand::agents().expect("agents"))
             .env("CI", "true")
             .output()
             .expect("pulpcov runs");

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let missing = at_hand::agent().and_then(|()| at_hand::wheels()).err();
+    let missing = at_hand::agents().and_then(|_| at_hand::wheels()).err();
     if let Some(reason) = missing.as_ref().filter(|_| !arguments.list) {
         let _ = writeln!(std::io::stderr(), "skipped: a fleet on this machine: {reason}");
     }

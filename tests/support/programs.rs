@@ -13,7 +13,7 @@ pub fn target() -> PathBuf {
 }
 
 /// Where this very program was built: programs of one build belong together.
-fn own_folder() -> PathBuf {
+pub fn own_folder() -> PathBuf {
     let own = std::env::current_exe().expect("this program is somewhere");
     let folder = own.parent().expect("a folder");
     if folder.ends_with("deps") { folder.parent().expect("a folder").to_owned() } else { folder.to_owned() }

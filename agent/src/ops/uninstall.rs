@@ -16,14 +16,11 @@ use crate::install::changes::{forget, sweep, undo_file, undo_folder};
 use crate::install::preview::Preview;
 use crate::install::units::{concern_systemd, stop_timer};
 use crate::receipt;
-use crate::receipt::Receipt;
+use crate::receipt::{MAX_REPLACED, Receipt};
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::hook::PTH;
 use crate::recorder::users::Users;
 use crate::recorder::{collected, data_dir, ledger, proof, unwritten};
-
-/// Largest file whose difference is shown: the agent's own program.
-const MAX_SHOWN: u64 = 8 * 1024 * 1024;
 
 /// Bundles that a playbook has made and not fetched yet.
 pub(crate) const OUTBOX: &str = "outbox";
@@ -286,7 +283,7 @@ fn differences(args: &Uninstall, receipt: &Receipt) -> Result<Vec<FileDiff>, Fai
     let mut preview = Preview::new(true);
     for (path, file) in &receipt.files {
         // What somebody has made of it shows no difference.
-        if let (Ok(now), true) = (fs::read_limited(path, MAX_SHOWN), file.sha256.is_some()) {
+        if let (Ok(now), true) = (fs::read_limited(path, MAX_REPLACED), file.sha256.is_some()) {
             let before = file.before.as_ref().map(|one| one.bytes(Path::new(&args.lib_root))).transpose()?;
             preview.file(path, Some(&now), before.as_deref());
         }

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use pulpcov_coverage::render::names::{acts_on_screen, write_json};
 
 /// Writes to stdout. A reader that has left has what it wanted; what the command came to is told all the same.
@@ -11,7 +11,7 @@ pub(crate) fn print(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) 
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     match render(&mut out).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => Ok(result?),
+        result => result.context("cannot write to stdout"),
     }
 }
 
