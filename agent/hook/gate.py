@@ -7,6 +7,7 @@ rendered by `pulpcov-agent install`.
 import os
 import sys
 
+SWITCH = @SWITCH@
 RULES = @RULES@
 UNITS = @UNITS@
 CHILDREN = @CHILDREN@
@@ -86,6 +87,8 @@ def role_of_unit(name):
 
 
 def main():
+    if SWITCH and os.environ.get(SWITCH) != "1":
+        return
     with open("/proc/self/cmdline", "rb") as f:
         raw = f.read(65536)
     argv = [os.fsdecode(word) for word in raw.split(b"\0")[:-1]]

@@ -20,7 +20,8 @@ import time
 
 from _pulpcov_gate import unit
 from _pulpcov_sources import fingerprint, note_loads, package_files, package_folders, sealed
-from _pulpcov_system import boot_id, owner, put, read_small, remove, start_ticks, sync_folder, temporary, word, write_file
+from _pulpcov_system import (
+    boot_id, owner, pid_ns, put, read_small, remove, start_ticks, sync_folder, temporary, word, write_file)
 from _pulpcov_tracer import close_data, make_coverage
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
@@ -73,7 +74,7 @@ class State(object):
         self.at_ease = False        # what is left of a flush under way is nothing that a fork could spoil
         self.started_at = _CLOCKS[1]()
         self.due = _CLOCKS[0]() + self.config["interval"]   # whatever stops and starts the flusher meanwhile
-        self.start_ticks, self.unit = start_ticks(), unit()
+        self.start_ticks, self.unit, self.pid_ns = start_ticks(), unit(), pid_ns()
         self.error = None
         self.user, self.continues, self.proof = os.geteuid(), None, None
         self.begin(self.read_session())
@@ -103,7 +104,7 @@ class State(object):
             return Session(int(found["generation"]), str(found["label"]), str(found.get("run") or ""),
                            bool(found.get("recording", True)))
         except Exception:
-            return Session(0, "", "", True)
+            return Session(0, self.config.get("label", ""), "", True)
 
 
 def write_record(durable=False):
@@ -112,7 +113,8 @@ def write_record(durable=False):
         return
     record = {
         "recorder": RECORDER, "pid": s.pid, "parent": s.parent, "start_ticks": s.start_ticks,
-        "boot_id": boot_id(), "started_at": s.started_at, "argv": s.argv, "unit": s.unit, "role": s.role,
+        "boot_id": boot_id(), "pid_ns": s.pid_ns, "hostname": os.uname()[1], "install": s.config.get("install", ""),
+        "started_at": s.started_at, "argv": s.argv, "unit": s.unit, "role": s.role,
         "python": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix,
         "coverage": s.coverage_version, "interval": s.config["interval"],
         "data": s.data_name if s.size else None, "size": s.size, "last_flush": s.last_flush,

@@ -36,10 +36,18 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         let hint = match error.kind() {
             std::io::ErrorKind::PermissionDenied => {
-                Some("become root: set ansible_become: true for this host".to_owned())
+                Some(
+                    "become root: set ansible_become: true for this host; where nobody may, set pulpcov_lib_root and \
+                     pulpcov_data_root to folders that the service's user can write to"
+                        .to_owned(),
+                )
             }
             std::io::ErrorKind::StorageFull => Some("make room on that file system".to_owned()),
-            std::io::ErrorKind::ReadOnlyFilesystem => Some("remount that file system read-write".to_owned()),
+            std::io::ErrorKind::ReadOnlyFilesystem => Some(
+                "remount that file system read-write; in a container, set pulpcov_lib_root and pulpcov_data_root to \
+                 folders of a volume, or start it with the hook as volumes (pulpcov bake)"
+                    .to_owned(),
+            ),
             _ => None,
         };
         Self { msg: error_chain(&error), hint }

@@ -17,7 +17,7 @@ pub fn record(bytes: &[u8], folder: &Path) {
             return;
         }
     }
-    let Ok(found) = ledger::read(folder) else { return };
+    let Ok(found) = ledger::read_all(folder, "") else { return };
     for process in found.processes() {
         let told = serde_json::to_vec(process).map_or(0, |text| text.len());
         assert!(told < MOST_TOLD, "a record of {} bytes is told of in {told}", bytes.len());

@@ -35,6 +35,9 @@ pub(crate) struct Receipt {
     /// to collect it, and goes with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) uninstalled: bool,
+    /// It came with an image or a volume: nothing of it is this host's to change.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) baked: bool,
     /// Who installed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) fleet: Option<Fleet>,
@@ -46,6 +49,9 @@ pub(crate) struct Config {
     pub(crate) profile: Profile,
     pub(crate) data_root: PathBuf,
     pub(crate) host_label: Option<String>,
+    /// A word that tells this install from all others: processes say which one their hook is from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) install: String,
     pub(crate) interpreters: Vec<Interpreter>,
     /// Packages of the profile and of its entry points.
     pub(crate) packages: Vec<String>,

@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use pulpcov_protocol::frame::{Frame, FrameError, Kind, MAX_DATA, StreamEnd, read_frame, write_frame};
+use pulpcov_protocol::frame::{
+    Frame, FrameError, Kind, MAX_DATA, SILENCE, StreamEnd, read_frame, write_frame,
+};
 use pulpcov_protocol::op::{Op, Wheel};
 use pulpcov_protocol::outcome::{Hello, Outcome, Progress};
 use pulpcov_protocol::text::{error_chain, hex, unhex};
@@ -15,7 +17,7 @@ use pulpcov_protocol::wheel::WheelName;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::failure::Failure;
+use crate::failure::{During, Failure};
 use crate::host::{caller, facts, fs};
 use crate::ops::{self, OpContext};
 use crate::recorder::coverage_dir;
@@ -36,7 +38,8 @@ pub(crate) fn run(first: Option<&str>) -> Result<(), Failure> {
         uid: rustix::process::geteuid().as_raw(),
     };
     send(&out, Kind::Hello, &hello)?;
-    let mut input = io::stdin().lock();
+    // Not through a buffer: what lies in one, nobody else sees.
+    let mut input = std::fs::File::from(rustix::io::dup(io::stdin()).during("read", "stdin")?);
     let progress = |step: &str| {
         let _ = send(&out, Kind::Progress, &Progress { step: step.to_owned() });
     };
@@ -46,11 +49,8 @@ pub(crate) fn run(first: Option<&str>) -> Result<(), Failure> {
     loop {
         let payload = match first.take() {
             Some(payload) => payload,
-            None => match read_frame(&mut input).map_err(wire)? {
-                Some(Frame { kind: Kind::Op, payload }) => payload,
-                Some(frame) => {
-                    return Err(Failure::new(format!("expected an op, got a {:?} frame", frame.kind)));
-                }
+            None => match next_op(&mut input)? {
+                Some(payload) => payload,
                 None => return Ok(()),
             },
         };
@@ -60,6 +60,23 @@ pub(crate) fn run(first: Option<&str>) -> Result<(), Failure> {
         };
         let outcome = outcome.unwrap_or_else(|failure| Outcome::failure(failure.msg, failure.hint));
         send(&out, Kind::Outcome, &outcome)?;
+    }
+}
+
+/// The next op; `None` once the controller has left, or has not said for a while that it is there.
+fn next_op(input: &mut std::fs::File) -> Result<Option<Vec<u8>>, Failure> {
+    loop {
+        if !caller::speaks_within(&*input, SILENCE) {
+            return Ok(None);
+        }
+        match read_frame(input).map_err(wire)? {
+            Some(Frame { kind: Kind::Op, payload }) => return Ok(Some(payload)),
+            Some(Frame { kind: Kind::Ping, .. }) => {}
+            Some(frame) => {
+                return Err(Failure::new(format!("expected an op, got a {:?} frame", frame.kind)));
+            }
+            None => return Ok(None),
+        }
     }
 }
 
@@ -78,8 +95,9 @@ fn answer(
     let (done, is_done) = mpsc::channel::<()>();
     let result = std::thread::scope(|scope| {
         scope.spawn(move || {
+            let mut watch = caller::Watch::begin();
             while is_done.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
-                caller::look(io::stdin());
+                watch.look(io::stdin());
                 let _ = send(out, Kind::Progress, &Progress { step: String::new() });
             }
         });
@@ -87,7 +105,7 @@ fn answer(
         drop(done);
         result
     });
-    if result.is_ok() && matches!(op, Op::Bundle(_)) {
+    if result.is_ok() && matches!(op, Op::Bundle(_) | Op::Export(_)) {
         stream.end()?;
     }
     result
@@ -190,6 +208,7 @@ fn receive_one(wheel: &Wheel, input: &mut dyn io::Read) -> Result<Vec<u8>, Failu
     let mut bytes = Vec::new();
     loop {
         match read_frame(input).map_err(wire)? {
+            Some(Frame { kind: Kind::Ping, .. }) => {}
             Some(Frame { kind: Kind::Data, payload }) => bytes.extend_from_slice(&payload),
             Some(Frame { kind: Kind::DataEnd, .. }) => break,
             Some(frame) => return Err(Failure::new(format!("a {:?} frame inside of a wheel", frame.kind))),

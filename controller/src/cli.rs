@@ -21,6 +21,8 @@ pub(crate) enum Command {
     /// Act on the hosts of an Ansible inventory
     #[command(subcommand)]
     Fleet(Fleet),
+    /// Make the hook for containers that are made anew: a layer, and volumes
+    Bake(command::bake::Args),
     /// Combine data files into one that coverage.py reads
     Combine(command::combine::Args),
     /// Report from run directories, bundles or data files

@@ -60,6 +60,7 @@ fn run_words(words: Vec<String>) -> demo::run::Running {
 
 async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
+        Command::Bake(args) => command::bake::run(args).await,
         Command::Combine(args) => command::combine::run(&args),
         Command::Report(args) => command::report::run(&args),
         Command::Diff(args) => command::diff::run(&args),

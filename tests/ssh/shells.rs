@@ -57,6 +57,9 @@ fn places_that_take_no_program_are_passed_over() {
     status(&lab, &inventory, &[]).ends(0, &["h1  ok"]);
     assert_eq!((agents("/tmp").lines().count(), agents("/var/tmp").lines().count()), (0, 1));
     lab.shell(1, "rm -rf /var/tmp/.pulpcov-*; for f in /tmp /var/tmp /dev/shm; do mount -t tmpfs -o noexec,mode=1777 none $f; done; chmod 500 /home/deploy/.cache; chown root /home/deploy/.cache; rm -f /home/deploy/.cache/.pulpcov-*; chown root /home/deploy; chmod 555 /home/deploy");
+    // Only memory is left, which its Python leads to.
+    status(&lab, &inventory, &[]).ends(0, &["h1  ok"]);
+    lab.shell(1, "for f in /usr/bin/python3*; do chmod 700 $f; done");
     status(&lab, &inventory, &[])
         .ends(4, &["h1  failed", "none of these folders takes a program and runs it: /tmp"]);
     for place in ["/tmp", "/var/tmp", "/dev/shm"] {

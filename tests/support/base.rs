@@ -12,10 +12,11 @@ use crate::image::{self, run};
 /// sudo's password of the user `ops`.
 pub const SUDO_PASSWORD: &str = "lab-sudo-pw";
 
-const RELEASE: &str = "bookworm";
+/// The distribution's release.
+pub const RELEASE: &str = "bookworm";
 
 const PACKAGES: &str = "systemd,systemd-sysv,dbus,openssh-server,sudo,python3,python3-venv,python3-flask,\
-python3-gunicorn,gunicorn,uwsgi-core,uwsgi-plugin-python3,iproute2,procps,ca-certificates,zsh,fish,tcsh,busybox,opendoas,krb5-kdc,krb5-admin-server,krb5-user";
+python3-gunicorn,gunicorn,uwsgi-core,uwsgi-plugin-python3,iproute2,procps,ca-certificates,zsh,fish,tcsh,busybox,opendoas,krb5-kdc,krb5-admin-server,krb5-user,s6,execline";
 
 /// Units that cost time or reach for the machine's devices.
 const MASKED: [&str; 23] = [
@@ -50,15 +51,16 @@ pub fn ensure() -> Result<PathBuf> {
     image::ensure_built("base", &[include_bytes!("base.rs").to_vec()], build)
 }
 
-fn build(root: &Path) -> Result<()> {
+/// Where this machine has its packages from.
+pub fn mirror() -> Result<String> {
     let targets = Command::new("apt-get")
         .args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"])
         .output()?;
-    let mirror = String::from_utf8_lossy(&targets.stdout)
-        .lines()
-        .next()
-        .map(str::to_owned)
-        .context("apt knows no mirror")?;
+    String::from_utf8_lossy(&targets.stdout).lines().next().map(str::to_owned).context("apt knows no mirror")
+}
+
+fn build(root: &Path) -> Result<()> {
+    let mirror = mirror()?;
     run(Command::new("debootstrap")
         .args(["--variant=minbase", &format!("--include={PACKAGES}"), RELEASE])
         .arg(root)

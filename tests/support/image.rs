@@ -8,12 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-/// The image `name` that is made of `recipe`, built now if it is not there. `build` gets an empty place.
-pub fn ensure_built(
-    name: &str,
-    recipe: &[Vec<u8>],
-    build: impl FnOnce(&Path) -> Result<()>,
-) -> Result<PathBuf> {
+/// The folder of all images, and where the image `name` that is made of `recipe` belongs.
+fn place(name: &str, recipe: &[Vec<u8>]) -> Result<(PathBuf, PathBuf)> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
@@ -27,6 +23,21 @@ pub fn ensure_built(
     }
     let digest: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let image = cache.join(format!("{name}-{digest}"));
+    Ok((cache, image))
+}
+
+/// That image, if it was built.
+pub fn found(name: &str, recipe: &[Vec<u8>]) -> Option<PathBuf> {
+    place(name, recipe).ok().map(|(_, image)| image).filter(|image| image.exists())
+}
+
+/// The image `name` that is made of `recipe`, built now if it is not there. `build` gets an empty place.
+pub fn ensure_built(
+    name: &str,
+    recipe: &[Vec<u8>],
+    build: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let (cache, image) = place(name, recipe)?;
     // Two tests may want it at once; one builds.
     let lock = fs::File::create(cache.join(format!("{name}.lock")))?;
     lock.lock()?;

@@ -1,7 +1,9 @@
 //! Real peers for the tests: hosts with sshd, sudo and systemd, Pythons with coverage.py, a service.
 
 pub mod base;
+pub mod engine;
 pub mod image;
+pub mod kubernetes;
 pub mod lab;
 pub mod made_run;
 pub mod plain;

@@ -60,6 +60,31 @@ pub fn ansible() -> PathBuf {
     venv.join("bin")
 }
 
+/// The real ansible-core in `bin`, and in `collections` the collections with connections to containers and pods, out of
+/// Ansible's own package.
+pub fn ansible_with_connections() -> PathBuf {
+    once("ansible-connections-1", |path| {
+        run(Command::new("python3").args(["-m", "venv"]).arg(path));
+        let mut pip = Command::new(path.join("bin/pip"));
+        run(pip.args(["install", "-q", "--disable-pip-version-check", "ansible-core==2.19.4"]));
+        let mut pip = Command::new(path.join("bin/pip"));
+        let wheel = path.join("wheel");
+        run(pip
+            .args(["download", "-q", "--disable-pip-version-check", "--no-deps", "ansible==12.2.0", "-d"])
+            .arg(&wheel));
+        let unpack = "import glob, sys, zipfile\n\
+            wanted = ('containers/podman', 'community/docker', 'kubernetes/core', 'community/okd', 'community/library_inventory_filtering_v1')\n\
+            with zipfile.ZipFile(glob.glob(sys.argv[1] + '/*.whl')[0]) as z:\n\
+            \x20   names = [n for n in z.namelist() if n.startswith(tuple('ansible_collections/' + w for w in wanted))]\n\
+            \x20   z.extractall(sys.argv[2], names)\n";
+        run(Command::new(path.join("bin/python"))
+            .args(["-c", unpack])
+            .arg(&wheel)
+            .arg(path.join("collections")));
+        fs::remove_dir_all(wheel).expect("removed");
+    })
+}
+
 /// ansible-core with ansible-lint beside it.
 pub fn ansible_lint() -> PathBuf {
     let venv = environment("ansible-lint-1", &["ansible-core==2.19.4", "ansible-lint==26.10.1"]);

@@ -1,6 +1,7 @@
 //! Frames on the one channel of a host: `u32 length (big endian) | u8 kind | payload`.
 
 use std::io;
+use std::time::Duration;
 
 /// Bytes before the payload.
 pub const HEADER_LEN: usize = 5;
@@ -28,6 +29,8 @@ pub enum Kind {
     DataEnd,
     /// Agent to controller: the [`crate::outcome::Outcome`] of the op.
     Outcome,
+    /// Controller to agent, at any time and with nothing in it: it is still there.
+    Ping,
 }
 
 impl Kind {
@@ -39,6 +42,7 @@ impl Kind {
             Self::Data => 4,
             Self::DataEnd => 5,
             Self::Outcome => 6,
+            Self::Ping => 7,
         }
     }
 
@@ -50,6 +54,7 @@ impl Kind {
             4 => Self::Data,
             5 => Self::DataEnd,
             6 => Self::Outcome,
+            7 => Self::Ping,
             _ => return None,
         })
     }
@@ -58,10 +63,16 @@ impl Kind {
         match self {
             // A step is a line of text; it comes at any rate, so it is not to be large.
             Self::Data | Self::Progress => MAX_DATA,
+            Self::Ping => 0,
             _ => MAX_JSON,
         }
     }
 }
+
+/// How often a controller says that it is there, and how long an agent waits for it. What carries their channel may
+/// outlive a controller that was killed: the kubelet holds it for a minute and more.
+pub const PING_EVERY: Duration = Duration::from_secs(5);
+pub const SILENCE: Duration = Duration::from_secs(30);
 
 /// How a stream ended: the receiver compares, so that a lost tail is never taken for the end.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

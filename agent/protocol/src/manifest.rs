@@ -155,8 +155,15 @@ pub struct Process {
     /// The record's file name in the data directory.
     pub record: String,
     pub record_sha256: String,
+    /// By its number where it runs, which for one elsewhere is none of this host's.
     pub pid: u32,
     pub parent: u32,
+    /// What its host or container calls itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
+    /// Of another container or machine that has the same data folder, which tells of it as well where it is asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
     /// Clock ticks between boot and start: with the pid, the process's identity.
     pub start_ticks: u64,
     pub started_at: f64,
@@ -193,6 +200,9 @@ pub struct Compacted {
     #[serde(flatten)]
     pub common: CommonFacts,
     pub members: Vec<Member>,
+    /// As of a process.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// What compacted processes have in common: nothing that a report asks for is lost by compacting.
@@ -230,6 +240,9 @@ pub enum ProcessState {
     Live,
     /// Ended after a last flush: nothing is missing.
     Ended,
+    /// Not seen from this host, and it has not said that it ended: another container or machine that has the same data
+    /// folder runs it, or ran it.
+    Elsewhere,
     /// Gone without a last flush (SIGKILL, out of memory, power): at most one interval is missing.
     Died,
 }

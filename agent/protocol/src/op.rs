@@ -40,6 +40,8 @@ pub enum Op {
     /// Makes few data files of the many of processes that are gone.
     Compact(Compact),
     Uninstall(Uninstall),
+    /// Sends what a bake has installed, as a tar.
+    Export(Export),
 }
 
 impl Op {
@@ -58,6 +60,7 @@ impl Op {
             Self::Doctor(_) => "doctor",
             Self::Compact(_) => "compact",
             Self::Uninstall(_) => "uninstall",
+            Self::Export(_) => "export",
         }
     }
 
@@ -69,7 +72,7 @@ impl Op {
 }
 
 /// Looks, changes nothing: what the host is, which interpreters the service runs on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     #[serde(default = "default_lib_root")]
@@ -78,6 +81,12 @@ pub struct Probe {
     pub units: Vec<String>,
     #[serde(default)]
     pub interpreters: Vec<String>,
+    /// Where there are no units, the processes that its rules fit show the interpreters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// Where nothing of the service runs, the programs that its rules name show them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub programs: bool,
 }
 
 /// Puts the hook on the host. A second run with the same words changes nothing.
@@ -113,6 +122,9 @@ pub struct Install {
     /// Stops and starts the services of a host without systemd.
     #[serde(default)]
     pub commands: Commands,
+    /// Whoever asks has restarted the host, which an earlier install had awaited.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restarted: bool,
     /// What is recorded after the services have started; [`DEFAULT_LABEL`] where absent.
     #[serde(default)]
     pub label: Option<String>,
@@ -134,6 +146,18 @@ pub struct Install {
     /// Take a host of another fleet over.
     #[serde(default)]
     pub take_over: bool,
+    /// For an image, or volumes that containers share: nothing is restarted or begun, and the hook is still until
+    /// `PULPCOV=1` stands in a process's environment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bake: bool,
+}
+
+/// Sends every path that a bake has made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    #[serde(default = "default_lib_root")]
+    pub lib_root: String,
 }
 
 /// A wheel that the controller pushes.
@@ -310,9 +334,13 @@ pub struct Commands {
     pub stop: Option<String>,
     #[serde(default)]
     pub start: Option<String>,
+    /// Whoever asks can restart all of it from outside, as a container's engine does: for what nothing on the host restarts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 impl Commands {
+    /// Whether there are none that the host itself could run.
     pub const fn is_empty(&self) -> bool {
         self.stop.is_none() && self.start.is_none()
     }

@@ -138,6 +138,9 @@ pub struct InstallDetail {
     /// Processes that were seen to record after that.
     #[serde(default)]
     pub proven: u64,
+    /// Whoever asked has to restart the host now, and then to ask again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_restart: bool,
     /// Paths that this run made or changed.
     pub touched: Vec<String>,
     /// Packages of the profile that no Python here can import; nothing where the host does not show where its
@@ -174,12 +177,16 @@ pub struct Unrecorded {
     pub restart: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlushDetail {
     /// Process ids that answered.
     pub acked: Vec<u32>,
     /// Live processes that did not answer in time.
     pub silent: Vec<u32>,
+    /// Records of processes that did not answer and are not seen from this host: they run in another container or machine
+    /// that has the same data folder, or ran there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<String>,
     /// Processes that answered and whose data file is not what they say, or that say why they cannot write: the reasons.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bad: Vec<String>,
@@ -291,4 +298,7 @@ pub struct UninstallDetail {
     /// Data files that were left where they are.
     pub data_left: u64,
     pub data_root: String,
+    /// As of an install.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub awaits_restart: bool,
 }

@@ -151,13 +151,18 @@ impl Profile {
 
     /// The first rule that fits a process.
     pub fn rule_of(&self, argv: &[String], exe: &str) -> Option<&ProcessRule> {
-        let names = programs(argv, exe);
+        let title = title(argv);
+        let names = title.map_or_else(|| programs(argv, exe), |(name, _)| vec![base_name(name)]);
+        let has_argument = |wanted: &str| {
+            argv.iter()
+                .skip(1)
+                .map(String::as_str)
+                .chain(title.map(|(_, rest)| rest))
+                .any(|word| word.contains(wanted))
+        };
         let fits = |rule: &&ProcessRule| {
             names.iter().any(|name| rule.program.iter().any(|program| program == name))
-                && rule
-                    .argument
-                    .as_ref()
-                    .is_none_or(|wanted| argv.iter().skip(1).any(|word| word.contains(wanted.as_str())))
+                && rule.argument.as_deref().is_none_or(has_argument)
         };
         self.processes.iter().find(fits)
     }
@@ -192,6 +197,12 @@ pub fn is_python_name(path: &str) -> bool {
 
 fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
+}
+
+/// What a process has put in the place of its command line, `gunicorn: worker [shop]`: who it says it is, and the rest.
+fn title(argv: &[String]) -> Option<(&str, &str)> {
+    let (first, rest) = argv.split_first()?;
+    first.split_once(": ").filter(|(name, _)| !name.contains(' ') && rest.iter().all(String::is_empty))
 }
 
 /// The script or module that a command line runs; nothing for `python -c` and an empty line.
@@ -305,6 +316,18 @@ mod tests {
         assert_eq!(role("python3 /opt/x", python, ""), None);
         assert_eq!(role("/bin/sh -c x", "/bin/dash", "devpi.service"), None);
         assert_eq!(role_of_unit("my\\x2dapp@a.b.service"), "my_x2dapp");
+    }
+
+    #[test]
+    fn a_process_that_has_named_itself_is_known_by_that_name() {
+        let role = |words: &[&str], exe| {
+            profile().role_of(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), exe, "")
+        };
+        for exe in ["/usr/bin/python3.11", "gunicorn: master [shop:app]"] {
+            assert_eq!(role(&["gunicorn: master [shop:app]", "", ""], exe).as_deref(), Some("web"));
+            assert_eq!(role(&["gunicorn: master [other:app]"], exe), None);
+            assert_eq!(role(&["sshd: shop [priv]"], exe), None);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 /// Version of the framed conversation. The controller ships the agent it was built with, so both
 /// sides are equal in practice; an agent that somebody preinstalled may not be.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Version of the bundle: `manifest.json` and the layout of the tar around it.
 pub const BUNDLE_FORMAT: u32 = 1;

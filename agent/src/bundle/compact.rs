@@ -15,6 +15,7 @@ use pulpcov_protocol::text::error_chain;
 
 use crate::bundle::source_list;
 use crate::failure::Failure;
+use crate::host::namespace::OwnPlace;
 use crate::host::{facts, fs};
 use crate::receipt::Config;
 use crate::recorder::data_dir::{self, LEDGER};
@@ -56,7 +57,7 @@ struct Group {
 pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure> {
     let root = &config.data_root;
     ledger::check_folder(root)?;
-    let ledger = ledger::read(root)?;
+    let ledger = ledger::read(config)?;
     // What a compaction that was cut off left, by the same rules as what is to be compacted.
     for record in ledger.stale.iter().filter(|record| owner_of_all(root, record).is_some()) {
         remove(root, record.process.data.iter(), std::iter::once(&record.process.record));
@@ -78,7 +79,7 @@ pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure>
         for (branch, group) in gather(config, &common, &records, &ledger, &mut present) {
             merged += group.single;
             into += 1;
-            write(root, CommonFacts { branch, ..common.clone() }, group)?;
+            write(config, CommonFacts { branch, ..common.clone() }, group)?;
         }
     }
     Ok((merged, into))
@@ -90,7 +91,8 @@ fn may_go(root: &Path, record: &Record) -> bool {
     let rested = std::fs::symlink_metadata(root.join(LEDGER).join(&process.record))
         .and_then(|meta| meta.modified())
         .is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > REST));
-    process.state == ProcessState::Ended && process.error.is_none() && rested
+    // What others recorded is theirs to compact: of one file of many nobody could tell whose it is.
+    process.state == ProcessState::Ended && !process.foreign && process.error.is_none() && rested
 }
 
 /// The one owner of a record and its data, where the two belong together: in a folder where anybody
@@ -153,7 +155,9 @@ fn gather(
     }
     for (branch, group) in &mut groups {
         let wanted = CommonFacts { branch: *branch, ..common.clone() };
-        for many in ledger.many.iter().filter(|many| many.compacted.common == wanted) {
+        for many in
+            ledger.many.iter().filter(|many| !many.compacted.foreign && many.compacted.common == wanted)
+        {
             group.take_in(root, many, present);
         }
     }
@@ -225,7 +229,8 @@ fn read(root: &Path, name: &str) -> Result<CoverageData, Failure> {
 }
 
 /// Data first, then the record that tells of it, and only then what both stand for goes.
-fn write(root: &Path, common: CommonFacts, mut group: Group) -> Result<(), Failure> {
+fn write(config: &Config, common: CommonFacts, mut group: Group) -> Result<(), Failure> {
+    let root = &config.data_root;
     let suffix = format!("{}.0.{}", facts::hostname().replace('/', "_"), facts::random_word()?);
     let name = format!("data.{suffix}");
     group.members.sort();
@@ -238,6 +243,7 @@ fn write(root: &Path, common: CommonFacts, mut group: Group) -> Result<(), Failu
         packages: group.packages,
         folders: group.folders,
         sources: group.sources.as_ref().map(fingerprint::join),
+        place: OwnPlace::of(&config.install),
     };
     let text = serde_json::to_vec(&raw)
         .map_err(|error| Failure::new(format!("cannot write the record: {error}")))?;

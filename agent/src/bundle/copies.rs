@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::{During, Failure};
 use crate::host::identity::Identity;
-use crate::host::{facts, fs};
+use crate::host::{facts, fs, namespace};
+use crate::recorder::data_dir::LEDGER;
 
-/// How the folder begins; the process that made it comes next.
+/// How the folder begins; the process that made it comes next, and its namespace.
 const PREFIX: &str = ".pulpcov-copies-";
 
 /// A folder that only the interpreter can look into. It goes with this.
@@ -20,14 +21,21 @@ pub(crate) struct Copies {
 
 impl Copies {
     /// In memory where that is root's: on a full disk data is wanted most. Else beside what is installed.
-    pub(crate) fn new(lib_root: &str, identity: Identity) -> Result<Self, Failure> {
-        let name = format!("{PREFIX}{}-{}", std::process::id(), facts::random_word()?);
+    pub(crate) fn new(lib_root: &str, data_root: &Path, identity: Identity) -> Result<Self, Failure> {
+        let name =
+            format!("{PREFIX}{}-{}-{}", std::process::id(), namespace::number(), facts::random_word()?);
         let make = |place: &Path| {
-            sweep(place);
             std::fs::DirBuilder::new().mode(0o700).create(place.join(&name)).map(|()| place.join(&name))
         };
-        let run = Path::new("/run");
-        let folder = make(run).or_else(|_| make(Path::new(lib_root))).during("make a folder in", lib_root)?;
+        let swept = |place: &Path| {
+            sweep(place);
+            make(place)
+        };
+        // What is installed may lie on a volume that nobody writes to.
+        let folder = swept(Path::new("/run"))
+            .or_else(|_| swept(Path::new(lib_root)))
+            .or_else(|_| make(&data_root.join(LEDGER)))
+            .during("make a folder in", lib_root)?;
         Ok(Self { folder, count: 0, identity })
     }
 
@@ -53,8 +61,11 @@ impl Copies {
 fn sweep(place: &Path) {
     for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if pid.is_some_and(|pid| facts::start_ticks(pid).is_none()) {
+        let mut words = name.strip_prefix(PREFIX).unwrap_or_default().split('-');
+        let (pid, pid_ns) = (words.next().and_then(|word| word.parse::<u32>().ok()), words.next());
+        // Those of other containers are theirs to judge.
+        let is_ours = pid_ns == Some(&*namespace::number());
+        if is_ours && pid.is_some_and(|pid| facts::start_ticks(pid).is_none()) {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

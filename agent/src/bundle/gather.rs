@@ -22,9 +22,10 @@ use crate::host::facts::CollectLock;
 use crate::host::owners::Trusted;
 use crate::host::{facts, fs};
 use crate::receipt::{self, Receipt};
+use crate::recorder::data_dir::LEDGER;
 use crate::recorder::fingerprint::{self, Present};
 use crate::recorder::ledger::Unflushed;
-use crate::recorder::{data_dir, ledger, phase};
+use crate::recorder::{data_dir, flush, ledger, phase};
 
 /// What one `collect` listed; the files stay open until the bundle is sent.
 pub(crate) struct Gathered {
@@ -47,7 +48,7 @@ pub(crate) struct Gathered {
     pub(crate) flush: Option<FlushDetail>,
     pub(crate) unflushed: Unflushed,
     pub(crate) warnings: Vec<String>,
-    _lock: Option<CollectLock>,
+    _lock: CollectLock,
 }
 
 impl Gathered {
@@ -77,15 +78,15 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
         // It was cut off before anything could be recorded. What an earlier install left can wait.
         return Err(Failure::new("an install was not finished here").hint("install again, or uninstall"));
     }
-    let lock = CollectLock::share(&receipt::path_in(lib_root));
     let root = &receipt.config.data_root;
+    let lock = CollectLock::share(&receipt::path_in(lib_root), &root.join(LEDGER));
     let mut warnings = Vec::new();
     if args.finish && args.skip == 0 {
         phase::finish(root)?;
     }
     let mut unasked = None;
     let flush = args.flush_timeout.and_then(|seconds| {
-        let asked = ledger::flush(root, Duration::from_secs_f64(seconds.clamp(0.0, 600.0)));
+        let asked = flush::flush(&receipt.config, Duration::from_secs_f64(seconds.clamp(0.0, 600.0)));
         // On a full disk nobody can be asked, but what was written before can still be fetched: that
         // is when it is wanted most.
         asked.map_err(|failure| unasked = Some(format!("nobody was asked to flush: {}", failure.msg))).ok()
@@ -93,19 +94,21 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
     warnings.extend(unasked.clone());
     let skip = usize::try_from(args.skip).unwrap_or(usize::MAX);
     let listing = {
-        let before = ledger::read(root)?;
+        let before = ledger::read(&receipt.config)?;
         let runs = before.runs();
         data_dir::list(root, skip, open_file_budget(), &|name| args.part.takes(runs.get(name).copied()))?
     };
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
-    let mut ledger = ledger::read(root)?;
+    let mut ledger = ledger::read(&receipt.config)?;
     let unflushed = match unflushed {
         Some(known) if args.flush_timeout.is_none() => known,
         _ => ledger.unflushed(flush.as_ref(), unasked.as_deref()),
     };
     ledger.note_unflushed(&unflushed);
-    let mut spool = Spool::new(Path::new(lib_root))?;
+    // What is installed may lie on a volume that nobody writes to.
+    let mut spool = Spool::new(Path::new(lib_root))
+        .or_else(|failure| Spool::new(&root.join(LEDGER)).map_err(|_| failure))?;
     let mut data = Vec::with_capacity(listing.files.len());
     warnings.extend(listing.warnings);
     let runs = ledger.runs();

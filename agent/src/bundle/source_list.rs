@@ -366,7 +366,8 @@ pub(crate) fn analyse(
         if mine.is_empty() {
             continue;
         }
-        let mut copies = Copies::new(lib_root, Identity::of_interpreter(Path::new(&python.path))?)?;
+        let mut copies =
+            Copies::new(lib_root, &config.data_root, Identity::of_interpreter(Path::new(&python.path))?)?;
         let (mut paths, mut names) = (Vec::new(), BTreeMap::new());
         for source in mine.iter().filter_map(|&i| wanted.get(i)) {
             let copy = copies.take(Path::new(&source.path), &text_of(source, archived, &trusted)?)?;

@@ -3,17 +3,57 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
+use pulpcov_protocol::frame::SILENCE;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::failure::Failure;
 
 static HAS_LEFT: AtomicBool = AtomicBool::new(false);
 
-/// Looks whether the other end of stdin is closed.
-pub(crate) fn look(stdin: impl AsFd) {
-    if is_closed(stdin) {
-        HAS_LEFT.store(true, Ordering::Relaxed);
+/// Watches the other end of stdin while something else is done: it closes, or the controller stops to say that it is there
+/// although nothing was closed.
+pub(crate) struct Watch {
+    /// Bytes that wait to be read, and since when there are no more.
+    waiting: u64,
+    since: Instant,
+}
+
+impl Watch {
+    pub(crate) fn begin() -> Self {
+        Self { waiting: 0, since: Instant::now() }
+    }
+
+    /// What comes meanwhile is only counted: it is for whoever reads the next op.
+    pub(crate) fn look(&mut self, stdin: impl AsFd) {
+        let waiting = rustix::io::ioctl_fionread(&stdin).unwrap_or(0);
+        // A pipe that is full takes no more.
+        if waiting != self.waiting || waiting >= FULL {
+            (self.waiting, self.since) = (waiting, Instant::now());
+        }
+        if is_closed(stdin) || self.since.elapsed() > SILENCE {
+            HAS_LEFT.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// So many bytes that a pipe may well hold no more.
+const FULL: u64 = 2048;
+
+/// Whether anything comes within that time, if only the end.
+pub(crate) fn speaks_within(stdin: impl AsFd, time: Duration) -> bool {
+    let mut polled = [PollFd::new(&stdin, PollFlags::IN | PollFlags::RDHUP)];
+    let deadline = Instant::now() + time;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        match rustix::event::poll(&mut polled, Some(&limit)) {
+            Ok(0) => return false,
+            Err(rustix::io::Errno::INTR) => {}
+            // What is wrong is told by reading.
+            _ => return true,
+        }
     }
 }
 

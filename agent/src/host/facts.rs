@@ -45,24 +45,30 @@ impl HostLock {
 /// Held by a collect from its list to the end of its session: a compaction in between would put what
 /// is still to be fetched under names that were passed already.
 pub(crate) struct CollectLock {
-    _held: rustix::fd::OwnedFd,
+    _held: Vec<rustix::fd::OwnedFd>,
 }
 
 impl CollectLock {
-    pub(crate) fn share(receipt: &Path) -> Option<Self> {
-        Self::take(receipt, FlockOperation::NonBlockingLockShared)
+    /// On the receipt, and on the ledger, which other installs may have in common with this one. There anybody can hold a
+    /// lock: then a collect does without.
+    pub(crate) fn share(receipt: &Path, ledger: &Path) -> Self {
+        let operation = FlockOperation::NonBlockingLockShared;
+        Self { _held: [receipt, ledger].into_iter().filter_map(|path| lock(path, operation)).collect() }
     }
 
     /// `None` while somebody collects.
-    pub(crate) fn alone(receipt: &Path) -> Option<Self> {
-        Self::take(receipt, FlockOperation::NonBlockingLockExclusive)
+    pub(crate) fn alone(receipt: &Path, ledger: &Path) -> Option<Self> {
+        let operation = FlockOperation::NonBlockingLockExclusive;
+        let held: Option<Vec<_>> = [receipt, ledger].into_iter().map(|path| lock(path, operation)).collect();
+        Some(Self { _held: held? })
     }
+}
 
-    fn take(receipt: &Path, operation: FlockOperation) -> Option<Self> {
-        let fd = rustix::fs::open(receipt, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-        rustix::fs::flock(&fd, operation).ok()?;
-        Some(Self { _held: fd })
-    }
+fn lock(path: &Path, operation: FlockOperation) -> Option<rustix::fd::OwnedFd> {
+    let fd =
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    rustix::fs::flock(&fd, operation).ok()?;
+    Some(fd)
 }
 
 fn existing_parent(path: &str) -> std::path::PathBuf {
@@ -100,10 +106,33 @@ pub(crate) fn start_ticks(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// The kernel's name of a living process: its program's or its script's, at most 15 letters of it.
+pub(crate) fn name(pid: u32) -> Option<String> {
+    let name = fs_err::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end_matches('\n').to_owned())
+}
+
 /// The parent of a living process.
 pub(crate) fn parent(pid: u32) -> Option<u32> {
     let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Whether a process comes from another, or is it. Who is brought into a container by its engine does not come from the
+/// container's first.
+pub(crate) fn descends_from(pid: u32, ancestor: u32) -> bool {
+    let mut at = pid;
+    // No chain is longer than there are processes; numbers that are used again could make a circle.
+    for _ in 0..1000 {
+        if at == ancestor {
+            return true;
+        }
+        match parent(at) {
+            None | Some(0) => return false,
+            Some(parent) => at = parent,
+        }
+    }
+    false
 }
 
 /// Who a living process is, as far as writing into a folder goes.

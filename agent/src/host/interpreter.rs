@@ -16,13 +16,14 @@ use crate::host::{facts, fs, owners};
 /// Prints what the agent must know, as JSON. `-I`: nothing of the working directory or the user's
 /// site is imported; the paths it tells are the same without.
 const FACTS: &str = r#"
-import json, os, platform, sys, sysconfig
+import json, os, platform, site, sys, sysconfig
 v = sys.version_info
 cp = "cp%d%d" % v[:2]
 abi = cp + ("m" if v < (3, 8) else "")
 purelib = sysconfig.get_path("purelib")
 if purelib not in sys.path:
     purelib = next((p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")), purelib)
+own = site.getusersitepackages() if sys.prefix == sys.base_prefix else None
 machine = platform.machine()
 try:
     major, minor = [int(n) for n in os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")[:2]]
@@ -36,7 +37,7 @@ except (ValueError, OSError, IndexError, AttributeError):
     platforms = ["musllinux_1_%d_%s" % (n, machine) for n in (2, 1)]
 print(json.dumps({"version": "%d.%d.%d" % v[:3], "major": v[0], "minor": v[1], "prefix": sys.prefix,
                   "cache_tag": sys.implementation.cache_tag, "implementation": sys.implementation.name,
-                  "purelib": purelib, "tags": ["-".join((cp, abi, p)) for p in platforms]}))
+                  "purelib": purelib, "user_site": own, "tags": ["-".join((cp, abi, p)) for p in platforms]}))
 "#;
 
 #[derive(serde::Deserialize)]
@@ -48,6 +49,9 @@ struct Facts {
     cache_tag: String,
     implementation: String,
     purelib: String,
+    /// Its user's own folder of packages, if it reads one.
+    #[serde(default)]
+    user_site: Option<String>,
     tags: Vec<String>,
 }
 
@@ -62,7 +66,7 @@ impl Facts {
             text.starts_with('/') && text.len() <= MAX_PATH && !text.chars().any(char::is_control)
         };
         let words = [&self.version, &self.cache_tag].into_iter().chain(&self.tags);
-        let paths = [&self.prefix, &self.purelib].into_iter();
+        let paths = [&self.prefix, &self.purelib].into_iter().chain(&self.user_site);
         let odd = words.filter(|text| !is_word(text)).chain(paths.filter(|text| !is_path(text))).next();
         odd.map_or(Ok(()), |text| {
             let shown: String = text.chars().take(MAX_WORD).collect();
@@ -96,6 +100,10 @@ pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
     } else {
         into_text(identity::packages_folder(Path::new(path), identity.uid, &facts.purelib)?)
     };
+    let purelib = facts
+        .user_site
+        .filter(|_| !rustix::process::geteuid().is_root() && !is_writable(&purelib))
+        .unwrap_or(purelib);
     let coverage = pinned_coverage(facts.major, facts.minor).ok_or_else(|| {
         Failure::new(format!("{path} is Python {}, the hook needs 3.6 or later", facts.version))
     })?;
@@ -110,6 +118,12 @@ pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
         tags: facts.tags,
         uid: identity.uid,
     })
+}
+
+/// Whether this process could write in a folder, or make it.
+fn is_writable(folder: &str) -> bool {
+    let there = Path::new(folder).ancestors().find(|path| path.exists());
+    there.is_some_and(|path| rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok())
 }
 
 /// `3.11` of `3.11.2`.
@@ -157,6 +171,11 @@ const MAX_WRAPPER: u64 = 16 * 1024;
 /// wrapper, what it starts.
 pub(crate) fn of_program(program: &str) -> Option<String> {
     follow(program, MAX_WRAPPERS)
+}
+
+/// The same by a program's name alone, as a shell would find it.
+pub(crate) fn of_name(name: &str) -> Option<String> {
+    of_program(&on_path(name, &std::env::var("PATH").unwrap_or_default())?)
 }
 
 fn follow(program: &str, depth: u32) -> Option<String> {
@@ -270,17 +289,41 @@ fn on_path(name: &str, path: &str) -> Option<String> {
 /// The interpreter that a process runs, by the name under which it was started: in a virtual
 /// environment that is not the file behind it.
 pub(crate) fn of_process(pid: u32) -> Option<String> {
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let exe = match std::fs::read_link(format!("/proc/{pid}/exe")) {
+        Ok(exe) => exe,
+        // Another user's, which not even root may look into where it may not trace.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return of_command_line(pid),
+        Err(_) => return None,
+    };
     // An upgrade has replaced it under the running process: the new one stands at its place.
     let exe = exe.to_str()?.strip_suffix(" (deleted)").map_or(exe.clone(), PathBuf::from);
     if !is_python_name(exe.to_str()?) {
         return None;
     }
-    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let first = String::from_utf8_lossy(raw.split(|&byte| byte == 0).next()?).into_owned();
+    let first = words_of(pid)?.into_iter().next()?;
     let named = Path::new(&first);
     let is_same = named.is_absolute() && std::fs::canonicalize(named).is_ok_and(|path| path == exe);
     Some(if is_same && is_of_process(named, pid) { first } else { into_text(exe) })
+}
+
+/// The interpreter that a command line names, or the script that it runs.
+fn of_command_line(pid: u32) -> Option<String> {
+    let words = words_of(pid)?;
+    let first = words.first()?;
+    if !is_python_name(first) {
+        return None;
+    }
+    let script = words.iter().skip(1).find(|word| !word.starts_with('-'));
+    let named = Some(first.clone()).filter(|word| word.starts_with('/'));
+    let python = named
+        .or_else(|| of_program(script.filter(|word| word.starts_with('/'))?))
+        .or_else(|| on_path(first, &std::env::var("PATH").unwrap_or_default()))?;
+    is_of_process(Path::new(&python), pid).then_some(python)
+}
+
+fn words_of(pid: u32) -> Option<Vec<String>> {
+    let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(raw.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }
 
 /// Whether a name under which a process was started can be believed: its first word is its own, and a link of anybody's
@@ -315,6 +358,7 @@ mod tests {
             cache_tag: cache_tag.into(),
             implementation: "cpython".into(),
             purelib: purelib.into(),
+            user_site: None,
             tags: vec![tag.into()],
         };
         let tag = "cp311-cp311-manylinux_2_17_x86_64";

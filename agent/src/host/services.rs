@@ -26,7 +26,7 @@ pub(crate) fn act(
 ) -> Result<Vec<UnitState>, Failure> {
     if commands.is_empty() {
         if !systemd::is_here() {
-            return Err(Failure::new("this host has no systemd").hint(
+            return Err(Failure::new("this host has neither systemd nor s6").hint(
                 "use --stop-command and --start-command, or pulpcov_stop_command and pulpcov_start_command",
             ));
         }

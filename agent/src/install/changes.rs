@@ -49,6 +49,7 @@ pub(crate) struct Changes {
     pub(crate) remarks: Vec<String>,
     /// Only find out what would change.
     check: bool,
+    bake: bool,
     pub(crate) preview: Preview,
 }
 
@@ -80,6 +81,7 @@ impl Changes {
             aside: Vec::new(),
             remarks: Vec::new(),
             check: args.check,
+            bake: args.bake,
             preview: Preview::new(args.diff),
         }
     }
@@ -407,6 +409,7 @@ impl Changes {
             files: self.files.clone(),
             trees: self.trees.clone(),
             uninstalled: false,
+            baked: self.bake,
             fleet: self.fleet.clone(),
         }
     }

@@ -5,4 +5,5 @@ pub(crate) mod package_search;
 pub(crate) mod preview;
 pub(crate) mod sandbox;
 pub(crate) mod selftest;
+pub(crate) mod sharing;
 pub(crate) mod units;

@@ -13,6 +13,7 @@ use crate::host::{child, facts};
 use crate::receipt::Config;
 use crate::recorder::coverage_dir;
 use crate::recorder::data_dir::LEDGER;
+use crate::recorder::hook;
 
 #[derive(Deserialize)]
 struct SelftestAnswer {
@@ -64,7 +65,14 @@ const CANARY_STATEMENTS: [u32; 5] = [4, 5, 6, 11, 18];
 
 fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> Result<(), Failure> {
     let script = Path::new(lib_root).join("hook").join("pulpcov-selftest");
-    child::run(Command::new(&python.path).arg(&script).arg("run").env("PULPCOV_SELFTEST", root), b"")?;
+    child::run(
+        Command::new(&python.path)
+            .arg(&script)
+            .arg("run")
+            .env("PULPCOV_SELFTEST", root)
+            .env(hook::SWITCH, "1"),
+        b"",
+    )?;
     let coverage = coverage_dir::path(lib_root, python);
     let mut check = Command::new(&python.path);
     check.arg(&script).arg("check").arg(root).arg(coverage).arg(config.profile.branch.to_string());

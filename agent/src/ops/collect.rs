@@ -8,9 +8,9 @@ use pulpcov_protocol::outcome::{BundleDetail, CollectDetail, Detail, Outcome};
 use super::OpContext;
 use crate::bundle::{compact, gather};
 use crate::failure::Failure;
-use crate::host::facts::HostLock;
-use crate::receipt;
-use crate::recorder::data_dir;
+use crate::host::facts::{CollectLock, HostLock};
+use crate::receipt::{self, Receipt};
+use crate::recorder::data_dir::{self, LEDGER};
 use crate::recorder::users::Users;
 
 /// Files of one kind that a bundle carries as they are.
@@ -28,11 +28,9 @@ pub(super) fn list(args: &Collect, session: &mut OpContext<'_>) -> Result<Outcom
     (session.progress)("flushing and listing");
     // On a full disk, what was known before is known.
     let unnoted = Users::note(&receipt.config.data_root, &receipt.config.profile).err();
-    // On hosts without the timer this is where the many become few. Not in the middle of a collect:
-    // what is skipped is counted in the order of the names.
-    let trouble = if args.skip == 0 { compact::run(&receipt.config, COMPACT_AT_LEAST).err() } else { None };
     // Open files count against one limit: those of an earlier round are sent and done with.
     let before = session.gathered.take().filter(|_| args.skip > 0).map(|gathered| gathered.unflushed);
+    let trouble = if args.skip == 0 { compact_first(args, &receipt) } else { None };
     let gathered = gather::gather(args, before)?;
     let mut warnings = gathered.warnings.clone();
     warnings.extend(
@@ -43,6 +41,7 @@ pub(super) fn list(args: &Collect, session: &mut OpContext<'_>) -> Result<Outcom
         warnings
             .extend(flush.silent.iter().map(|pid| format!("process {pid} did not answer the flush request")));
         warnings.extend(flush.bad.iter().cloned());
+        warnings.extend(super::flush::silent_elsewhere(flush));
     }
     let detail = CollectDetail {
         data_files: gathered.data_files(),
@@ -62,6 +61,14 @@ pub(super) fn list(args: &Collect, session: &mut OpContext<'_>) -> Result<Outcom
     );
     session.gathered = Some(gathered);
     Ok(Outcome::ok(false, msg, Detail::Collect(detail)).with_warnings(warnings))
+}
+
+/// On hosts without the timer this is where the many become few. Not in the middle of a collect, this one or somebody
+/// else's: what is skipped is counted in the order of the names. Returns why nothing was done, where it should have been.
+fn compact_first(args: &Collect, receipt: &Receipt) -> Option<Failure> {
+    let ledger = receipt.config.data_root.join(LEDGER);
+    let _alone = CollectLock::alone(&receipt::path_in(&args.lib_root), &ledger)?;
+    compact::run(&receipt.config, COMPACT_AT_LEAST).err()
 }
 
 pub(super) fn send(

@@ -7,12 +7,15 @@ use crate::bundle::compact;
 use crate::failure::Failure;
 use crate::host::facts::{CollectLock, HostLock};
 use crate::receipt;
+use crate::recorder::data_dir::LEDGER;
 use crate::recorder::users::Users;
 
 pub(super) fn run(args: &Compact) -> Result<Outcome, Failure> {
     let _lock = HostLock::take(&args.lib_root)?;
     let receipt = receipt::of_data(&args.lib_root)?;
-    let Some(_alone) = CollectLock::alone(&receipt::path_in(&args.lib_root)) else {
+    let Some(_alone) =
+        CollectLock::alone(&receipt::path_in(&args.lib_root), &receipt.config.data_root.join(LEDGER))
+    else {
         let nothing = Detail::Compact(CompactDetail { merged: 0, into: 0 });
         return Ok(Outcome::ok(false, "somebody collects; nothing was compacted", nothing));
     };

@@ -13,7 +13,7 @@ use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::fs::Attributes;
 use crate::host::systemd::Unit;
-use crate::host::{child, fs, interpreter, systemd};
+use crate::host::{child, fs, interpreter, s6, systemd};
 use crate::install::package_search;
 use crate::install::sandbox::{self, SandboxAccess};
 use crate::receipt;
@@ -48,6 +48,7 @@ pub(super) fn run(args: &Doctor) -> Result<Outcome, Failure> {
         units(args, profile, &data_root, &mut report);
         let found = interpreters(args, profile, &mut report);
         missing_packages = packages(profile, &found, receipt.as_ref(), &mut report)?;
+        untold(profile, &mut report)?;
     }
     installation(receipt.as_ref().filter(|receipt| !receipt.uninstalled), &mut report)?;
     let mut findings = report.0;
@@ -169,9 +170,7 @@ fn protected_regular(report: &mut Findings) {
 /// Each unit of the profile: there, running, not shut off from the data, with a Python that is known.
 fn units(args: &Doctor, profile: &Profile, data_root: &Path, report: &mut Findings) {
     if !systemd::is_here() {
-        report
-            .add(Grade::Warning, "systemd", "is not this host's service manager")
-            .hint("use --stop-command and --start-command, and pulpcov_interpreters");
+        supervisor(profile, report);
         return;
     }
     let names = [&sandbox::PROPERTIES[..], &probe::SHOW_PYTHON, &["ActiveState", "Environment"]].concat();
@@ -187,6 +186,29 @@ fn units(args: &Doctor, profile: &Profile, data_root: &Path, report: &mut Findin
     }
     for unit in units {
         judge_unit(args, profile, &unit, data_root, report);
+    }
+}
+
+/// Who stops and starts the service where there is no systemd.
+fn supervisor(profile: &Profile, report: &mut Findings) {
+    let Some(services) = s6::services() else {
+        report
+            .add(Grade::Warning, "systemd", "is not this host's service manager, and s6 is not either")
+            .hint("use --stop-command and --start-command; a container's engine restarts it by itself");
+        return;
+    };
+    let running: Vec<u32> =
+        processes::of_service(profile).unwrap_or_default().iter().map(|running| running.pid).collect();
+    let names: Vec<&str> =
+        services.iter().filter(|one| one.is_of(profile, &running)).map(|one| one.name.as_str()).collect();
+    if names.is_empty() {
+        report.add(
+            Grade::Warning,
+            "s6",
+            format!("watches over none of what the profile {} names", profile.name),
+        );
+    } else {
+        report.add(Grade::Ok, "s6", format!("watches over {}", names.join(", ")));
     }
 }
 
@@ -260,7 +282,7 @@ fn judge_unit(args: &Doctor, profile: &Profile, unit: &Unit, data_root: &Path, r
 
 /// Each Python: which coverage.py belongs to it, whether that is here, and who else is in its start.
 fn interpreters(args: &Doctor, profile: &Profile, report: &mut Findings) -> Vec<Interpreter> {
-    let found = match probe::interpreters(&args.lib_root, &profile.units, &args.interpreters) {
+    let found = match probe::interpreters(&args.lib_root, &probe::Sought::of(profile), &args.interpreters) {
         Ok(found) => found,
         Err(failure) => {
             report.add(Grade::Bad, "interpreters", failure.msg).hint = failure.hint;
@@ -307,6 +329,24 @@ fn packages(
         report.add(Grade::Warning, "packages", words);
     }
     Ok(found.is_sure.then_some(found.missing))
+}
+
+/// Processes into which the kernel lets nobody look without a right that root does not have in a container.
+fn untold(profile: &Profile, report: &mut Findings) -> Result<(), Failure> {
+    let untold = processes::of_service(profile)?.iter().filter(|running| !running.is_exe_told).count() as u64;
+    if untold > 0 {
+        report
+            .add(
+                Grade::Ok,
+                "processes",
+                format!(
+                    "{} known by the command line alone: the kernel tells of what others run only to who may trace them",
+                    super::counted(untold, "process")
+                ),
+            )
+            .hint("CAP_SYS_PTRACE shows more: podman run --cap-add SYS_PTRACE");
+    }
+    Ok(())
 }
 
 fn has_pip(python: &Interpreter) -> bool {
@@ -364,7 +404,8 @@ fn installation(receipt: Option<&Receipt>, report: &mut Findings) -> Result<(), 
     }
     let unrecorded = status::unrecorded(receipt, &ledger)?;
     for process in &unrecorded {
-        let name = format!("process {} of {}", process.pid, process.unit);
+        let of_unit = if process.unit.is_empty() { String::new() } else { format!(" of {}", process.unit) };
+        let name = format!("process {}{of_unit}", process.pid);
         report.add(Grade::Bad, name, process.reason.clone());
     }
     let live = ledger.records.iter().filter(|record| record.is_live()).count() as u64;

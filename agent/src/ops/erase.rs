@@ -13,7 +13,7 @@ use crate::host::facts::HostLock;
 use crate::host::fs;
 use crate::receipt;
 use crate::recorder::data_dir::LEDGER;
-use crate::recorder::ledger::Ledger;
+use crate::recorder::ledger::{Ledger, Record};
 use crate::recorder::{collected, data_dir, ledger};
 
 pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
@@ -25,32 +25,37 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     let receipt = receipt::of_data(&args.lib_root)?;
     let root = &receipt.config.data_root;
     // Whosever a process is that lives, it goes on writing.
-    let ledger = ledger::read_all(root)?;
-    let live: BTreeSet<&str> = ledger
+    let ledger = ledger::read_all(root, &receipt.config.install)?;
+    let unfinished: BTreeMap<&str, &Record> = ledger
         .records
         .iter()
-        .filter(|record| record.is_live())
-        .filter_map(|record| record.process.data.as_deref())
+        .filter(|record| !record.is_gone())
+        .filter_map(|record| Some((record.process.data.as_deref()?, record)))
         .collect();
     let mut detail = EraseDetail { erased: Vec::new(), kept: Vec::new() };
-    let mut of_live = BTreeMap::new();
+    let mut of_unfinished = BTreeMap::new();
     for file in &args.files {
         let result = if !is_file_name(&file.name) {
             Err("not a file name".to_owned())
-        } else if live.contains(file.name.as_str()) {
-            of_live.insert(file.name.clone(), file.sha256.clone());
-            Err("its process is alive".to_owned())
+        } else if let Some(record) = unfinished.get(file.name.as_str()) {
+            of_unfinished.insert(file.name.clone(), file.sha256.clone());
+            Err(if record.is_live() {
+                "its process is alive".to_owned()
+            } else {
+                format!("its process is elsewhere{}", ledger::on(&record.process))
+            })
         } else {
             data_dir::erase_if_same(root, &file.name, &file.sha256)
         };
         match result {
-            Ok(()) => detail.erased.push(file.name.clone()),
+            Ok(true) => detail.erased.push(file.name.clone()),
+            Ok(false) => {}
             Err(reason) => detail.kept.push(KeptFile { name: file.name.clone(), reason }),
         }
     }
     erase_records(root, &ledger, &args.records);
     fs::sync_folder(root);
-    collected::note(Path::new(&args.lib_root), root, of_live);
+    collected::note(Path::new(&args.lib_root), root, of_unfinished);
     let warnings = uninstall::finish(&receipt, &args.lib_root)?;
     let msg = format!(
         "erased {}, kept {}",
@@ -64,7 +69,7 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
 fn erase_records(root: &Path, ledger: &Ledger, named: &[ErasedFile]) {
     let named: BTreeSet<(&str, &str)> =
         named.iter().map(|file| (file.name.as_str(), file.sha256.as_str())).collect();
-    let of_one = ledger.records.iter().filter(|record| !record.is_live()).map(|record| {
+    let of_one = ledger.records.iter().filter(|record| record.is_gone()).map(|record| {
         let process = &record.process;
         (&process.record, &process.record_sha256, &process.data)
     });

@@ -15,15 +15,17 @@ use super::status;
 use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::facts::HostLock;
-use crate::host::{caller, fs, interpreter, ready, services, systemd};
+use crate::host::{caller, facts, fs, interpreter, ready, services, systemd};
 use crate::install::changes::{Changes, sweep};
-use crate::install::{package_search, selftest, units};
+use crate::install::{package_search, selftest, sharing, units};
 use crate::receipt;
 use crate::receipt::{Config, Receipt};
 use crate::recorder::coverage_dir::Wheels;
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::users::Users;
-use crate::recorder::{coverage_dir, data_dir, hook, ledger, phase, proof, unwritten, users};
+use crate::recorder::{
+    coverage_dir, data_dir, flush, hook, ledger, phase, processes, proof, supervised, unwritten, users,
+};
 
 pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome, Failure> {
     args.profile.check().map_err(|error| Failure::new(error.to_string()))?;
@@ -42,13 +44,19 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     }
     // Even the lock is a file that would come to be.
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
+    let commands = supervised::commands(&args.commands, &args.profile, ServiceAction::Restart);
+    let args = &Install { commands, ..args.clone() };
     (session.progress)("looking at the interpreters");
     let old = receipt::load(&args.lib_root)?;
     check_fleet(args, old.as_ref())?;
+    if let Some(baked) = old.as_ref().filter(|old| old.baked && !args.bake) {
+        return go_on(args, baked, session);
+    }
     let mut named = args.interpreters.clone();
     let same_service = old.as_ref().filter(|old| old.config.profile.name == args.profile.name);
     named.extend(probe::installed_for(same_service));
-    let interpreters = probe::interpreters(&args.lib_root, &args.profile.units, &named)?;
+    let sought = probe::Sought { programs: args.bake, ..probe::Sought::of(&args.profile) };
+    let interpreters = probe::interpreters(&args.lib_root, &sought, &named)?;
 
     let wanted = wanted(args, session, &interpreters)?;
     if !wanted.is_empty() && !args.check {
@@ -61,7 +69,10 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     let old_data_root = old.as_ref().and_then(|old| old.config.data_root.to_str());
     let data_root = data_dir::resolve(args.data_root.as_deref().or(old_data_root))?;
     keep_what_is_left(old.as_ref(), &data_root)?;
-    let config = config(args, &interpreters, data_root);
+    let known = old.as_ref().map(|old| old.config.install.clone()).filter(|word| !word.is_empty());
+    // What several containers share is no container's own.
+    let install = if args.bake { String::new() } else { known.map_or_else(facts::random_word, Ok)? };
+    let config = config(args, &interpreters, data_root, install);
     let mut changes = Changes::new(args, config, old);
     let result = put_in_place(args, session, &interpreters, &mut changes);
     let new = match result {
@@ -84,14 +95,12 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     let diff = changes.preview.take();
     let touched = changes.touched().to_vec();
     let changed = !touched.is_empty();
-    let started = begin_measuring(args, &new, changed, session).map_err(|failure| Failure {
-        msg: format!("the hook is installed, but {}", failure.msg),
-        ..failure
-    })?;
+    let started = if args.bake { None } else { begin(args, &new, changed, session)? };
     let new_owner = changes.new_owner();
     let mut msg = match (changed, &started) {
         (false, None) => "already installed".to_owned(),
         (true, None) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
+        (_, Some(started)) if started.is_awaited => "installed, to be restarted".to_owned(),
         (_, Some(started)) => {
             format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
         }
@@ -113,6 +122,7 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
         interpreters: new.config.interpreters.clone(),
         restarted: started.as_ref().map(|started| started.units.clone()).unwrap_or_default(),
         proven: started.as_ref().map_or(0, |started| started.proven),
+        awaits_restart: started.as_ref().is_some_and(|started| started.is_awaited),
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
         missing_packages,
     };
@@ -120,6 +130,43 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
         Outcome::ok(changed || new_owner.is_some() || started.is_some(), msg, Detail::Install(detail))
             .with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
+}
+
+fn begin(
+    args: &Install,
+    receipt: &Receipt,
+    changed: bool,
+    session: &OpContext<'_>,
+) -> Result<Option<Started>, Failure> {
+    begin_measuring(args, receipt, changed, session)
+        .map_err(|failure| Failure { msg: format!("the hook is installed, but {}", failure.msg), ..failure })
+}
+
+const BAKED: &str = "the hook came with the image or a volume";
+
+/// An install where the hook came with an image or a volume: nothing of it changes, and what is recorded begins.
+fn go_on(args: &Install, receipt: &Receipt, session: &OpContext<'_>) -> Result<Outcome, Failure> {
+    let detail = |started: &Started| InstallDetail {
+        data_root: receipt.config.data_root.to_string_lossy().into_owned(),
+        interpreters: receipt.config.interpreters.clone(),
+        restarted: started.units.clone(),
+        proven: started.proven,
+        awaits_restart: started.is_awaited,
+        touched: Vec::new(),
+        missing_packages: None,
+    };
+    if args.check {
+        return Ok(Outcome::ok(false, BAKED, Detail::Install(detail(&Started::default()))));
+    }
+    let started = begin(args, receipt, false, session)?;
+    let msg = match &started {
+        None => BAKED.to_owned(),
+        Some(started) if started.is_awaited => format!("{BAKED}, to be restarted"),
+        Some(started) => {
+            format!("{BAKED}; restarted, {} recorded", super::counted(started.proven, "process"))
+        }
+    };
+    Ok(Outcome::ok(started.is_some(), msg, Detail::Install(detail(&started.unwrap_or_default()))))
 }
 
 /// Refuses a host of another fleet, unless it is to be taken over.
@@ -206,8 +253,7 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
     let touched = changes.touched();
     let changed = !touched.is_empty();
     let units = units_to_restart(args, new)?;
-    let restarts =
-        args.restart && !(units.is_empty() && args.commands.is_empty()) && needs_restart(new, changed)?;
+    let restarts = args.restart && runs(args, &units, new)? && needs_restart(new, changed)?;
     let mut would = Vec::new();
     if changed {
         let interpreters = super::counted(new.config.interpreters.len() as u64, "interpreter");
@@ -233,6 +279,7 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
         interpreters: new.config.interpreters.clone(),
         restarted: if restarts { units } else { Vec::new() },
         proven: 0,
+        awaits_restart: false,
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
         missing_packages,
     };
@@ -241,11 +288,12 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
 }
 
 /// What is to be installed, but for the packages: those are asked of the interpreters later.
-fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf) -> Config {
+fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf, install: String) -> Config {
     Config {
         profile: args.profile.clone(),
         data_root,
         host_label: args.host_label.clone(),
+        install,
         interpreters: interpreters
             .iter()
             .map(|python| Interpreter { coverage_present: true, ..python.clone() })
@@ -269,6 +317,9 @@ fn put_in_place(
     changes.folder(&hook_dir, 0o755)?;
     changes.folder(&data_root, 0o1777)?;
     changes.own_folder(&data_root.join(LEDGER), 0o1777, args.force)?;
+    if !args.bake {
+        changes.file(&sharing::mark(&config), facts::hostname().as_bytes(), 0o644, args.force)?;
+    }
 
     for (name, text) in [
         ("_pulpcov_canary.py", hook::CANARY),
@@ -370,6 +421,8 @@ fn put_into_start(
         hook_dir: &hook_dir.to_string_lossy(),
         data_root: &config.data_root.to_string_lossy(),
         host_label: config.host_label.as_deref(),
+        install: &config.install,
+        baked: args.bake,
     });
     let purelib = Path::new(&python.purelib);
     changes.folder(purelib, 0o755)?;
@@ -412,9 +465,18 @@ fn byte_compiled(changes: &mut Changes, python: &Interpreter, sources: &[PathBuf
 }
 
 /// A restart that was made, and what it proved.
+#[derive(Default)]
 struct Started {
     units: Vec<String>,
     proven: u64,
+    /// It is for whoever asks to make it.
+    is_awaited: bool,
+}
+
+/// Whether what runs of the service can be restarted, by the agent or by whoever asks.
+fn runs(args: &Install, units: &[String], receipt: &Receipt) -> Result<bool, Failure> {
+    let by_agent = !(units.is_empty() && args.commands.is_empty());
+    Ok(by_agent || args.commands.outside && !processes::of_service(&receipt.config.profile)?.is_empty())
 }
 
 /// Begins a session, and restarts the service where that is asked for and needed: until every process
@@ -428,16 +490,19 @@ fn begin_measuring(
     let root = &receipt.config.data_root;
     Users::note(root, &receipt.config.profile)?;
     let units = units_to_restart(args, receipt)?;
-    let runs = !(units.is_empty() && args.commands.is_empty());
+    let runs = args.restarted || runs(args, &units, receipt)?;
     // Who restarts what runs begins anew; who only installs again changes nothing.
     let unnamed = || if args.restart && runs { DEFAULT_LABEL.to_owned() } else { phase::label(root) };
     let label = args.label.clone().unwrap_or_else(unnamed);
     let run = args.run.as_deref();
+    if args.restarted {
+        return prove_start(receipt, units, (&label, run), session).map(Some);
+    }
     if !(args.restart && runs && needs_restart(receipt, changed)?) {
         let goes_on = phase::current(root).is_some_and(|now| now.label == label && now.recording);
         if !goes_on || run.is_some() {
             phase::begin(root, &label, run)?;
-            ledger::flush(root, proof::FLUSH)?;
+            flush::flush(&receipt.config, proof::FLUSH)?;
         }
         if args.restart && runs {
             // Nothing had to be restarted, but that says neither that the service is ready, nor that it is recorded.
@@ -446,25 +511,48 @@ fn begin_measuring(
         }
         return Ok(None);
     }
-    unwritten::check(root, None, false)
+    unwritten::check(&receipt.config, None, false)
         .map_err(|failure| failure.hint("nothing was restarted; mend that and install again"))?;
     phase::begin(root, STARTUP_LABEL, run)?;
+    if units.is_empty() && args.commands.is_empty() {
+        return Ok(Some(Started { is_awaited: true, ..Started::default() }));
+    }
     (session.progress)("restarting services");
-    let proven = services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root)
-        .and_then(|_| {
-            await_ready(receipt, &units, session)?;
+    match services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root) {
+        Ok(_) => prove_start(receipt, units, (&label, run), session).map(Some),
+        Err(failure) => {
+            end_start(receipt, (&label, run))?;
+            Err(failure)
+        }
+    }
+}
+
+/// Waits for the proof that all that was started is recorded, and ends the start.
+fn prove_start(
+    receipt: &Receipt,
+    units: Vec<String>,
+    next: (&str, Option<&str>),
+    session: &OpContext<'_>,
+) -> Result<Started, Failure> {
+    let proven = await_ready(receipt, &units, session)
+        .and_then(|()| {
             (session.progress)("waiting until every process records");
             proof::wait(receipt, &units)
         })
         .and_then(|()| proof::settle(receipt))
         // What was begun by the service since: a slow program may fork after all of it was proven.
         .and_then(|proven| proof::wait(receipt, &units).map(|()| proven));
+    end_start(receipt, next)?;
+    Ok(Started { units, proven: proven?, is_awaited: false })
+}
+
+/// Whatever came of it, what runs from here on is no start.
+fn end_start(receipt: &Receipt, (label, run): (&str, Option<&str>)) -> Result<(), Failure> {
+    let root = &receipt.config.data_root;
     let noted = Users::note(root, &receipt.config.profile);
-    // Whatever came of it, what runs from here on is no start.
-    phase::begin(root, &label, run)?;
-    ledger::flush(root, proof::FLUSH)?;
-    noted?;
-    Ok(Some(Started { units, proven: proven? }))
+    phase::begin(root, label, run)?;
+    flush::flush(&receipt.config, proof::FLUSH)?;
+    noted
 }
 
 fn await_ready(receipt: &Receipt, units: &[String], session: &OpContext<'_>) -> Result<(), Failure> {
@@ -484,6 +572,6 @@ fn needs_restart(receipt: &Receipt, changed: bool) -> Result<bool, Failure> {
     if changed {
         return Ok(true);
     }
-    let ledger = ledger::read(&receipt.config.data_root)?;
+    let ledger = ledger::read(&receipt.config)?;
     Ok(status::unrecorded(receipt, &ledger)?.iter().any(|process| process.restart))
 }

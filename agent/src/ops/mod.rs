@@ -3,8 +3,10 @@
 mod analyse;
 mod collect;
 mod compact;
+mod data_folder;
 mod doctor;
 mod erase;
+mod export;
 mod flush;
 mod install;
 mod probe;
@@ -51,6 +53,7 @@ pub(crate) fn run(op: &Op, session: &mut OpContext<'_>, stream: &mut dyn Write) 
         Op::Collect(args) => collect::list(args, session),
         Op::Bundle(args) => collect::send(args, session, stream),
         Op::Erase(args) => erase::run(args),
+        Op::Export(args) => export::run(args, stream),
         Op::Analyse(args) => analyse::run(args),
         Op::Services(args) => services::run(args),
         Op::Reset(args) => reset::run(args),

@@ -2,19 +2,21 @@
 
 use pulpcov_protocol::op::Probe;
 use pulpcov_protocol::outcome::{Detail, Interpreter, Outcome, ProbeDetail};
+use pulpcov_protocol::profile::Profile;
 
 use crate::failure::Failure;
 use crate::host::systemd::Unit;
 use crate::host::{facts, interpreter, systemd};
 use crate::receipt;
 use crate::receipt::Receipt;
-use crate::recorder::{coverage_dir, data_dir};
+use crate::recorder::{coverage_dir, data_dir, processes};
 
 pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
     let receipt = receipt::load(&args.lib_root)?;
     let mut named = args.interpreters.clone();
     named.extend(installed_for(receipt.as_ref()));
-    let interpreters = interpreters(&args.lib_root, &args.units, &named)?;
+    let sought = Sought { units: &args.units, profile: args.profile.as_ref(), programs: args.programs };
+    let interpreters = interpreters(&args.lib_root, &sought, &named)?;
     let data_root = match &receipt {
         Some(receipt) => receipt.config.data_root.clone(),
         None => data_dir::resolve(None)?,
@@ -60,16 +62,65 @@ pub(super) fn unit_pythons(unit: &Unit) -> Vec<String> {
     pythons
 }
 
-/// The interpreters of the units and those named; each site directory once.
+/// Whose interpreters are looked for.
+pub(super) struct Sought<'a> {
+    pub(super) units: &'a [String],
+    /// Where there are no units, as in a container, the processes that its rules fit.
+    pub(super) profile: Option<&'a Profile>,
+    /// Where nothing runs, as in a container that is there for this alone, the programs that its rules name.
+    pub(super) programs: bool,
+}
+
+impl<'a> Sought<'a> {
+    pub(super) fn of(profile: &'a Profile) -> Self {
+        Self { units: &profile.units, profile: Some(profile), programs: false }
+    }
+
+    fn pythons(&self) -> Result<Vec<String>, Failure> {
+        if systemd::is_here() && !self.units.is_empty() {
+            return Ok(systemd::units(self.units, &SHOW_PYTHON)?.iter().flat_map(unit_pythons).collect());
+        }
+        let Some(profile) = self.profile else { return Ok(Vec::new()) };
+        if self.programs {
+            let names = profile.processes.iter().flat_map(|rule| &rule.program);
+            let mut pythons: Vec<String> = names.filter_map(|name| interpreter::of_name(name)).collect();
+            pythons.sort();
+            pythons.dedup();
+            return Ok(pythons);
+        }
+        // Not what somebody has started beside them, by an exec of the container's engine.
+        let service = processes::of_service(profile)?;
+        let service = service.iter().filter(|running| facts::descends_from(running.pid, 1));
+        let mut pythons: Vec<String> =
+            service.filter_map(|running| interpreter::of_process(running.pid)).collect();
+        pythons.sort();
+        pythons.dedup();
+        Ok(pythons)
+    }
+
+    fn nobody(&self) -> Failure {
+        let hint = "name its units in the profile, or set pulpcov_interpreters: [/path/to/python3]";
+        if systemd::is_here() {
+            let looked =
+                if self.units.is_empty() { "no units were named".to_owned() } else { self.units.join(", ") };
+            return Failure::new(format!("no Python of the service was found on this host ({looked})"))
+                .hint(hint);
+        }
+        Failure::new(
+            "no Python of the service was found: there is no systemd, and no process fits the profile",
+        )
+        .hint("start the service first, or set pulpcov_interpreters: [/path/to/python3]")
+    }
+}
+
+/// The interpreters of the service and those named; each site directory once.
 pub(super) fn interpreters(
     lib_root: &str,
-    units: &[String],
+    sought: &Sought<'_>,
     named: &[String],
 ) -> Result<Vec<Interpreter>, Failure> {
     let mut paths = named.to_vec();
-    if systemd::is_here() {
-        paths.extend(systemd::units(units, &SHOW_PYTHON)?.iter().flat_map(unit_pythons));
-    }
+    paths.extend(sought.pythons()?);
     let mut found: Vec<Interpreter> = Vec::new();
     for path in paths {
         if found.iter().any(|python| python.path == path) {
@@ -82,10 +133,5 @@ pub(super) fn interpreters(
         python.coverage_present = coverage_dir::path(lib_root, &python).join("coverage").is_dir();
         found.push(python);
     }
-    if found.is_empty() {
-        let looked = if units.is_empty() { "no units were named".to_owned() } else { units.join(", ") };
-        return Err(Failure::new(format!("no Python of the service was found on this host ({looked})"))
-            .hint("name its units in the profile, or set pulpcov_interpreters: [/path/to/python3]"));
-    }
-    Ok(found)
+    if found.is_empty() { Err(sought.nobody()) } else { Ok(found) }
 }

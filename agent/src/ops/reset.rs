@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::host::facts::HostLock;
 use crate::receipt;
 use crate::recorder::users::Users;
-use crate::recorder::{ledger, phase};
+use crate::recorder::{flush, phase};
 
 pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
     }
     Users::note_if_possible(&receipt.config);
     let phase = phase::begin(root, &label, None)?;
-    let flush = ledger::flush(root, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
+    let flush = flush::flush(&receipt.config, Duration::from_secs_f64(args.timeout.clamp(0.0, 600.0)))?;
     let mut warnings: Vec<String> = flush
         .silent
         .iter()

@@ -87,6 +87,7 @@ fn detail(removed: &[String], data_root: Option<&Path>) -> Detail {
         removed: removed.to_vec(),
         data_left: data_root.map_or(0, |root| data_dir::measure(root).map_or(0, |found| found.0)),
         data_root: data_root.map(|root| root.to_string_lossy().into_owned()).unwrap_or_default(),
+        awaits_restart: false,
     })
 }
 

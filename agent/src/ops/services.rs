@@ -10,7 +10,7 @@ use crate::receipt;
 use crate::receipt::{Config, Receipt};
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::users::Users;
-use crate::recorder::{ledger, phase, proof, unwritten};
+use crate::recorder::{flush, phase, proof, supervised, unwritten};
 
 pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
@@ -19,6 +19,13 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
         // Starting them begins generations of the session.
         receipt.check_fleet(args.fleet.as_ref())?;
     }
+    let commands = match &receipt {
+        Some(receipt) if args.units.is_empty() => {
+            supervised::commands(&args.commands, &receipt.config.profile, args.action)
+        }
+        _ => args.commands.clone(),
+    };
+    let args = &Services { commands, ..args.clone() };
     let patterns = match &receipt {
         Some(receipt) if args.units.is_empty() => receipt.config.profile.units.clone(),
         None if args.units.is_empty() && args.commands.is_empty() => {
@@ -47,7 +54,7 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
         if !args.check {
             Users::note_if_possible(&receipt.config);
         }
-        unwritten::check(&receipt.config.data_root, concerned, args.check).map_err(|failure| {
+        unwritten::check(&receipt.config, concerned, args.check).map_err(|failure| {
             failure.hint("nothing was stopped; mend that and try again: systemctl does it all the same")
         })?;
     }
@@ -162,6 +169,6 @@ fn start_measured(
         Ok(())
     };
     phase::begin(root, &label, None)?;
-    ledger::flush(root, proof::FLUSH)?;
+    flush::flush(&receipt.config, proof::FLUSH)?;
     Ok((result?, proven.err().map(|failure| format!("not all is recorded: {}", failure.msg))))
 }

@@ -22,14 +22,18 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     let (data_files, data_bytes) = data_dir::measure(root)?;
     let mut unrecorded = unrecorded(&receipt, &ledger)?;
     let obstacle = data_dir::obstacle(root);
-    let processes: Vec<Process> =
-        ledger.records.iter().map(|record| with_obstacle(record, root, obstacle.as_deref())).collect();
+    let processes: Vec<(Option<u32>, Process)> = ledger
+        .records
+        .iter()
+        .map(|record| (record.pid_here, with_obstacle(record, root, obstacle.as_deref())))
+        .collect();
     let (stuck, live): (Vec<_>, Vec<_>) = processes
         .iter()
-        .filter(|process| process.state == ProcessState::Live)
-        .partition(|process| process.error.is_some());
+        .filter(|(_, process)| process.state == ProcessState::Live)
+        .partition(|(_, process)| process.error.is_some());
+    let elsewhere = ledger.records.iter().filter(|record| record.is_elsewhere()).count() as u64;
     // Whoever has a record is counted there, with what is wrong.
-    unrecorded.retain(|one| stuck.iter().all(|process| process.pid != one.pid));
+    unrecorded.retain(|one| stuck.iter().all(|(pid, _)| *pid != Some(one.pid)));
     let stuck_words = if stuck.is_empty() { String::new() } else { format!("{} that cannot, ", stuck.len()) };
     let mut msg = format!(
         "{} recorded now, {stuck_words}{} not recorded, {}",
@@ -37,6 +41,9 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         unrecorded.len(),
         super::counted(data_files, "data file")
     );
+    if elsewhere > 0 {
+        msg.push_str(&format!(", {} elsewhere", super::counted(elsewhere, "process")));
+    }
     if let Some(phase) = phase::current(root) {
         msg.push_str(&format!(", label {}", phase.label));
     }
@@ -60,7 +67,7 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         data_root: root.to_string_lossy().into_owned(),
         data_files,
         data_bytes,
-        processes,
+        processes: processes.into_iter().map(|(_, process)| process).collect(),
         unrecorded,
     };
     Ok(Outcome::ok(false, msg, Detail::Status(detail)).with_warnings(warnings))
@@ -69,8 +76,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
 /// A process, with the reason why it cannot write: whoever cannot does not always say so.
 fn with_obstacle(record: &Record, root: &Path, of_all: Option<&str>) -> Process {
     let mut process = record.process.clone();
-    if record.is_live() && process.error.is_none() {
-        process.error = of_all.map(str::to_owned).or_else(|| data_dir::obstacle_of(root, process.pid));
+    if let Some(pid) = record.pid_here.filter(|_| record.is_live() && process.error.is_none()) {
+        process.error = of_all.map(str::to_owned).or_else(|| data_dir::obstacle_of(root, pid));
     }
     process
 }

@@ -1,26 +1,25 @@
 //! Puts back every byte, mode, owner and label that install touched.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use pulpcov_protocol::op::{ServiceAction, Uninstall};
 use pulpcov_protocol::outcome::{Detail, FileDiff, Outcome, UninstallDetail};
 
 use super::OpContext;
+use super::data_folder::DataFolder;
 use super::salvage;
 use crate::failure::Failure;
 use crate::host::facts::HostLock;
-use crate::host::{caller, fs, ready, removal, services, systemd};
+use crate::host::{caller, fs, ready, services, systemd};
 use crate::install::changes::{forget, sweep, undo_file, undo_folder};
 use crate::install::preview::Preview;
 use crate::install::units::{concern_systemd, stop_timer};
 use crate::receipt;
-use crate::receipt::{MAX_REPLACED, Receipt};
-use crate::recorder::data_dir::LEDGER;
+use crate::receipt::{Config, MAX_REPLACED, Receipt};
 use crate::recorder::hook::PTH;
 use crate::recorder::users::Users;
-use crate::recorder::{collected, data_dir, ledger, proof, unwritten};
+use crate::recorder::{collected, data_dir, flush, ledger, proof, supervised, unwritten};
 
 /// Bundles that a playbook has made and not fetched yet.
 pub(crate) const OUTBOX: &str = "outbox";
@@ -37,6 +36,11 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
     if !args.force {
         receipt.check_fleet(args.fleet.as_ref())?;
     }
+    if receipt.baked {
+        return leave_baked(args, &receipt);
+    }
+    let commands = supervised::commands(&args.commands, &receipt.config.profile, ServiceAction::Restart);
+    let args = &Uninstall { commands, ..args.clone() };
     let changed = receipt.changed_since()?;
     if !changed.is_empty() && !args.force {
         let names: Vec<String> = changed.iter().map(|path| path.display().to_string()).collect();
@@ -50,7 +54,7 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
         Users::note_if_possible(&receipt.config);
     }
     if !args.erase_data {
-        have_it_written(args, root)?;
+        have_it_written(args, &receipt.config)?;
     }
     if args.check {
         return foretold(args, &receipt, diff);
@@ -77,27 +81,21 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
             None => failure.msg,
         }));
     }
-    warnings.extend(keeps_the_hook(args, root)?);
+    warnings.extend(keeps_the_hook(args, &receipt.config)?);
     // What a live process has written it writes again, and what it still holds it will.
-    let still_live = if args.erase_data { 0 } else { live_processes(root)? };
+    let still_live = if args.erase_data { 0 } else { live_processes(&receipt.config)? };
+    let folder = DataFolder::of(&receipt.config, args.erase_data && args.force)?;
     if still_live == 0 {
-        collected::erase(lib_root, root);
+        collected::erase(lib_root, root, &|name| folder.is_own(name));
     }
-    let erased = if args.erase_data { data_dir::measure(root)?.0 } else { 0 };
+    let erased = if args.erase_data { folder.measure()? } else { 0 };
     let data_left = if still_live == 0 {
-        clear_data(root, args.erase_data, &mut warnings)?
+        folder.clear(args.erase_data, &mut warnings)?
     } else {
-        collected::open_files(lib_root, root)?
+        collected::open_files(lib_root, root, &|name| folder.is_own(name))?
     };
     let is_over = !is_awaited(data_left, still_live, root);
-    if data_left > 0 && is_over {
-        let files = super::counted(data_left, "data file");
-        warnings.push(if args.erase_data {
-            format!("{files} in {} came meanwhile, from others", root.display())
-        } else {
-            format!("{files} left in {}, not collected; uninstall --erase-data removes them", root.display())
-        });
-    }
+    warnings.extend(words_of_left(args, data_left, root).filter(|_| is_over));
     let changed = !receipt.uninstalled || has_restarted || is_over;
     let outbox = lib_root.join(OUTBOX);
     if args.erase_data && outbox.exists() {
@@ -106,7 +104,8 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
         warnings.push(format!("bundles that were not fetched are left in {}", outbox.display()));
     }
     let msg = if is_over {
-        removed.extend(remove_the_rest(&receipt, &args.lib_root, &mut warnings)?);
+        warnings.extend(folder.words_of_others());
+        removed.extend(remove_the_rest(&receipt, &args.lib_root, &folder, &mut warnings)?);
         match erased {
             0 => "uninstalled".to_owned(),
             files => format!("uninstalled; {} erased", super::counted(files, "data file")),
@@ -116,7 +115,12 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
         left_words(if changed { "uninstalled" } else { "not installed" }, data_left, still_live, root)
     };
     remove_cached_agent();
-    let detail = UninstallDetail { removed, data_left, data_root: root.to_string_lossy().into_owned() };
+    let detail = UninstallDetail {
+        removed,
+        data_left,
+        data_root: root.to_string_lossy().into_owned(),
+        awaits_restart: args.restart && !has_restarted && args.commands.outside && still_live > 0,
+    };
     let outcome = Outcome::ok(changed, msg, Detail::Uninstall(detail)).with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
 }
@@ -125,6 +129,19 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
 /// nothing of ours.
 fn is_awaited(data_left: u64, live: usize, root: &Path) -> bool {
     live > 0 || (data_left > 0 && ledger::has_records(root))
+}
+
+/// Data that nobody will collect, as a warning.
+fn words_of_left(args: &Uninstall, data_left: u64, root: &Path) -> Option<String> {
+    let files = super::counted(data_left, "data file");
+    let root = root.display();
+    (data_left > 0).then(|| {
+        if args.erase_data {
+            format!("{files} in {root} came meanwhile, from others")
+        } else {
+            format!("{files} left in {root}, not collected; uninstall --erase-data removes them")
+        }
+    })
 }
 
 /// What an uninstall leaves for a collect, in words.
@@ -140,27 +157,27 @@ fn left_words(begin: &str, data_left: u64, live: usize, root: &Path) -> String {
 
 /// Has live processes write what they hold. Where they cannot, a restart would end it with them: that is refused while
 /// everything is as it was.
-fn have_it_written(args: &Uninstall, root: &Path) -> Result<(), Failure> {
+fn have_it_written(args: &Uninstall, config: &Config) -> Result<(), Failure> {
     if args.restart && !args.force {
-        return unwritten::check(root, None, args.check).map_err(|failure| {
+        return unwritten::check(config, None, args.check).map_err(|failure| {
             failure.hint("nothing was removed; mend that and try again: --force gives it up")
         });
     }
-    if !args.check && live_processes(root)? > 0 {
+    if !args.check && live_processes(config)? > 0 {
         // Whoever is not restarted writes it later.
-        let _ = ledger::flush(root, proof::FLUSH);
+        let _ = flush::flush(config, proof::FLUSH);
         caller::still_listens()?;
     }
     Ok(())
 }
 
-fn live_processes(root: &Path) -> Result<usize, Failure> {
-    Ok(ledger::read(root)?.records.iter().filter(|record| record.is_live()).count())
+fn live_processes(config: &Config) -> Result<usize, Failure> {
+    Ok(ledger::read(config)?.records.iter().filter(|record| record.is_live()).count())
 }
 
 /// What keeps the hook in memory, as a warning: after a restart, processes of another service that was recorded before.
-fn keeps_the_hook(args: &Uninstall, root: &Path) -> Result<Option<String>, Failure> {
-    let ledger = ledger::read(root)?;
+fn keeps_the_hook(args: &Uninstall, config: &Config) -> Result<Option<String>, Failure> {
+    let ledger = ledger::read(config)?;
     let live: Vec<_> = ledger.records.iter().filter(|record| record.is_live()).collect();
     if live.is_empty() {
         return Ok(None);
@@ -173,7 +190,13 @@ fn keeps_the_hook(args: &Uninstall, root: &Path) -> Result<Option<String>, Failu
     }
     let units: BTreeSet<&str> = live.iter().filter_map(|record| record.process.unit.as_deref()).collect();
     let owners = units.into_iter().collect::<Vec<_>>().join(", ");
-    let pids = || live.iter().map(|record| record.process.pid.to_string()).collect::<Vec<_>>().join(", ");
+    let pids = || {
+        live.iter()
+            .filter_map(|record| record.pid_here)
+            .map(|pid| pid.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let whose = if owners.is_empty() { format!("processes {}", pids()) } else { owners };
     Ok(Some(format!("{keep} somebody restarts {whose}: no service of this profile")))
 }
@@ -213,11 +236,12 @@ pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, F
     let mut warnings = Vec::new();
     let has_bundles =
         std::fs::read_dir(Path::new(lib_root).join(OUTBOX)).is_ok_and(|mut entries| entries.next().is_some());
-    if !receipt.uninstalled || has_bundles || live_processes(root)? > 0 {
+    if !receipt.uninstalled || has_bundles || live_processes(&receipt.config)? > 0 {
         return Ok(warnings);
     }
-    if !is_awaited(clear_data(root, false, &mut warnings)?, 0, root) {
-        remove_the_rest(receipt, lib_root, &mut warnings)?;
+    let folder = DataFolder::of(&receipt.config, false)?;
+    if !is_awaited(folder.clear(false, &mut warnings)?, 0, root) {
+        remove_the_rest(receipt, lib_root, &folder, &mut warnings)?;
         remove_cached_agent();
     }
     Ok(warnings)
@@ -227,9 +251,11 @@ pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, F
 fn remove_the_rest(
     receipt: &Receipt,
     lib_root: &str,
+    folder: &DataFolder<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<String>, Failure> {
     let place = Path::new(lib_root);
+    folder.leave(&receipt.folders)?;
     let mut left = Vec::new();
     let mut removed = remove_files(receipt, place, |path| path.starts_with(place), &mut left);
     if !left.is_empty() {
@@ -242,9 +268,9 @@ fn remove_the_rest(
     collected::forget(place);
     let _ = std::fs::remove_dir(place.join(OUTBOX));
     forget(lib_root)?;
-    for folder in receipt.folders.iter().rev() {
-        match undo_folder(folder) {
-            Ok(true) => removed.push(folder.path.display().to_string()),
+    for touched in receipt.folders.iter().rev().filter(|touched| !folder.is_others(&touched.path)) {
+        match undo_folder(touched) {
+            Ok(true) => removed.push(touched.path.display().to_string()),
             Ok(false) => {}
             Err(failure) => warnings.push(format!("{}: it is left", failure.msg)),
         }
@@ -252,14 +278,46 @@ fn remove_the_rest(
     Ok(removed)
 }
 
+/// What came with an image or a volume goes with it: only data can go before.
+fn leave_baked(args: &Uninstall, receipt: &Receipt) -> Result<Outcome, Failure> {
+    let folder = DataFolder::of(&receipt.config, args.force)?;
+    let found = folder.measure()?;
+    let detail = |data_left| {
+        Detail::Uninstall(UninstallDetail {
+            removed: Vec::new(),
+            data_left,
+            data_root: receipt.config.data_root.to_string_lossy().into_owned(),
+            awaits_restart: false,
+        })
+    };
+    let files = super::counted(found, "data file");
+    if !args.erase_data || found == 0 {
+        let warnings =
+            vec!["the hook came with the image or a volume: start the container without it".to_owned()];
+        let msg = format!("nothing of ours to remove, {files} left");
+        return Ok(Outcome::ok(false, msg, detail(found)).with_warnings(warnings));
+    }
+    if args.check {
+        return Ok(Outcome::ok(true, format!("would erase {files}"), detail(found)));
+    }
+    folder.erase()?;
+    Ok(Outcome::ok(
+        true,
+        format!("{files} erased; the hook came with the image or a volume"),
+        detail(folder.measure()?),
+    ))
+}
+
 /// Data that an earlier uninstall has left can still go, on the person's own word.
 fn not_installed(args: &Uninstall) -> Result<Outcome, Failure> {
     let root = data_dir::resolve(args.data_root.as_deref())?;
-    let found = data_dir::measure(&root)?.0;
+    let folder = DataFolder::at(&root, "", args.force)?;
+    let found = folder.measure()?;
     let mut detail = UninstallDetail {
         removed: Vec::new(),
         data_left: found,
         data_root: root.to_string_lossy().into_owned(),
+        awaits_restart: false,
     };
     if !args.erase_data || found == 0 {
         return Ok(Outcome::ok(false, "not installed", Detail::Uninstall(detail)));
@@ -270,7 +328,7 @@ fn not_installed(args: &Uninstall) -> Result<Outcome, Failure> {
         return Ok(Outcome::ok(true, msg, Detail::Uninstall(detail)));
     }
     let mut warnings = Vec::new();
-    detail.data_left = clear_data(&root, true, &mut warnings)?;
+    detail.data_left = folder.clear(true, &mut warnings)?;
     let msg = format!("not installed; {files} in {} erased", root.display());
     Ok(Outcome::ok(true, msg, Detail::Uninstall(detail)).with_warnings(warnings))
 }
@@ -297,14 +355,16 @@ fn differences(args: &Uninstall, receipt: &Receipt) -> Result<Vec<FileDiff>, Fai
 /// What an uninstall would do, of which nothing was done.
 fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<Outcome, Failure> {
     let root = &receipt.config.data_root;
-    let open = collected::open_files(Path::new(&args.lib_root), root)?;
-    let live = live_processes(root)?;
+    let folder = DataFolder::of(&receipt.config, args.erase_data && args.force)?;
+    let open = collected::open_files(Path::new(&args.lib_root), root, &|name| folder.is_own(name))?;
+    let live = live_processes(&receipt.config)?;
     let is_awaited = !args.erase_data && is_awaited(open, live, root);
     if receipt.uninstalled && is_awaited {
         let detail = UninstallDetail {
             removed: Vec::new(),
             data_left: open,
             data_root: root.to_string_lossy().into_owned(),
+            awaits_restart: false,
         };
         let msg = left_words("not installed", open, live, root);
         return Ok(Outcome::ok(false, msg, Detail::Uninstall(detail)));
@@ -324,7 +384,7 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
             would.push(format!("restart {}", units.join(", ")));
         }
     }
-    let data_left = if args.erase_data { data_dir::measure(root)?.0 } else { open };
+    let data_left = if args.erase_data { folder.measure()? } else { open };
     if args.erase_data && data_left > 0 {
         would.push(format!("erase {}", super::counted(data_left, "data file")));
     }
@@ -332,6 +392,7 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
         removed,
         data_left: if args.erase_data { 0 } else { data_left },
         data_root: root.to_string_lossy().into_owned(),
+        awaits_restart: false,
     };
     let outcome = Outcome::ok(true, format!("would {}", would.join(", and ")), Detail::Uninstall(detail));
     Ok(Outcome { diff, ..outcome })
@@ -362,65 +423,6 @@ fn remove_files(
         }
     }
     removed
-}
-
-/// Files that are held at once.
-const HELD: usize = 200;
-
-/// Removes the ledger where no data is left to explain, and the data where that was asked for.
-fn clear_data(root: &Path, erase: bool, warnings: &mut Vec<String>) -> Result<u64, Failure> {
-    if !root.is_dir() {
-        return Ok(0);
-    }
-    let users = Users::known(root);
-    let mut failed = None;
-    if erase {
-        // Those that are there now: somebody may go on making others.
-        for _ in 0..=data_dir::measure(root)?.0 / HELD as u64 {
-            // A few at a time: each listed file is held open.
-            let files = data_dir::list(root, 0, HELD, &|_| true)?.files;
-            if files.is_empty() {
-                break;
-            }
-            for file in files {
-                let is_service = users.is_service(file.regular.uid);
-                match fs_err::remove_file(root.join(&file.name)) {
-                    // Somebody else may take his away meanwhile, or put something else there.
-                    Err(error) if is_service && error.kind() != ErrorKind::NotFound => failed = Some(error),
-                    _ => {}
-                }
-            }
-        }
-    }
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
-    let (left, _) = data_dir::measure(root)?;
-    let ledger = root.join(LEDGER);
-    // Data that no record tells of, such as what a person puts there, needs no ledger.
-    if erase || left == 0 || !ledger::has_records(root) {
-        remove_ledger(&ledger, warnings);
-    }
-    if left == 0 {
-        for entry in fs_err::read_dir(root)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(".tmp.") {
-                // Somebody's folder of that name is theirs to remove.
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
-    }
-    Ok(left)
-}
-
-/// What others keep in it, as by a file system of theirs, keeps nobody from uninstalling.
-fn remove_ledger(ledger: &Path, warnings: &mut Vec<String>) {
-    let removed = match std::fs::symlink_metadata(ledger) {
-        Ok(found) if found.is_dir() => removal::remove_tree(ledger, removal::PATIENCE),
-        Ok(_) => std::fs::remove_file(ledger),
-        Err(_) => return,
-    };
-    warnings.extend(removed.err().map(|error| format!("{} is left: {error}", ledger.display())));
 }
 
 /// The controller's bootstrap keeps the agent in a folder of its own; that goes too.

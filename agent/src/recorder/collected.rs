@@ -39,23 +39,27 @@ pub(crate) fn note(lib_root: &Path, data_root: &Path, files: Digests) {
     }
 }
 
-/// Erases those that still are what was collected.
-pub(crate) fn erase(lib_root: &Path, data_root: &Path) {
-    for (name, sha256) in read(lib_root).into_iter().filter(|(name, _)| is_file_name(name)) {
+/// Erases those that still are what was collected, of those that are `own`.
+pub(crate) fn erase(lib_root: &Path, data_root: &Path, own: &dyn Fn(&str) -> bool) {
+    for (name, sha256) in read(lib_root).into_iter().filter(|(name, _)| is_file_name(name) && own(name)) {
         // One that has changed is to be collected, and one that cannot be erased is left like any other.
         let _ = data_dir::erase_if_same(data_root, &name, &sha256);
     }
 }
 
-/// How many data files nobody has collected as they are now.
-pub(crate) fn open_files(lib_root: &Path, data_root: &Path) -> Result<u64, Failure> {
+/// How many data files nobody has collected as they are now, of those that are `own`.
+pub(crate) fn open_files(
+    lib_root: &Path,
+    data_root: &Path,
+    own: &dyn Fn(&str) -> bool,
+) -> Result<u64, Failure> {
     let known = read(lib_root);
     let mut open = 0;
     data_dir::each(data_root, &mut |name, _| {
         let is_here = known
             .get(name)
             .is_some_and(|sha256| data_dir::digest(&data_root.join(name)).is_ok_and(|now| now == *sha256));
-        open += u64::from(!is_here);
+        open += u64::from(!is_here && own(name));
     })?;
     Ok(open)
 }

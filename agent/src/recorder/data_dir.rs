@@ -187,18 +187,28 @@ pub(crate) fn digest(path: &Path) -> Result<String, String> {
     Ok(fs::digest_of(&mut regular.file).map_err(|error| error.to_string())?.0)
 }
 
-/// Erases a file that has that digest. Moves it aside first, so that what is compared is what is erased: a newer
+/// Erases a file that has that digest; false where it is gone already, as another agent's collect erases it in a folder
+/// that several share. Moves it aside first, so that what is compared is what is erased: a newer
 /// version may be renamed to its name at any moment.
-pub(crate) fn erase_if_same(root: &Path, name: &str, sha256: &str) -> Result<(), String> {
+pub(crate) fn erase_if_same(root: &Path, name: &str, sha256: &str) -> Result<bool, String> {
     let path = root.join(name);
-    if digest(&path)? != sha256 {
-        return Err(CHANGED.to_owned());
+    let is_gone =
+        || std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    match digest(&path) {
+        Ok(now) if now == sha256 => {}
+        Ok(_) => return Err(CHANGED.to_owned()),
+        Err(_) if is_gone() => return Ok(false),
+        Err(reason) => return Err(reason),
     }
     let word = crate::host::facts::random_word().map_err(|failure| failure.msg)?;
     let aside = root.join(LEDGER).join(format!(".erase.{word}"));
-    fs_err::rename(&path, &aside).map_err(|error| error.to_string())?;
+    match fs_err::rename(&path, &aside) {
+        Ok(()) => {}
+        Err(_) if is_gone() => return Ok(false),
+        Err(error) => return Err(error.to_string()),
+    }
     if digest(&aside).is_ok_and(|now| now == sha256) {
-        return fs_err::remove_file(&aside).map_err(|error| error.to_string());
+        return fs_err::remove_file(&aside).map(|()| true).map_err(|error| error.to_string());
     }
     // It was replaced between the two looks. Back it goes, unless a still newer one is there: that
     // one holds all that this one held.

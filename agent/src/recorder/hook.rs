@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pulpcov_protocol::op::DEFAULT_LABEL;
 use pulpcov_protocol::profile::Profile;
 
 pub(crate) const RECORDER: &str = include_str!("../../hook/recorder.py");
@@ -35,7 +36,14 @@ pub(crate) struct GateFacts<'a> {
     pub(crate) hook_dir: &'a str,
     pub(crate) data_root: &'a str,
     pub(crate) host_label: Option<&'a str>,
+    /// Tells what one install records from what others do.
+    pub(crate) install: &'a str,
+    /// Whether it waits for [`SWITCH`] in the environment.
+    pub(crate) baked: bool,
 }
+
+/// The variable that lets a baked hook record, where it is `1`.
+pub(crate) const SWITCH: &str = "PULPCOV";
 
 pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
     let rules = facts
@@ -64,13 +72,17 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
     let config = py_dict([
         ("data_root", py_str(facts.data_root)),
         ("host", facts.host_label.map_or("None".to_owned(), py_str)),
+        ("install", py_str(facts.install)),
+        // No agent begins a session where nothing is installed.
+        ("label", py_str(if facts.baked { DEFAULT_LABEL } else { "" })),
         ("packages", format!("[{}]", packages.join(", "))),
         ("omit", format!("[{}]", omit.join(", "))),
         ("branch", if facts.profile.branch { "True" } else { "False" }.to_owned()),
         ("interval", format!("{:?}", facts.profile.interval)),
     ]);
     let units: Vec<String> = facts.units.iter().map(|name| py_str(name)).collect();
-    GATE.replace("@RULES@", &format!("[\n{rules}]"))
+    GATE.replace("@SWITCH@", &if facts.baked { py_str(SWITCH) } else { "None".to_owned() })
+        .replace("@RULES@", &format!("[\n{rules}]"))
         .replace("@UNITS@", &format!("[{}]", units.join(", ")))
         .replace("@CHILDREN@", &children)
         .replace("@COVERAGE@", &coverage)
@@ -137,6 +149,8 @@ mod tests {
             coverage: &coverage,
             hook_dir: "/lib/hook",
             data_root: "/srv/pulp_coverage",
+            install: "i1",
+            baked: false,
             host_label: None,
         })
     }

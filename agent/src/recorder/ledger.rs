@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use pulpcov_protocol::bundle::is_file_name;
 use pulpcov_protocol::manifest::{CommonFacts, Compacted, Member, Process, ProcessState};
@@ -13,7 +12,8 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::host::budget::{self, Remarks, Share};
-use crate::host::{caller, facts, fs};
+use crate::host::namespace::{OwnPlace, Place, Sight, View};
+use crate::host::{facts, fs};
 use crate::receipt::Config;
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::fingerprint::Fingerprints;
@@ -27,14 +27,14 @@ const MAX_RECORD: u64 = 1024 * 1024;
 const ALL_RECORDS: Share = Share { files: 200_000, bytes: 1024 * 1024 * 1024 };
 
 /// The share of a user who is none of the service's.
-const STRANGERS_RECORDS: Share = Share { files: 1_000, bytes: 8 * 1024 * 1024 };
+pub(crate) const STRANGERS_RECORDS: Share = Share { files: 1_000, bytes: 8 * 1024 * 1024 };
 
 /// Longest name in a record, and most bytes of the texts that are told on, which are cut.
 const MAX_NAME: usize = 1024;
 const MAX_TEXT: usize = 4096;
 
 /// How the names of process records begin, and of those of many processes.
-const ONE: &str = "proc.";
+pub(crate) const ONE: &str = "proc.";
 pub(crate) const MANY: &str = "many.";
 
 /// Largest record of many processes.
@@ -47,6 +47,12 @@ struct Raw {
     parent: u32,
     start_ticks: u64,
     boot_id: String,
+    #[serde(default)]
+    pid_ns: String,
+    #[serde(default)]
+    hostname: String,
+    #[serde(default)]
+    install: String,
     started_at: f64,
     argv: Vec<String>,
     unit: Option<String>,
@@ -98,11 +104,19 @@ pub(crate) struct RawCompactedProcesses {
     pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sources: Option<String>,
+    /// Where whoever compacted them was.
+    #[serde(flatten)]
+    pub(crate) place: OwnPlace,
 }
 
 pub(crate) struct Record {
     pub(crate) process: Process,
-    ack: Option<String>,
+    /// Its number here, if it lives here.
+    pub(crate) pid_here: Option<u32>,
+    /// The namespace of `process.pid`.
+    pub(crate) pid_ns: String,
+    /// The flush requests that it saw last.
+    pub(crate) ack: Option<String>,
     /// Lines or arcs that the process had seen at its last flush.
     pub(crate) size: u64,
     pub(crate) boot_id: String,
@@ -131,6 +145,16 @@ impl Record {
         self.process.state == ProcessState::Live
     }
 
+    /// Whether it runs where it cannot be seen from here, or ran there.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.process.state == ProcessState::Elsewhere
+    }
+
+    /// Whether nothing of it comes any more: what it left can go once it is kept elsewhere.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.process.state, ProcessState::Ended | ProcessState::Died)
+    }
+
     /// What it has in common with others; whether branches were recorded its data file tells.
     pub(crate) fn common(&self, uid: u32) -> CommonFacts {
         let process = &self.process;
@@ -150,7 +174,7 @@ impl Record {
     }
 
     /// Why the data file that the process says it has written is not what it should be.
-    fn unreadable_data(&self, data_root: &Path) -> Option<String> {
+    pub(crate) fn unreadable_data(&self, data_root: &Path) -> Option<String> {
         let data = self.process.data.as_ref()?;
         let reason = data_dir::open_data(&data_root.join(data)).err()?;
         Some(format!("process {} answered, but its data file {data}: {reason}", self.process.pid))
@@ -164,8 +188,8 @@ pub(crate) struct CompactedProcesses {
     pub(crate) sources: Option<Fingerprints>,
 }
 
-/// Processes that hold what nobody has, each with the reason.
-pub(crate) type Unflushed = BTreeMap<u32, String>;
+/// Records of processes that hold what nobody has, each with the reason.
+pub(crate) type Unflushed = BTreeMap<String, String>;
 
 #[derive(Default)]
 pub(crate) struct Ledger {
@@ -250,22 +274,33 @@ impl Ledger {
         one.chain(many.flat_map(|(package, folders)| folders.iter().map(move |folder| (package, folder))))
     }
 
-    /// Live processes that hold what nobody has: those that did not answer a flush, or all where none was asked.
+    /// Processes that hold what nobody has: those that did not answer a flush, or all where none was asked.
     pub(crate) fn unflushed(&self, flush: Option<&FlushDetail>, unasked: Option<&str>) -> Unflushed {
-        let live = self.records.iter().filter(|record| record.is_live()).map(|record| record.process.pid);
-        let why = |pid: &u32| {
-            let is_silent = flush.is_some_and(|flush| flush.silent.contains(pid));
-            if is_silent { Some("it did not answer a flush") } else { unasked }
+        let why = |record: &Record| match flush {
+            Some(flush) if record.is_elsewhere() => {
+                flush.elsewhere.contains(&record.process.record).then(|| {
+                    format!(
+                        "it runs elsewhere{}, or ran there, and did not answer a flush",
+                        on(&record.process)
+                    )
+                })
+            }
+            Some(flush) => record
+                .pid_here
+                .is_some_and(|pid| flush.silent.contains(&pid))
+                .then(|| "it did not answer a flush".to_owned()),
+            None => unasked.map(str::to_owned),
         };
-        live.filter_map(|pid| Some((pid, why(&pid)?.to_owned()))).collect()
+        let unfinished = self.records.iter().filter(|record| !record.is_gone());
+        unfinished.filter_map(|record| Some((record.process.record.clone(), why(record)?))).collect()
     }
 
     /// Has their records say so.
     pub(crate) fn note_unflushed(&mut self, unflushed: &Unflushed) {
-        for record in self.records.iter_mut().filter(|record| record.is_live()) {
+        for record in self.records.iter_mut().filter(|record| !record.is_gone()) {
             let process = &mut record.process;
             if process.error.is_none() {
-                process.error = unflushed.get(&process.pid).cloned();
+                process.error = unflushed.get(&process.record).cloned();
             }
         }
     }
@@ -278,31 +313,37 @@ impl Ledger {
     }
 }
 
+/// Where a process that is elsewhere runs, as far as it says.
+pub(crate) fn on(process: &Process) -> String {
+    if process.hostname.is_empty() { String::new() } else { format!(" ({})", process.hostname) }
+}
+
 /// Reads every record of the service's users; what others tell of is named, and is nothing that anybody waits for. One
 /// that cannot be read is a warning: it must not hide the others.
-pub(crate) fn read(data_root: &Path) -> Result<Ledger, Failure> {
-    Ok(read_all(data_root)?.of_service(&Users::known(data_root)))
+pub(crate) fn read(config: &Config) -> Result<Ledger, Failure> {
+    Ok(read_all(&config.data_root, &config.install)?.of_service(&Users::known(&config.data_root)))
 }
 
 /// The same for who only looks, and notes nothing: of those users that the service has at this moment.
 pub(crate) fn read_now(config: &Config) -> Result<Ledger, Failure> {
-    Ok(read_all(&config.data_root)?.of_service(&Users::now(&config.data_root, &config.profile)))
+    Ok(read_all(&config.data_root, &config.install)?
+        .of_service(&Users::now(&config.data_root, &config.profile)))
 }
 
 /// The same of everybody.
-pub(crate) fn read_all(data_root: &Path) -> Result<Ledger, Failure> {
+pub(crate) fn read_all(data_root: &Path, install: &str) -> Result<Ledger, Failure> {
     let folder = data_root.join(LEDGER);
     let mut ledger = Ledger::default();
     if !folder.is_dir() {
         return Ok(ledger);
     }
     let mut remarks = Remarks::default();
-    let boot_id = facts::boot_id();
+    let view = View::of(install);
     for name in names(data_root, &folder, &mut remarks)? {
         let read = if name.starts_with(MANY) {
-            read_many(&folder, &name).map(|many| ledger.many.push(many))
+            read_many(&folder, &name, &view).map(|many| ledger.many.push(many))
         } else {
-            read_one(data_root, &name, &boot_id).map(|record| ledger.records.push(record))
+            read_one(data_root, &name, &view).map(|record| ledger.records.push(record))
         };
         if let Err(failure) = read {
             remarks.add(failure.msg.replace(&name, "it"), name);
@@ -314,10 +355,10 @@ pub(crate) fn read_all(data_root: &Path) -> Result<Ledger, Failure> {
         ledger.many.iter().flat_map(|many| &many.compacted.members).map(|m| m.record.as_str()).collect();
     let (again, records): (Vec<_>, Vec<_>) = std::mem::take(&mut ledger.records)
         .into_iter()
-        .partition(|record: &Record| !record.is_live() && told.contains(record.process.record.as_str()));
+        .partition(|record: &Record| record.is_gone() && told.contains(record.process.record.as_str()));
     ledger.stale = again;
     ledger.records = records;
-    end_what_goes_on_elsewhere(&mut ledger.records);
+    end_what_goes_on_in_another(&mut ledger.records);
     Ok(ledger)
 }
 
@@ -345,7 +386,7 @@ fn names(data_root: &Path, folder: &Path, remarks: &mut Remarks) -> Result<Vec<S
 
 /// A process that became another user goes on in another record: the first one has said all it will. Only the process
 /// itself knows what its first record is sealed with.
-fn end_what_goes_on_elsewhere(records: &mut [Record]) {
+fn end_what_goes_on_in_another(records: &mut [Record]) {
     let continued: BTreeSet<(String, u32, u64, String)> = records
         .iter()
         .filter_map(|record| {
@@ -372,7 +413,7 @@ pub(crate) fn has_records(data_root: &Path) -> bool {
 }
 
 /// Only the agent writes these: what one says leads to the erasing of others' files.
-fn read_many(folder: &Path, name: &str) -> Result<CompactedProcesses, Failure> {
+fn read_many(folder: &Path, name: &str, view: &View) -> Result<CompactedProcesses, Failure> {
     let (bytes, owner) = fs::read_owned(&folder.join(name), MAX_MANY)?;
     if owner != rustix::process::geteuid().as_raw() && owner != 0 {
         return Err(Failure::new("it is not the agent's"));
@@ -383,6 +424,7 @@ fn read_many(folder: &Path, name: &str) -> Result<CompactedProcesses, Failure> {
         record: name.to_owned(),
         record_sha256: fs::sha256(&bytes),
         data: raw.data.filter(|data| is_file_name(data)),
+        foreign: view.is_foreign(raw.place.as_place(&raw.common.boot_id)),
         common: raw.common,
         members: raw.members,
     };
@@ -390,15 +432,16 @@ fn read_many(folder: &Path, name: &str) -> Result<CompactedProcesses, Failure> {
     Ok(CompactedProcesses { compacted, packages: raw.packages, folders: raw.folders, sources })
 }
 
-fn read_one(data_root: &Path, name: &str, boot_id: &str) -> Result<Record, Failure> {
+pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Record, Failure> {
     let (bytes, uid) = fs::read_owned(&data_root.join(LEDGER).join(name), MAX_RECORD)?;
     let mut raw: Raw =
         serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("it is damaged: {error}")))?;
     check_words(&mut raw)?;
-    // A sandbox may hide the boot id from the process; its start alone must do then.
-    let same_boot = raw.boot_id == boot_id || raw.boot_id.is_empty();
-    let alive = same_boot && facts::start_ticks(raw.pid) == Some(raw.start_ticks);
-    if alive && uid != 0 && facts::uids(raw.pid).is_some_and(|uids| !uids.contains(&uid)) {
+    let place =
+        Place { boot_id: &raw.boot_id, pid_ns: &raw.pid_ns, hostname: &raw.hostname, install: &raw.install };
+    let sight = view.look(raw.pid, raw.start_ticks, place);
+    let pid_here = if let Sight::Lives(pid) = sight { Some(pid) } else { None };
+    if uid != 0 && pid_here.and_then(facts::uids).is_some_and(|uids| !uids.contains(&uid)) {
         return Err(Failure::new(format!("user {uid} wrote it, whose process that is not")));
     }
     let mut data = own_data(name, raw.data.take())?;
@@ -406,16 +449,19 @@ fn read_one(data_root: &Path, name: &str, boot_id: &str) -> Result<Record, Failu
         data = None;
         raw.error = Some(format!("user {owner} has put a file in the place of its data"));
     }
-    let state = match (&raw.ended, alive) {
+    let state = match (&raw.ended, sight) {
         (Some(_), _) => ProcessState::Ended,
-        (None, true) => ProcessState::Live,
-        (None, false) => ProcessState::Died,
+        (None, Sight::Lives(_)) => ProcessState::Live,
+        (None, Sight::Elsewhere) => ProcessState::Elsewhere,
+        (None, Sight::Gone) => ProcessState::Died,
     };
     let process = Process {
         record: name.to_owned(),
         record_sha256: fs::sha256(&bytes),
         pid: raw.pid,
         parent: raw.parent,
+        hostname: raw.hostname,
+        foreign: sight == Sight::Elsewhere,
         start_ticks: raw.start_ticks,
         started_at: raw.started_at,
         argv: raw.argv,
@@ -433,6 +479,8 @@ fn read_one(data_root: &Path, name: &str, boot_id: &str) -> Result<Record, Failu
     };
     Ok(Record {
         process,
+        pid_here,
+        pid_ns: raw.pid_ns,
         ack: raw.ack,
         size: raw.size,
         boot_id: raw.boot_id,
@@ -452,7 +500,8 @@ fn read_one(data_root: &Path, name: &str, boot_id: &str) -> Result<Record, Failu
 /// What a record says is told on, in bounds.
 fn check_words(raw: &mut Raw) -> Result<(), Failure> {
     let names = [&raw.boot_id, &raw.role, &raw.python, &raw.coverage, &raw.label, &raw.run];
-    let is_long = names.into_iter().chain(&raw.unit).any(|name| name.len() > MAX_NAME);
+    let place = [&raw.pid_ns, &raw.hostname, &raw.install];
+    let is_long = names.into_iter().chain(place).chain(&raw.unit).any(|name| name.len() > MAX_NAME);
     if is_long || raw.prefix.len() > MAX_TEXT || !raw.started_at.is_finite() {
         return Err(Failure::new("it has words that are too long"));
     }
@@ -501,79 +550,4 @@ pub(crate) fn check_folder(data_root: &Path) -> Result<(), Failure> {
         return Err(Failure::new(format!("{} is not the folder that install made", folder.display())));
     }
     Ok(())
-}
-
-/// Asks every live process to flush, and waits for their answers.
-pub(crate) fn flush(data_root: &Path, timeout: Duration) -> Result<FlushDetail, Failure> {
-    check_folder(data_root)?;
-    let request = facts::random_word()?;
-    // A new file renamed over the old one: in a sticky directory even root may not write to a
-    // file that somebody else owns (fs.protected_regular).
-    fs::write_among_others(&trigger(data_root), request.as_bytes(), 0o644)?;
-    let deadline = Instant::now() + timeout;
-    // Only those that live now are asked, and only their records are read again.
-    let mut waiting: Vec<Record> = read(data_root)?.records.into_iter().filter(Record::is_live).collect();
-    let mut detail = FlushDetail { acked: Vec::new(), silent: Vec::new(), bad: Vec::new() };
-    let boot_id = facts::boot_id();
-    for round in 1u32.. {
-        caller::still_listens()?;
-        let mut silent = Vec::new();
-        for record in waiting {
-            let now = present_record(data_root, record, &boot_id, round.is_multiple_of(LOOK_AROUND));
-            if now.ack.as_deref() == Some(&request) {
-                detail.acked.push(now.process.pid);
-                detail.bad.extend(now.unreadable_data(data_root));
-            } else if now.is_live() {
-                silent.push(now);
-            }
-        }
-        waiting = silent;
-        if waiting.is_empty() || Instant::now() >= deadline {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    detail.silent = waiting.iter().map(|record| record.process.pid).collect();
-    let reasons =
-        waiting.iter().filter_map(|record| Some((record.process.pid, record.process.error.as_ref()?)));
-    detail
-        .bad
-        .extend(reasons.map(|(pid, error)| format!("process {pid} cannot write what it records: {error}")));
-    Ok(detail)
-}
-
-/// Every so often a process that is silent is looked for in other records, too: it may have become
-/// another user just now.
-const LOOK_AROUND: u32 = 10;
-
-/// What a process says of itself now: in the same record, or in the one of its next generation.
-fn present_record(data_root: &Path, record: Record, boot_id: &str, look_around: bool) -> Record {
-    let now = read_one(data_root, &record.process.record, boot_id).unwrap_or(record);
-    if now.is_live() && !look_around {
-        return now;
-    }
-    let of_this_pid = format!(".{}.", now.process.pid);
-    let is_meant = |name: &OsStr| {
-        let name = name.to_string_lossy();
-        name.starts_with(ONE) && name.contains(&of_this_pid) && name.ends_with(".json")
-    };
-    let names = fs::names_in(&data_root.join(LEDGER), &is_meant).map(|found| found.files);
-    let users = Users::known(data_root);
-    let is_service = |uid| users.is_service(uid);
-    let (names, _) =
-        budget::select(names.unwrap_or_default(), &is_service, STRANGERS_RECORDS, STRANGERS_RECORDS);
-    names
-        .into_iter()
-        .filter_map(|candidate| read_one(data_root, &candidate.name, boot_id).ok())
-        .find(|other| {
-            other.is_live()
-                && other.process.record != now.process.record
-                && other.process.pid == now.process.pid
-                && other.process.start_ticks == now.process.start_ticks
-        })
-        .unwrap_or(now)
-}
-
-pub(crate) fn trigger(data_root: &Path) -> PathBuf {
-    data_root.join(LEDGER).join("flush")
 }

@@ -1,6 +1,7 @@
 //! Processes of the service, and why one of them is not recorded.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ use crate::host::systemd::Unit;
 use crate::host::{facts, systemd};
 use crate::receipt::Receipt;
 use crate::recorder::data_dir::LEDGER;
+use crate::recorder::hook::SWITCH;
 use crate::recorder::ledger::Ledger;
 use crate::recorder::users;
 
@@ -22,7 +24,11 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) start_ticks: u64,
     pub(crate) argv: Vec<String>,
+    /// What it executes, or what its command line says where the kernel does not tell.
     pub(crate) exe: String,
+    /// Whether the kernel told: it tells nobody of another user's process who may not trace it, and root in a container
+    /// may not.
+    pub(crate) is_exe_told: bool,
     /// The unit that it belongs to; empty on a host without systemd.
     pub(crate) unit: String,
 }
@@ -30,14 +36,24 @@ pub(crate) struct Running {
 impl Running {
     fn of(pid: u32, unit: &str) -> Option<Self> {
         let start_ticks = facts::start_ticks(pid)?;
-        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_string_lossy().into_owned();
+        let told = match std::fs::read_link(format!("/proc/{pid}/exe")) {
+            Ok(exe) => Some(exe.to_string_lossy().into_owned()),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => None,
+            Err(_) => return None,
+        };
         let mut raw = Vec::new();
         let file = std::fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
         std::io::Read::read_to_end(&mut std::io::Read::take(file, MAX_CMDLINE), &mut raw).ok()?;
         let mut argv: Vec<String> =
             raw.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         argv.pop();
-        Some(Self { pid, start_ticks, argv, exe, unit: unit.to_owned() })
+        // A thread of the kernel, and a process on its way out.
+        if told.is_none() && argv.is_empty() {
+            return None;
+        }
+        let is_exe_told = told.is_some();
+        let exe = told.unwrap_or_else(|| likely_exe(&argv, &facts::name(pid).unwrap_or_default()));
+        Some(Self { pid, start_ticks, argv, exe, is_exe_told, unit: unit.to_owned() })
     }
 
     pub(crate) fn is_alive(&self) -> bool {
@@ -76,6 +92,13 @@ impl Running {
             format!("process {} ({name}) of {}", self.pid, self.unit)
         }
     }
+}
+
+/// What a process most likely executes, by its command line and the name that the kernel has for it. Under which word a
+/// program was started is its starter's choice; the kernel's name is the program's, or the script's that it runs.
+fn likely_exe(argv: &[String], name: &str) -> String {
+    let first = argv.first().map(String::as_str).unwrap_or_default();
+    if !is_python_name(first) && is_python_name(name) { name.to_owned() } else { first.to_owned() }
 }
 
 /// The processes of the profile's units; without systemd, or where it has no units, those that the profile's rules fit.
@@ -133,7 +156,7 @@ fn why_unrecorded(running: &Running, receipt: &Receipt, ledger: &Ledger) -> Opti
     let own = ledger
         .records
         .iter()
-        .filter(|r| (r.process.pid, r.process.start_ticks) == (running.pid, running.start_ticks));
+        .filter(|r| (r.pid_here, r.process.start_ticks) == (Some(running.pid), running.start_ticks));
     let mut error = None;
     for record in own {
         match &record.process.error {
@@ -143,7 +166,11 @@ fn why_unrecorded(running: &Running, receipt: &Receipt, ledger: &Ledger) -> Opti
     }
     if started_at(running.start_ticks) < receipt.installed_at {
         return Some(Why {
-            reason: "it started before the hook was installed; restart its unit".into(),
+            reason: if running.unit.is_empty() {
+                "it started before the hook was installed; restart it".into()
+            } else {
+                "it started before the hook was installed; restart its unit".into()
+            },
             restart: true,
             remedy: Some("restart the service: --restart does it".into()),
         });
@@ -151,6 +178,7 @@ fn why_unrecorded(running: &Running, receipt: &Receipt, ledger: &Ledger) -> Opti
     let because = |reason: String| Why { reason, restart: false, remedy: None };
     let why = error
         .map(because)
+        .or_else(|| not_switched_on(running, receipt))
         .or_else(|| silent_fork(running, ledger))
         .or_else(|| no_rule(running, &receipt.config.profile))
         .or_else(|| no_hook(running, receipt))
@@ -170,6 +198,17 @@ impl Why {
     fn with(reason: String, remedy: impl Into<String>) -> Self {
         Self { reason, restart: false, remedy: Some(remedy.into()) }
     }
+}
+
+/// A baked hook waits for a word in the environment. Whose environment may not be looked at may well have it.
+fn not_switched_on(running: &Running, receipt: &Receipt) -> Option<Why> {
+    let environment =
+        std::fs::read(format!("/proc/{}/environ", running.pid)).ok().filter(|_| receipt.baked)?;
+    let switch = format!("{SWITCH}=1");
+    let is_on = environment.split(|&byte| byte == 0).any(|word| word == switch.as_bytes());
+    (!is_on).then(|| {
+        Why::with(format!("its environment has no {switch}"), format!("set {switch} for the container"))
+    })
 }
 
 /// A program with a Python inside is recorded where a rule says so; a Python of a unit always is.
@@ -193,7 +232,7 @@ pub(crate) const LET_UWSGI_PYTHON_RUN: &str =
 /// was at work before, and there is none in the child.
 fn silent_fork(running: &Running, ledger: &Ledger) -> Option<Why> {
     let parent = facts::parent(running.pid)?;
-    let has_record = ledger.records.iter().any(|r| r.is_live() && r.process.pid == parent);
+    let has_record = ledger.records.iter().any(|r| r.is_live() && r.pid_here == Some(parent));
     (running.is_uwsgi() && has_record)
         .then(|| Why::with("uWSGI forked it without telling Python".to_owned(), LET_UWSGI_PYTHON_RUN))
 }
@@ -213,18 +252,23 @@ fn no_hook(running: &Running, receipt: &Receipt) -> Option<Why> {
     if let Some(flag) = skips_site(&running.argv) {
         return Some(Why::with(format!("its Python runs with {flag}, which reads no .pth"), WITHOUT_SITE));
     }
+    // What may not be looked at is not known to be hidden.
+    let is_absent = |path: &Path| {
+        std::fs::symlink_metadata(path).is_err_and(|error| error.kind() != ErrorKind::PermissionDenied)
+    };
     let mut hooks = receipt.files.keys().filter(|path| path.ends_with("_pulpcov_recorder.py"));
-    let is_hidden = |hook: &&PathBuf| std::fs::symlink_metadata(in_view_of(running.pid, hook)).is_err();
+    let is_hidden = |hook: &&PathBuf| is_absent(&in_view_of(running.pid, hook));
     if let Some(hook) = hooks.next().filter(is_hidden).filter(|_| hooks.all(|hook| is_hidden(&hook))) {
         return Some(Why::with(
             format!("its sandbox hides {}", hook.display()),
             "set pulpcov_lib_root to a folder that the sandbox shows",
         ));
     }
-    if running.is_python() {
-        let known = receipt.config.interpreters.iter().any(|python| {
-            std::fs::canonicalize(&python.path).is_ok_and(|path| path == Path::new(&running.exe))
-        });
+    // A bare name may be that of any.
+    if running.is_python() && (running.is_exe_told || running.exe.starts_with('/')) {
+        let exe =
+            if running.is_exe_told { running.exe.clone().into() } else { resolved(Path::new(&running.exe)) };
+        let known = receipt.config.interpreters.iter().any(|python| resolved(Path::new(&python.path)) == exe);
         if !known {
             return Some(Why::with(
                 format!("it runs {}, which has no hook", running.exe),
@@ -235,12 +279,19 @@ fn no_hook(running: &Running, receipt: &Receipt) -> Option<Why> {
     None
 }
 
+/// Where links lead; the path itself where they lead nowhere.
+fn resolved(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// It ran, and had no place to write to.
 fn no_place(running: &Running, data_root: &Path) -> Option<Why> {
     const REMEDY: &str = "set pulpcov_data_root to a folder that the sandbox lets it write to";
     let ledger = data_root.join(LEDGER);
-    let Ok(meta) = std::fs::symlink_metadata(in_view_of(running.pid, &ledger)) else {
-        return Some(Why::with(format!("its sandbox hides {}", data_root.display()), REMEDY));
+    let meta = match std::fs::symlink_metadata(in_view_of(running.pid, &ledger)) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
+        Err(_) => return Some(Why::with(format!("its sandbox hides {}", data_root.display()), REMEDY)),
     };
     if is_read_only(running.pid, data_root) {
         return Some(Why::with(format!("its sandbox makes {} read-only", data_root.display()), REMEDY));
@@ -297,6 +348,20 @@ fn started_at(ticks: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_the_kernel_does_not_tell_is_what_its_command_line_says() {
+        let exe = |line: &str, name: &str| {
+            likely_exe(&line.split(' ').map(str::to_owned).collect::<Vec<_>>(), name)
+        };
+        assert_eq!(
+            exe("/opt/venv/bin/python3 /opt/venv/bin/gunicorn shop", "gunicorn"),
+            "/opt/venv/bin/python3"
+        );
+        assert_eq!(exe("shop -m shop.worker", "python3.12"), "python3.12");
+        assert_eq!(exe("nginx: master", "nginx"), "nginx:");
+        assert_eq!(likely_exe(&[], "kthreadd"), "");
+    }
 
     #[test]
     fn the_innermost_mount_counts_and_the_last_of_equals() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::failure::Failure;
 use crate::host::{caller, systemd};
 use crate::receipt::Receipt;
+use crate::recorder::flush;
 use crate::recorder::ledger;
 use crate::recorder::ledger::Ledger;
 use crate::recorder::processes::{self, Running};
@@ -39,7 +40,7 @@ pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<(), Failure> {
         caller::still_listens()?;
         // Processes may become another user after their start.
         Users::note(&receipt.config.data_root, &receipt.config.profile)?;
-        let ledger = ledger::read(&receipt.config.data_root)?;
+        let ledger = ledger::read(&receipt.config)?;
         let service = processes::of_service(&receipt.config.profile)?;
         let lasting = systemd::lasting(units)?;
         let mut missing = missing(&service, &lasting, receipt, &ledger);
@@ -67,17 +68,16 @@ pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<(), Failure> {
 /// A unit is active, and its processes record, long before the last import is done. Returns how many
 /// processes of the service are recorded then.
 pub(crate) fn settle(receipt: &Receipt) -> Result<u64, Failure> {
-    let root = &receipt.config.data_root;
     let begin = Instant::now();
     let mut before = None;
     while begin.elapsed() < SETTLING {
         caller::still_listens()?;
-        ledger::flush(root, FLUSH)?;
-        let records = ledger::read(root)?.records;
+        flush::flush(&receipt.config, FLUSH)?;
+        let records = ledger::read(&receipt.config)?.records;
         let now: BTreeSet<(u32, u64, u64)> = records
             .iter()
             .filter(|record| record.is_live())
-            .map(|record| (record.process.pid, record.process.start_ticks, record.size))
+            .map(|record| (record.pid_here.unwrap_or_default(), record.process.start_ticks, record.size))
             .collect();
         if before.as_ref() == Some(&now) {
             break;
@@ -148,7 +148,7 @@ fn fallen((unit, state): &(String, String)) -> Option<String> {
 
 /// What does not answer a flush. It may only be slow to start, and be missing otherwise when it is looked at again.
 fn silent(service: &[Running], receipt: &Receipt) -> Result<Vec<Missing>, Failure> {
-    let answer = ledger::flush(&receipt.config.data_root, FLUSH)?;
+    let answer = flush::flush(&receipt.config, FLUSH)?;
     let silent = wanted(service, receipt).filter(|running| answer.silent.contains(&running.pid));
     let silent = silent.map(|running| Missing {
         words: format!("{}: it did not answer a flush within {} s", running.title(), FLUSH.as_secs()),

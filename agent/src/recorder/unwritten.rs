@@ -1,28 +1,27 @@
 //! What processes hold and cannot write: whoever ends them loses it.
 
-use std::path::Path;
-
 use pulpcov_protocol::text::counted;
 
 use crate::failure::Failure;
 use crate::host::caller;
+use crate::receipt::Config;
 use crate::recorder::ledger::Record;
-use crate::recorder::{data_dir, ledger, proof};
+use crate::recorder::{data_dir, flush, ledger, proof};
 
 /// Has the recorded processes of these units, or all, write what they hold, and fails where they cannot. A check only
 /// looks at what they last said.
-pub(crate) fn check(root: &Path, units: Option<&[String]>, is_check: bool) -> Result<(), Failure> {
-    if live(root, units)?.is_empty() {
+pub(crate) fn check(config: &Config, units: Option<&[String]>, is_check: bool) -> Result<(), Failure> {
+    if live(config, units)?.is_empty() {
         return Ok(());
     }
-    let mut why = data_dir::obstacle(root);
+    let mut why = data_dir::obstacle(&config.data_root);
     if why.is_none() && !is_check {
-        let flushed = ledger::flush(root, proof::FLUSH);
+        let flushed = flush::flush(config, proof::FLUSH);
         caller::still_listens()?;
         why = flushed.err().map(|failure| failure.msg);
     }
     // What each says of itself counts, whatever the disk looks like.
-    let mut stuck = live(root, units)?;
+    let mut stuck = live(config, units)?;
     stuck.retain(|record| why.is_some() || record.process.error.is_some());
     let Some(first) = stuck.first() else { return Ok(()) };
     let why = why.or_else(|| first.process.error.clone()).unwrap_or_default();
@@ -33,13 +32,13 @@ pub(crate) fn check(root: &Path, units: Option<&[String]>, is_check: bool) -> Re
     )))
 }
 
-fn live(root: &Path, units: Option<&[String]>) -> Result<Vec<Record>, Failure> {
+fn live(config: &Config, units: Option<&[String]>) -> Result<Vec<Record>, Failure> {
     let is_of = |record: &Record| match (units, &record.process.unit) {
         (None, _) => true,
         (Some(units), Some(unit)) => units.contains(unit),
         (Some(_), None) => false,
     };
-    let mut records = ledger::read(root)?.records;
+    let mut records = ledger::read(config)?.records;
     records.retain(|record| record.is_live() && is_of(record));
     Ok(records)
 }

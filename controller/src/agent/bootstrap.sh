@@ -32,6 +32,14 @@ x() {
     r=$?; rm -f "$t"; return $r;
 };
 
+# Takes the agent from stdin into memory, and becomes it: no more is read than what the agent has.
+M="import os,sys,hashlib;h,n=sys.argv[1],int(sys.argv[2]);f=os.memfd_create(\"pulpcov-agent\",0);";
+M="$M b=iter(lambda:os.read(0,min(65536,n-os.fstat(f).st_size)),b\"\"); d=hashlib.sha256();";
+M="$M [(d.update(c),os.write(f,c)) for c in b];";
+M="$M k=d.hexdigest()==h or sys.exit(print(\"PCOV1 ERR the agent did not arrive whole in memory\"));";
+M="$M os.environ[\"LC_ALL\"]=\"C\"; os.write(1,b\"PCOV1 RUN\\n\");";
+M="$M os.execv(\"/proc/self/fd/%d\"%f,[\"pulpcov-agent\"]+sys.argv[3:])";
+
 set -- "${TMPDIR:-/tmp}" "${XDG_RUNTIME_DIR:-/tmp}" "${HOME:-/tmp}/.cache" /var/tmp "${HOME:-/tmp}" /run /dev/shm;
 f=;
 for b; do
@@ -43,6 +51,13 @@ if [ -z "$f" ]; then
         rmdir "$d" 2>/dev/null;
     done;
     if [ -z "$f" ]; then
+        # Only memory is left, as in a container with nothing of its own: its Python runs the agent from there.
+        for i in python3 python /usr/bin/python3 /usr/local/bin/python3 /usr/libexec/platform-python; do
+            if [ none = "$w" ] && "$i" -c "import os; os.memfd_create" 2>/dev/null; then
+                echo "PCOV1 NEED $m";
+                exec "$i" -c "$M" "$h" "$n" serve $z;
+            fi;
+        done;
         echo "PCOV1 ERR none of these folders takes a program and runs it: $*"; exit 71;
     fi;
     echo "PCOV1 NEED $m";

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pulpcov_protocol::frame::{Decoder, Frame, FrameError, Kind, MAX_DATA, StreamEnd, header};
+use pulpcov_protocol::frame::{Decoder, Frame, FrameError, Kind, MAX_DATA, PING_EVERY, StreamEnd, header};
 use pulpcov_protocol::op::Op;
 use pulpcov_protocol::outcome::{Hello, Outcome, Progress};
 use pulpcov_protocol::text::hex;
@@ -74,9 +74,18 @@ impl AgentError {
             Self::SudoNeedsTerminal => {
                 Some("put `Defaults:USER !requiretty` into sudoers on that host".to_owned())
             }
+            Self::BecomeMissing(_) => Some(
+                "install it there; in a container, log in as root instead: ansible_become: false, ansible_user: root"
+                    .to_owned(),
+            ),
             Self::Failed { hint, .. } => hint.clone(),
             _ => None,
         }
+    }
+
+    /// Whether it may be another thing in a moment, on a host that is being restarted.
+    pub(crate) const fn may_pass(&self) -> bool {
+        matches!(self, Self::Transport(_) | Self::Gone(_) | Self::Bootstrap(_))
     }
 
     /// Ansible's word for it: the host could not be reached, or it was and something failed there.
@@ -92,6 +101,8 @@ pub(crate) struct RemoteAgent {
     stderr: Vec<u8>,
     exit: Option<u32>,
     steps: Steps,
+    /// When the agent heard of us last.
+    spoke: Instant,
 }
 
 /// What the bootstrap may need.
@@ -119,6 +130,7 @@ impl RemoteAgent {
             stderr: Vec::new(),
             exit: None,
             steps: Steps::default(),
+            spoke: Instant::now(),
         };
         let mut noise = Vec::new();
         loop {
@@ -331,7 +343,19 @@ impl RemoteAgent {
         self.send(kind, &payload).await
     }
 
+    /// Waits for something else, and lets the agent know meanwhile that it is not forgotten.
+    pub(crate) async fn hold<T>(&mut self, work: impl Future<Output = T>) -> Result<T, AgentError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match tokio::time::timeout(PING_EVERY, &mut work).await {
+                Ok(done) => return Ok(done),
+                Err(_) => self.send(Kind::Ping, &[]).await?,
+            }
+        }
+    }
+
     async fn send(&mut self, kind: Kind, payload: &[u8]) -> Result<(), AgentError> {
+        self.spoke = Instant::now();
         let mut frame = header(kind, payload.len())?.to_vec();
         frame.extend_from_slice(payload);
         Ok(self.channel.send(frame).await?)
@@ -342,7 +366,12 @@ impl RemoteAgent {
             if let Some(frame) = self.decoder.next_frame()? {
                 return Ok(frame);
             }
-            match self.channel.next().await? {
+            let event = self.channel.next().await?;
+            // An agent at work shows it every two seconds.
+            if self.spoke.elapsed() >= PING_EVERY {
+                self.send(Kind::Ping, &[]).await?;
+            }
+            match event {
                 ChannelEvent::Stdout(bytes) => self.decoder.push(&bytes),
                 ChannelEvent::Stderr(bytes) => self.keep_stderr(&bytes),
                 ChannelEvent::Exit(code) => self.exit = Some(code),
@@ -363,7 +392,10 @@ impl RemoteAgent {
         for prompt in BecomeMethod::ALL.into_iter().filter_map(BecomeMethod::prompt) {
             text = text.replace(prompt, "");
         }
-        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        // kubectl's own, behind what the command said.
+        let is_said =
+            |line: &&str| !line.is_empty() && !line.starts_with("command terminated with exit code");
+        let line = text.lines().rev().map(str::trim).find(is_said);
         let code = self.exit.map_or("no exit status".to_owned(), |code| format!("exit status {code}"));
         line.map_or(code, |line| line.chars().filter(|c| !c.is_control()).take(300).collect())
     }

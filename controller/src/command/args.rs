@@ -14,7 +14,7 @@ use crate::fleet::access::{AccessRequest, HostKey};
 use crate::fleet::fan_out::MaxFail;
 use crate::fleet::targets::TargetsRequest;
 use crate::inventory::load::{self, VaultId, Via};
-use crate::inventory::{BecomeMethod, Connection, Host, SshClient};
+use crate::inventory::{BecomeMethod, Connection, Container, Engine, Host, SshClient};
 use crate::output::progress::Mode;
 use crate::output::terminal;
 use crate::transport::Limits;
@@ -215,9 +215,14 @@ impl FleetArgs {
     }
 
     fn access(&self) -> Result<AccessRequest> {
+        let plain = |engine| Connection::Container(Box::new(Container::plain(engine)));
         Ok(AccessRequest {
             connection: match (self.connection, self.ssh) {
                 (Way::Local, _) => Connection::Local,
+                (Way::Podman, _) => plain(Engine::Podman),
+                (Way::Docker, _) => plain(Engine::Docker),
+                (Way::Kubectl, _) => plain(Engine::Kubectl),
+                (Way::Oc, _) => plain(Engine::Oc),
                 (Way::Ssh, Client::Auto) => Connection::Ssh(SshClient::Auto),
                 (Way::Ssh, Client::Own) => Connection::Ssh(SshClient::Own),
                 (Way::Ssh, Client::Openssh) => Connection::Ssh(SshClient::open_ssh()),
@@ -314,6 +319,10 @@ impl ValueEnum for Via {
 pub(crate) enum Way {
     Ssh,
     Local,
+    Podman,
+    Docker,
+    Kubectl,
+    Oc,
 }
 
 /// Who speaks SSH.
@@ -348,6 +357,7 @@ impl ServiceCommands {
         Commands {
             stop: pick(&self.stop_command, &host.pulpcov.stop_command),
             start: pick(&self.start_command, &host.pulpcov.start_command),
+            outside: matches!(host.connection, Some(Connection::Container(_))),
         }
     }
 }

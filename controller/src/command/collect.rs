@@ -140,7 +140,7 @@ pub(super) fn place(output: Option<&Path>) -> Result<RunDir> {
 fn already_here(run: &RunDir, fetch_once: &FetchOnce) -> Result<Vec<String>> {
     let mut damaged = Vec::new();
     for bundle in run.bundles()? {
-        match crate::run::bundle::check_bundle(&bundle) {
+        match crate::run::bundle_reader::check_bundle(&bundle) {
             Ok(manifest) => {
                 fetch_once.keep(&manifest.host, manifest.entries.into_iter().map(|entry| entry.path));
             }
@@ -243,7 +243,7 @@ async fn settle(
 ) -> Result<(), AgentError> {
     let all = keys_of(sources);
     loop {
-        let mine = plan.fetch_once.wait(&host.name, &all).await;
+        let mine = agent.hold(plan.fetch_once.wait(&host.name, &all)).await?;
         if mine.is_empty() {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::{Install, Op, Probe, Wheel};
-use pulpcov_protocol::outcome::{Detail, FileDiff};
+use pulpcov_protocol::outcome::{Detail, FileDiff, InstallDetail, Outcome};
 use pulpcov_protocol::profile::Profile;
 
 use super::missing_packages::{self, Packages};
@@ -18,7 +18,7 @@ use crate::exit::{Exit, usage};
 use crate::fleet::fan_out::{Access, JobResult, Reporter};
 use crate::fleet::outcome::Recap;
 use crate::fleet::targets::{Targets, exit_of};
-use crate::inventory::Host;
+use crate::inventory::{Connection, Host};
 use crate::output::event::HostResult;
 use crate::profile::load;
 use crate::profile::wheelhouse::Wheelhouse;
@@ -141,11 +141,12 @@ async fn install(
         data_root: host.pulpcov.data_root.clone(),
         profile,
         interpreters: host.pulpcov.interpreters.clone(),
-        host_label: host.pulpcov.host_label.clone(),
+        host_label: host_label(host),
         wheels: Vec::new(),
         wheelhouse: None,
         offered: Vec::new(),
         restart: plan.options.restart,
+        restarted: false,
         commands: plan.commands.of(host),
         label: plan.options.label.clone(),
         run: plan.options.run.clone(),
@@ -154,8 +155,10 @@ async fn install(
         diff: plan.options.check.diff,
         fleet: Some(fleet),
         take_over: plan.take_over,
+        bake: false,
     };
-    let outcome = match &plan.wheelhouse {
+    let mut again = op.clone();
+    let mut outcome = match &plan.wheelhouse {
         None => access.ask_once(host, &Op::Install(Box::new(op)), reporter).await?,
         Some(wheelhouse) => {
             let (mut agent, wheels) = choose_wheels(access, host, reporter, &op, wheelhouse).await?;
@@ -170,9 +173,13 @@ async fn install(
             outcome
         }
     };
-    let Detail::Install(detail) = outcome.pulpcov else {
-        return Err(AgentError::Unexpected("install without its detail".to_owned()));
-    };
+    let mut detail = detail_of(&mut outcome)?;
+    if detail.awaits_restart {
+        again.restarted = true;
+        let proven = access.restart_and_ask(host, &Op::Install(Box::new(again)), reporter).await?;
+        outcome = Outcome { diff: outcome.diff, warnings: outcome.warnings, changed: true, ..proven };
+        detail = detail_of(&mut outcome)?;
+    }
     let packages = Packages { wanted, missing: detail.missing_packages };
     let data = Installed { diff: outcome.diff, packages };
     Ok(JobResult {
@@ -181,6 +188,21 @@ async fn install(
         warnings: outcome.warnings,
         data,
     })
+}
+
+fn detail_of(outcome: &mut Outcome) -> Result<InstallDetail, AgentError> {
+    match std::mem::take(&mut outcome.pulpcov) {
+        Detail::Install(detail) => Ok(detail),
+        _ => Err(AgentError::Unexpected("install without its detail".to_owned())),
+    }
+}
+
+/// What data files carry as host name: a container calls itself by a number that it has until it is made anew.
+fn host_label(host: &Host) -> Option<String> {
+    let of_container = || {
+        matches!(host.connection, Some(Connection::Container(_))).then(|| host.name.replace(['/', '\0'], "_"))
+    };
+    host.pulpcov.host_label.clone().or_else(of_container)
 }
 
 /// The wheels that a host's interpreters want, and the agent that has looked at these.
@@ -196,6 +218,8 @@ async fn choose_wheels(
         lib_root: op.lib_root.clone(),
         units: op.profile.units.clone(),
         interpreters: op.interpreters.clone(),
+        profile: Some(op.profile.clone()),
+        programs: op.bake,
     };
     let (agent, outcome) = access.ask(host, &Op::Probe(probe), reporter).await?;
     let Detail::Probe(found) = outcome.pulpcov else {

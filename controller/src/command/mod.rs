@@ -1,6 +1,7 @@
 //! One subcommand, one file: its words beside what it does.
 
 pub(crate) mod args;
+pub(crate) mod bake;
 mod check_diff;
 pub(crate) mod collect;
 pub(crate) mod combine;

@@ -78,15 +78,20 @@ fn write_table(recap: &Recap<StatusDetail>, out: &mut dyn Write) -> std::io::Res
             let state = match process.state {
                 ProcessState::Live if process.error.is_some() => "cannot write",
                 ProcessState::Live => "recording",
+                ProcessState::Elsewhere => "elsewhere",
                 ProcessState::Ended => "ended",
                 ProcessState::Died => "died",
             };
             let note = match (&process.error, process.last_flush) {
                 (Some(error), _) => printable(error),
+                (None, _) if process.state == ProcessState::Elsewhere => {
+                    format!("of {}, which has the same data folder", printable(&process.hostname))
+                }
                 (None, None) => match process.state {
                     ProcessState::Live => {
                         "has written nothing yet: idle, or its label is younger than an interval"
                     }
+                    ProcessState::Elsewhere => "",
                     ProcessState::Ended => "has written nothing: it ran none of the packages",
                     ProcessState::Died => "has written nothing: what it ran is lost",
                 }

@@ -2,13 +2,17 @@
 
 use anyhow::Result;
 use pulpcov_protocol::op::{Op, Uninstall};
-use pulpcov_protocol::outcome::FileDiff;
+use pulpcov_protocol::outcome::{Detail, FileDiff, Outcome};
 
+use crate::agent::client::AgentError;
 use crate::command::args::{FleetArgs, ServiceCommands};
 use crate::command::check_diff::{self, CheckArgs};
 use crate::exit::Exit;
+use crate::fleet::fan_out::{Access, JobResult, Reporter};
 use crate::fleet::outcome::Recap;
-use crate::fleet::targets::{Targets, ask_once, exit_of};
+use crate::fleet::targets::{Targets, exit_of};
+use crate::inventory::Host;
+use crate::output::event::HostResult;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -76,7 +80,7 @@ pub(super) async fn uninstall_all(
             let lib_root = host.lib_root();
             let commands = commands.of(&host);
             let data_root = host.pulpcov.data_root.clone();
-            let op = Op::Uninstall(Uninstall {
+            let op = Uninstall {
                 lib_root,
                 force,
                 erase_data,
@@ -86,8 +90,8 @@ pub(super) async fn uninstall_all(
                 check,
                 diff,
                 fleet: Some(inventory.fleet_of(&host)),
-            });
-            async move { ask_once(&access, &host, &reporter, &op).await }
+            };
+            async move { uninstall(&access, &host, &reporter, op).await }
         })
         .await?;
     if let Some(place) = unfinished.filter(|_| !check) {
@@ -95,4 +99,24 @@ pub(super) async fn uninstall_all(
         place.forget(&back.map(|(host, _)| host.clone()).collect());
     }
     Ok(recap)
+}
+
+async fn uninstall(
+    access: &Access,
+    host: &Host,
+    reporter: &Reporter,
+    op: Uninstall,
+) -> Result<JobResult<Vec<FileDiff>>, AgentError> {
+    let again = Uninstall { restart: false, ..op.clone() };
+    let mut outcome = access.ask_once(host, &Op::Uninstall(op), reporter).await?;
+    if matches!(&outcome.pulpcov, Detail::Uninstall(detail) if detail.awaits_restart) {
+        let rest = access.restart_and_ask(host, &Op::Uninstall(again), reporter).await?;
+        outcome = Outcome { diff: outcome.diff, changed: true, ..rest };
+    }
+    Ok(JobResult {
+        verdict: HostResult::of(outcome.changed),
+        msg: outcome.msg,
+        warnings: outcome.warnings,
+        data: outcome.diff,
+    })
 }

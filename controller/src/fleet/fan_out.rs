@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::agent::binary::AgentBinaries;
 use crate::agent::bootstrap::{self, BecomeBy};
-use crate::agent::client::{AgentError, Provisions, RemoteAgent};
+use crate::agent::client::{AgentError, Progressing, Provisions, RemoteAgent};
 use crate::fleet::outcome::{HostStatus, Recap};
 use crate::fleet::signals::Signals;
 use crate::inventory::{BecomeMethod, Host};
@@ -23,6 +23,9 @@ use crate::transport::{Endpoint, Limits};
 
 /// First pause before a connection is tried again; it doubles each time.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Longest wait for a container that was restarted: the kubelet takes its time where one ends often.
+const RETURN: Duration = Duration::from_mins(3);
 
 /// All that reaching the hosts of a run takes.
 pub(crate) struct Access {
@@ -68,6 +71,31 @@ impl Access {
         let (agent, outcome) = self.ask(host, op, reporter).await?;
         agent.close().await;
         Ok(outcome)
+    }
+
+    /// Restarts a host from outside, and asks it `op` once it is there again: what ends may still answer for a while, and
+    /// what begins not yet.
+    pub(crate) async fn restart_and_ask(
+        &self,
+        host: &Host,
+        op: &Op,
+        reporter: &Reporter,
+    ) -> Result<Outcome, AgentError> {
+        let Some(endpoint) = self.endpoints.get(&host.name) else {
+            return Err(AgentError::Unexpected("host that is not of this run".to_owned()));
+        };
+        reporter.step("restarting the container");
+        endpoint.restart().await?;
+        reporter.step("waiting until it is there again");
+        let begin = Instant::now();
+        loop {
+            match self.ask_once(host, op, reporter).await {
+                Err(error) if error.may_pass() && begin.elapsed() < RETURN => {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// A running agent that is about to do the op of a word, if any.
@@ -121,7 +149,7 @@ pub(crate) struct Reporter {
     events: Events,
 }
 
-impl crate::agent::client::Progressing for Reporter {
+impl Progressing for Reporter {
     fn step(&self, step: &str) {
         // Steps are for the eye: where the screen is behind, they may be lost.
         let _ = self.events.try_send(Event::Step { host: self.host.clone(), step: step.to_owned() });

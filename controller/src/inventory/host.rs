@@ -7,12 +7,11 @@ use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::DEFAULT_LIB_ROOT;
 use pulpcov_protocol::profile::ProcessRule;
 use pulpcov_protocol::ready::Ready;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::inventory::model::groups::{Inventory, Vars};
-use crate::inventory::vars::template::{self, RenderError};
-use crate::inventory::{BecomeMethod, Connection, SshClient};
+use crate::inventory::model::groups::Inventory;
+use crate::inventory::vars::getter::{Getter, HostVarError};
+use crate::inventory::{BecomeMethod, Connection};
 
 /// A host with everything that the inventory says of it.
 #[derive(Clone)]
@@ -72,18 +71,6 @@ pub(crate) struct PulpcovVars {
     pub(crate) interval: Option<f64>,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum HostVarError {
-    #[error("host {host}: {variable} is {value}, which is no {wanted}")]
-    Type { host: String, variable: String, value: String, wanted: &'static str },
-    #[error("host {host}: {variable} is {what}, which is not read")]
-    Unsupported { host: String, variable: String, what: String },
-    #[error("host {host}: {variable}: {value}: {reason}")]
-    Item { host: String, variable: String, value: String, reason: String },
-    #[error("host {host}: {variable}: {source}")]
-    Render { host: String, variable: String, source: RenderError },
-}
-
 impl Inventory {
     /// What the variables of `name` come to. A variable that would change how the host is reached and
     /// that is not understood is refused: going to the wrong host, or as the wrong user, is worse.
@@ -139,91 +126,7 @@ pub(crate) fn expand_home(path: String) -> PathBuf {
     }
 }
 
-/// Reads variables by their names, the last set of several winning, as Ansible does.
-struct Getter<'a> {
-    inventory: &'a Arc<Inventory>,
-    host: &'a str,
-    vars: &'a Vars,
-}
-
 impl Getter<'_> {
-    fn find(&self, names: &[&str]) -> Result<Option<(String, Value)>, HostVarError> {
-        let Some((name, value)) = names.iter().rev().find_map(|name| Some((*name, self.vars.get(*name)?)))
-        else {
-            return Ok(None);
-        };
-        let value = template::render(self.inventory, self.host, value).map_err(|source| {
-            HostVarError::Render { host: self.host.to_owned(), variable: name.to_owned(), source }
-        })?;
-        Ok(Some((name.to_owned(), value)).filter(|(_, value)| !value.is_null()))
-    }
-
-    fn unsupported(&self, variable: &str, what: &str) -> HostVarError {
-        HostVarError::Unsupported {
-            host: self.host.to_owned(),
-            variable: variable.to_owned(),
-            what: what.to_owned(),
-        }
-    }
-
-    fn wrong(&self, variable: String, value: &Value, wanted: &'static str) -> HostVarError {
-        HostVarError::Type { host: self.host.to_owned(), variable, value: value.to_string(), wanted }
-    }
-
-    fn text(&self, names: &[&str]) -> Result<Option<String>, HostVarError> {
-        match self.find(names)? {
-            None => Ok(None),
-            Some((_, Value::String(text))) => Ok(Some(text)),
-            Some((_, Value::Number(number))) => Ok(Some(number.to_string())),
-            Some((name, other)) => Err(self.wrong(name, &other, "text")),
-        }
-    }
-
-    fn flag(&self, names: &[&str]) -> Result<Option<bool>, HostVarError> {
-        let Some((name, value)) = self.find(names)? else { return Ok(None) };
-        match &value {
-            Value::Bool(flag) => Ok(Some(*flag)),
-            Value::Number(n) if n.as_i64() == Some(1) => Ok(Some(true)),
-            Value::Number(n) if n.as_i64() == Some(0) => Ok(Some(false)),
-            Value::String(text) => match text.to_ascii_lowercase().as_str() {
-                "yes" | "true" | "on" | "1" | "y" | "t" => Ok(Some(true)),
-                "no" | "false" | "off" | "0" | "n" | "f" => Ok(Some(false)),
-                _ => Err(self.wrong(name, &value, "yes or no")),
-            },
-            _ => Err(self.wrong(name, &value, "yes or no")),
-        }
-    }
-
-    fn port(&self, names: &[&str]) -> Result<Option<u16>, HostVarError> {
-        let Some((name, value)) = self.find(names)? else { return Ok(None) };
-        let port = match &value {
-            Value::Number(n) => n.as_u64().and_then(|n| u16::try_from(n).ok()),
-            Value::String(text) => text.parse().ok(),
-            _ => None,
-        };
-        port.filter(|&port| port > 0).map(Some).ok_or_else(|| self.wrong(name, &value, "port"))
-    }
-
-    fn number(&self, name: &str) -> Result<Option<f64>, HostVarError> {
-        let Some((name, value)) = self.find(&[name])? else { return Ok(None) };
-        let number = value.as_f64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
-        number.map(Some).ok_or_else(|| self.wrong(name, &value, "number"))
-    }
-
-    fn list(&self, name: &str) -> Result<Vec<String>, HostVarError> {
-        match self.find(&[name])? {
-            None => Ok(Vec::new()),
-            Some((_, Value::String(one))) => Ok(vec![one]),
-            Some((name, Value::Array(items))) => items
-                .iter()
-                .map(|item| {
-                    item.as_str().map(str::to_owned).ok_or_else(|| self.wrong(name.clone(), item, "text"))
-                })
-                .collect(),
-            Some((name, other)) => Err(self.wrong(name, &other, "list of texts")),
-        }
-    }
-
     fn fleet(&self) -> Result<Option<String>, HostVarError> {
         const NAME: &str = "pulpcov_fleet";
         match self.text(&[NAME])? {
@@ -244,25 +147,6 @@ impl Getter<'_> {
         }
     }
 
-    /// A list of mappings, or one without a list around it.
-    fn items<T: DeserializeOwned>(&self, name: &str, wanted: &'static str) -> Result<Vec<T>, HostVarError> {
-        let Some((name, value)) = self.find(&[name])? else { return Ok(Vec::new()) };
-        let items = match value {
-            Value::Array(items) => items,
-            one @ Value::Object(_) => vec![one],
-            other => return Err(self.wrong(name, &other, wanted)),
-        };
-        let read = |item: Value| {
-            serde_json::from_value(item.clone()).map_err(|error| HostVarError::Item {
-                host: self.host.to_owned(),
-                variable: name.clone(),
-                value: item.to_string(),
-                reason: error.to_string(),
-            })
-        };
-        items.into_iter().map(read).collect()
-    }
-
     fn refuse_what_is_not_understood(&self) -> Result<(), HostVarError> {
         for name in ["ansible_host_key_checking", "ansible_ssh_host_key_checking"] {
             if self.flag(&[name])? == Some(false) {
@@ -275,54 +159,6 @@ impl Getter<'_> {
             }
         }
         Ok(())
-    }
-
-    /// `pulpcov_exec` says it all; else Ansible's own word, and whose SSH it is.
-    fn connection(&self) -> Result<Option<Connection>, HostVarError> {
-        const EXEC: &str = "pulpcov_exec";
-        let words = self.list(EXEC)?;
-        if !words.is_empty() {
-            return Ok(Some(Connection::Exec(words)));
-        }
-        if self.find(&[EXEC])?.is_some() {
-            return Err(self.wrong(
-                EXEC.to_owned(),
-                &Value::Array(Vec::new()),
-                "list of a program and its words",
-            ));
-        }
-        let client = self.ssh_client()?;
-        let named = self.text(&["ansible_connection"])?;
-        match named.as_deref().map(|name| name.strip_prefix("ansible.builtin.").unwrap_or(name)) {
-            None => Ok(client.map(Connection::Ssh)),
-            Some("ssh" | "smart" | "paramiko" | "paramiko_ssh") => {
-                Ok(Some(Connection::Ssh(client.unwrap_or_default())))
-            }
-            Some("local") => Ok(Some(Connection::Local)),
-            Some(other) => Err(self.unsupported("ansible_connection", other)),
-        }
-    }
-
-    fn ssh_client(&self) -> Result<Option<SshClient>, HostVarError> {
-        const CLIENT: &str = "pulpcov_ssh";
-        let program = self.text(&["ansible_ssh_executable"])?.filter(|program| !program.trim().is_empty());
-        let client = match self.text(&[CLIENT])?.as_deref() {
-            None => return Ok(program.map(SshClient::OpenSsh)),
-            Some("auto") => SshClient::Auto,
-            Some("own") => SshClient::Own,
-            Some("openssh") => SshClient::open_ssh(),
-            Some(other) => {
-                return Err(self.wrong(
-                    CLIENT.to_owned(),
-                    &Value::String(other.to_owned()),
-                    "auto, own or openssh",
-                ));
-            }
-        };
-        Ok(Some(match (client, program) {
-            (SshClient::OpenSsh(_), Some(program)) => SshClient::OpenSsh(program),
-            (client, _) => client,
-        }))
     }
 
     /// In the order in which Ansible gives them to ssh.
@@ -388,7 +224,7 @@ mod tests {
     #[test]
     fn what_would_lead_elsewhere_is_refused_by_name() {
         for vars in [
-            "ansible_connection: docker",
+            "ansible_connection: lxc",
             "ansible_become_method: runas",
             "ansible_become_exe: 'sudo; reboot'",
             "ansible_become_flags: '-i'",

@@ -12,10 +12,12 @@ mod vars;
 mod via_ansible;
 
 pub(crate) use connection::{Connection, SshClient};
-pub(crate) use host::{Host, HostVarError};
+pub(crate) use host::Host;
 pub(crate) use model::groups::{ALL, Inventory};
 pub(crate) use model::pattern::{Selection, select};
 pub(crate) use vars::r#become::BecomeMethod;
+pub(crate) use vars::container::{Container, Engine};
+pub(crate) use vars::getter::HostVarError;
 
 /// The inventory of one YAML text.
 #[cfg(test)]

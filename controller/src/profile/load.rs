@@ -54,6 +54,13 @@ pub(crate) fn of_host(host: &Host, default: &str, folder: &Path) -> Result<Profi
     Ok(profile)
 }
 
+/// A profile by its name alone.
+pub(crate) fn named(name: &str, folder: &Path) -> Result<Profile, ProfileLoadError> {
+    let profile = by_name(name, folder)?;
+    profile.check()?;
+    Ok(profile)
+}
+
 fn by_name(name: &str, folder: &Path) -> Result<Profile, ProfileLoadError> {
     let text = match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
         Some((_, text)) => (*text).to_owned(),

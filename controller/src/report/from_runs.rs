@@ -21,8 +21,10 @@ use crate::report::analyser::{Analyser, AnalyserError, Source};
 use crate::report::analyses::{Analyses, Lack};
 use crate::report::replaced::{Index, OfReplaced};
 use crate::report::staged::{ManifestIndex, Room, Staged};
-use crate::run::bundle::{BundleError, read_bundle};
+use crate::run::bundle::BundleError;
+use crate::run::bundle_reader::read_bundle;
 use crate::run::dir::{RunDir, RunDirError, bundles_in};
+use crate::run::homes::Homes;
 use crate::run::ledger::{Ledger, some};
 
 #[derive(Debug, thiserror::Error)]
@@ -117,15 +119,18 @@ pub(crate) fn make(paths: &[PathBuf], wanted: &ReportRequest<'_>) -> Result<Flee
             }
         }
     }
+    let mut bundles = Vec::new();
     for path in paths {
-        for bundle in bundles_of(path)?.unwrap_or_default() {
-            // A bundle that cannot be read is a result of its host, and no end of the others'.
-            if let Err(error) = gathered.add(&bundle) {
-                let host = host_of(&bundle);
-                let reason = format!("{}: {}", bundle.display(), error_chain(&error));
-                gathered.warnings.insert(format!("host {host}: {reason}"));
-                gathered.ledger.note_damaged(&host, reason);
-            }
+        bundles.extend(bundles_of(path)?.unwrap_or_default());
+    }
+    let homes = Homes::of(bundles.iter().map(PathBuf::as_path));
+    for bundle in bundles {
+        // A bundle that cannot be read is a result of its host, and no end of the others'.
+        if let Err(error) = gathered.add(&bundle, &homes) {
+            let host = host_of(&bundle);
+            let reason = format!("{}: {}", bundle.display(), error_chain(&error));
+            gathered.warnings.insert(format!("host {host}: {reason}"));
+            gathered.ledger.note_damaged(&host, reason);
         }
     }
     gathered.give_to_replaced();
@@ -187,14 +192,16 @@ fn told(warnings: &BTreeSet<String>) -> String {
 }
 
 impl Gathered {
-    fn add(&mut self, path: &Path) -> Result<(), BundleError> {
+    fn add(&mut self, path: &Path, homes: &Homes) -> Result<(), BundleError> {
         let mut staged = Staged::default();
         let mut told = None;
         let room = if self.with_sources { Room::Left(MAX_SOURCES - self.source_bytes) } else { Room::None };
-        let manifest = read_bundle(path, |manifest, entry, bytes| {
-            staged.take(told.get_or_insert_with(|| ManifestIndex::of(manifest)), entry.clone(), bytes, room)
+        let mut manifest = read_bundle(path, |manifest, entry, bytes| {
+            let index = told.get_or_insert_with(|| ManifestIndex::of(manifest, homes));
+            staged.take(index, entry.clone(), bytes, room)
         })?;
         check_host(path, &manifest)?;
+        homes.keep_own(&mut manifest);
         for (key, brought) in staged.analyses {
             let too_much = |limit| BundleError::TooMuch { what: "analyses for a report".to_owned(), limit };
             self.analyses.add(key, brought).map_err(too_much)?;

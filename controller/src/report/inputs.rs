@@ -12,7 +12,9 @@ use pulpcov_protocol::text::error_chain;
 use rayon::prelude::*;
 
 use crate::report::from_runs;
-use crate::run::bundle::{BundleError, read_bundle};
+use crate::run::bundle::BundleError;
+use crate::run::bundle_reader::read_bundle;
+use crate::run::homes::Homes;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
@@ -158,11 +160,15 @@ type InputId = (usize, Option<String>);
 /// adds nothing, and is named; the inputs stay as they are.
 pub(crate) fn combine(paths: &[PathBuf], how: &InputOptions) -> Result<Combined, InputError> {
     let (inputs, mut warnings) = find(paths, how)?;
+    let homes = Homes::of(inputs.iter().filter_map(|input| match input {
+        Input::Bundle(path) => Some(path.as_path()),
+        Input::DataFile(_) => None,
+    }));
     let mut left_out: BTreeMap<InputId, String> = BTreeMap::new();
     // A file that turns out to be damaged may have added some of itself: all is begun anew without it. That is rare,
     // and costs nothing where it does not happen.
     let both = loop {
-        let (both, failed) = round(paths, &inputs, how.contexts, &left_out)?;
+        let (both, failed) = round(paths, &inputs, how.contexts, &left_out, &homes)?;
         let (places, errors): (Vec<InputId>, Vec<InputError>) = failed.into_iter().unzip();
         let reasons: Vec<String> = errors.iter().map(|error| error_chain(error)).collect();
         let Some(first) = errors.into_iter().next() else { break both };
@@ -187,6 +193,7 @@ fn round(
     inputs: &[Input],
     contexts: Contexts,
     left_out: &BTreeMap<InputId, String>,
+    homes: &Homes,
 ) -> Result<(ByKind, Vec<(InputId, InputError)>), InputError> {
     // As many sums as there are workers, each taking the next input: memory follows the union and not the
     // number of files.
@@ -199,7 +206,7 @@ fn round(
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(input) = inputs.get(at) else { break };
-                read(at, input, contexts, left_out, &mut all, &mut failed);
+                read(at, input, contexts, (left_out, homes), &mut all, &mut failed);
             }
             Ok::<_, InputError>((all, failed))
         })
@@ -286,7 +293,7 @@ fn read(
     at: usize,
     input: &Input,
     contexts: Contexts,
-    left_out: &BTreeMap<InputId, String>,
+    (left_out, homes): (&BTreeMap<InputId, String>, &Homes),
     all: &mut ByKind,
     failed: &mut Vec<(InputId, InputError)>,
 ) {
@@ -305,10 +312,12 @@ fn read(
             }
         }
         Input::Bundle(path) => {
+            let mut of_others = None;
             let result = read_bundle(path, |manifest, entry, bytes| {
                 let EntryPath::Data(name) = entry else { return Ok(()) };
                 let place = (at, Some(name.clone()));
-                if left_out.contains_key(&place) {
+                let of_others = of_others.get_or_insert_with(|| homes.data_of_others(manifest));
+                if left_out.contains_key(&place) || of_others.contains(name) {
                     return Ok(());
                 }
                 let host = manifest.host.as_str();

@@ -13,6 +13,7 @@ use pulpcov_protocol::text::error_chain;
 
 use crate::report::analyses::Brought;
 use crate::run::bundle::BundleError;
+use crate::run::homes::Homes;
 
 /// The role of data that no process of the service tells of: it is counted, and can be left out.
 pub(crate) const EXTRA: &str = "extra";
@@ -24,14 +25,17 @@ pub(crate) struct ManifestIndex {
     origins: BTreeMap<String, Origin>,
     /// Data files that have paths whose source was replaced.
     of_replaced: BTreeSet<String>,
+    /// Data files that are another host's.
+    of_others: BTreeSet<String>,
 }
 
 impl ManifestIndex {
-    pub(crate) fn of(manifest: &Manifest) -> Self {
+    pub(crate) fn of(manifest: &Manifest, homes: &Homes) -> Self {
         Self {
             host: manifest.host.clone(),
             origins: origins_of(manifest),
             of_replaced: manifest.replaced.data.iter().map(|one| one.name.clone()).collect(),
+            of_others: homes.data_of_others(manifest),
         }
     }
 }
@@ -85,6 +89,7 @@ impl Staged {
         room: Room,
     ) -> Result<(), BundleError> {
         match entry {
+            EntryPath::Data(name) if told.of_others.contains(&name) => {}
             EntryPath::Data(name) => self.take_data(told, name, &bytes),
             EntryPath::Analysis(key) => {
                 self.analyses.extend(Brought::of(&told.host, &bytes).map(|brought| (key, brought)));

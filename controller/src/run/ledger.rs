@@ -6,130 +6,14 @@ use std::sync::Arc;
 
 use pulpcov_coverage::render::html::HostRow;
 use pulpcov_protocol::bundle::EntryPath;
-use pulpcov_protocol::manifest::{CommonFacts, Manifest, Process, ProcessState};
+use pulpcov_protocol::manifest::Manifest;
 use pulpcov_protocol::op::STARTUP_LABEL;
 use pulpcov_protocol::text::counted;
 use serde_json::{Value, json};
 
 use crate::run::dir::RunFile;
-
-/// A process of a host: pids come back, and so do start ticks after a reboot.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Identity {
-    boot_id: String,
-    pid: u32,
-    start_ticks: u64,
-}
-
-/// One record of a process: it has several where it was reset, or became another program by `exec`.
-type RecordKey = (Identity, String);
-
-/// Whether a process recorded anything under a label.
-struct Trace<'a> {
-    pid: u32,
-    parent: Option<u32>,
-    role: &'a str,
-    label: &'a str,
-    unit: Option<&'a str>,
-    recorded: bool,
-}
-
-#[derive(Debug, Default)]
-struct HostLedger {
-    interval: f64,
-    collected_at: f64,
-    records: BTreeMap<RecordKey, Process>,
-    /// Data files that were read.
-    data: BTreeSet<String>,
-    /// Data files that were brought, readable or not.
-    brought: BTreeSet<String>,
-    /// Data files that many processes' data was made.
-    compacted_data: BTreeSet<String>,
-    /// Data files that no process of the service tells of.
-    extra: BTreeSet<String>,
-    /// Records whose data was made one with that of others, which all ended well.
-    compacted: BTreeMap<RecordKey, Arc<CommonFacts>>,
-}
-
-impl HostLedger {
-    fn counts(&self) -> Counts {
-        let all: BTreeSet<&Identity> =
-            self.records.keys().chain(self.compacted.keys()).map(|(identity, _)| identity).collect();
-        let those = |fits: fn(&Process) -> bool| {
-            let found = self.records.iter().filter(|(_, process)| fits(process));
-            found.map(|((identity, _), _)| identity).collect::<BTreeSet<_>>().len()
-        };
-        let died = those(|process| process.state == ProcessState::Died);
-        Counts {
-            processes: all.len(),
-            died,
-            unrecorded: those(|process| process.error.is_some()),
-            worst_loss: if died > 0 { self.interval } else { 0.0 },
-            ..Counts::default()
-        }
-    }
-
-    /// Data files of processes that have ended, which no bundle here has, or which could not be read.
-    fn lost_data(&self) -> usize {
-        let is_lost = |(key, process): &(&RecordKey, &Process)| {
-            let is_there = process.data.as_ref().is_none_or(|data| self.data.contains(data));
-            process.state != ProcessState::Live && !is_there && !self.compacted.contains_key(*key)
-        };
-        // Somebody's, with no record that tells of them.
-        let is_told =
-            |name: &&String| self.records.values().any(|process| process.data.as_ref() == Some(*name));
-        let untold = self.brought.difference(&self.data);
-        let untold = untold.filter(|name| !is_told(name) && !self.compacted_data.contains(*name));
-        self.records.iter().filter(is_lost).count()
-            + self.compacted_data.difference(&self.data).count()
-            + untold.count()
-    }
-
-    /// Data files that no process of the service tells of, in whichever bundle.
-    fn extra(&self) -> usize {
-        let told: BTreeSet<&String> =
-            self.records.values().filter_map(|process| process.data.as_ref()).collect();
-        self.extra.iter().filter(|name| !told.contains(name) && !self.compacted_data.contains(*name)).count()
-    }
-
-    /// What each process left, whether it was made one with that of others or not.
-    fn traces(&self) -> Vec<Trace<'_>> {
-        let one = self.records.values().map(|process| Trace {
-            pid: process.pid,
-            parent: Some(process.parent),
-            role: &process.role,
-            label: &process.label,
-            unit: process.unit.as_deref(),
-            recorded: process.data.is_some(),
-        });
-        // What was made one had something to be made of; those that left nothing have no data.
-        let many = self.compacted.iter().map(|((identity, _), common)| Trace {
-            pid: identity.pid,
-            parent: None,
-            role: &common.role,
-            label: &common.label,
-            unit: common.unit.as_deref(),
-            recorded: true,
-        });
-        one.chain(many).collect()
-    }
-
-    /// How many processes there are of each kind whose data was made one.
-    fn compacted_groups(&self) -> Vec<Value> {
-        let mut groups: BTreeMap<&CommonFacts, u64> = BTreeMap::new();
-        for (_, common) in self.compacted.iter().filter(|(key, _)| !self.records.contains_key(*key)) {
-            *groups.entry(common).or_default() += 1;
-        }
-        let group = |(common, processes): (&CommonFacts, u64)| {
-            json!({
-                "processes": processes, "role": common.role, "label": common.label,
-                "generation": common.generation, "unit": common.unit, "python": common.python,
-                "coverage": common.coverage,
-            })
-        };
-        groups.into_iter().map(group).collect()
-    }
-}
+pub(crate) use crate::run::host_ledger::Counts;
+use crate::run::host_ledger::{HostLedger, Identity};
 
 /// A few names, and how many more there are.
 pub(crate) fn some(names: &BTreeSet<String>) -> String {
@@ -162,17 +46,6 @@ pub(crate) struct Ledger {
     unlisted: BTreeMap<String, BTreeSet<String>>,
     /// The labels of a report of a part.
     only_labels: Option<BTreeSet<String>>,
-}
-
-/// What the headline counts.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Counts {
-    pub(crate) processes: usize,
-    pub(crate) died: usize,
-    pub(crate) unrecorded: usize,
-    pub(crate) missing_hosts: usize,
-    /// Most seconds that a killed process can have lost.
-    pub(crate) worst_loss: f64,
 }
 
 impl Ledger {
@@ -298,6 +171,7 @@ impl Ledger {
         for process in &manifest.processes {
             let identity = Identity {
                 boot_id: manifest.boot_id.clone(),
+                hostname: if process.foreign { process.hostname.clone() } else { String::new() },
                 pid: process.pid,
                 start_ticks: process.start_ticks,
             };
@@ -324,6 +198,7 @@ impl Ledger {
             for member in &many.members {
                 let identity = Identity {
                     boot_id: manifest.boot_id.clone(),
+                    hostname: String::new(),
                     pid: member.pid,
                     start_ticks: member.start_ticks,
                 };
@@ -344,6 +219,7 @@ impl Ledger {
             counts.processes += of_host.processes;
             counts.died += of_host.died;
             counts.unrecorded += of_host.unrecorded;
+            counts.elsewhere += of_host.elsewhere;
             counts.worst_loss = counts.worst_loss.max(of_host.worst_loss);
         }
         counts
@@ -355,7 +231,8 @@ impl Ledger {
             .hosts
             .iter()
             .map(|(name, host)| {
-                let Counts { processes, died, unrecorded, .. } = host.counts();
+                let Counts { processes, died, unrecorded, elsewhere, .. } = host.counts();
+                let unrecorded = unrecorded + elsewhere;
                 (name.clone(), HostRow { processes, died, unrecorded, trouble: None })
             })
             .collect();
@@ -370,6 +247,7 @@ impl Ledger {
         let counts = self.counts();
         counts.died == 0
             && counts.unrecorded == 0
+            && counts.elsewhere == 0
             && counts.missing_hosts == 0
             && self.unanalysed == 0
             && self.doubted == 0
@@ -384,7 +262,7 @@ impl Ledger {
     /// One line for the top of every report.
     pub(crate) fn headline(&self) -> String {
         let counts = self.counts();
-        let whole = counts.processes.saturating_sub(counts.died + counts.unrecorded);
+        let whole = counts.processes.saturating_sub(counts.died + counts.unrecorded + counts.elsewhere);
         let hosts = self.hosts.len();
         let mut text = format!(
             "based on {whole} of {}{} process{} on {hosts} host{}",
@@ -400,6 +278,9 @@ impl Ledger {
         }
         if counts.unrecorded > 0 {
             let _ = write!(text, "; {} could not record", counts.unrecorded);
+        }
+        if counts.elsewhere > 0 {
+            let _ = write!(text, "; {} elsewhere did not answer", counts.elsewhere);
         }
         if !self.missing.is_empty() {
             let names: Vec<&str> = self.missing.keys().map(String::as_str).collect();

@@ -40,12 +40,15 @@ pub(crate) enum ResolveError {
     Ssh(#[from] ssh::ResolveError),
     #[error("pulpcov_exec: {0}")]
     Exec(String),
+    #[error("{0}")]
+    Container(String),
 }
 
 impl ResolveError {
     pub(crate) const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Ssh(error) => error.hint(),
+            Self::Container(_) => None,
             Self::Exec(_) => {
                 Some("it is a list: a program and its words, such as [podman, exec, -i, \"{host}\"]")
             }

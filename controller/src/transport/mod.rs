@@ -5,6 +5,7 @@
 
 pub(crate) mod askpass;
 mod client_files;
+mod container;
 mod error;
 mod exec;
 mod local;
@@ -17,8 +18,8 @@ use tokio::time::timeout;
 
 pub(crate) use error::{ResolveError, TransportError};
 
-use crate::inventory::{Connection, Host};
-use crate::transport::process::Program;
+use crate::inventory::{Connection, Engine, Host};
+use crate::transport::process::{ProcessError, Program};
 use crate::transport::ssh::{ConnectRequest, Destination, KeyRing, Resolver};
 
 /// How long each step may take.
@@ -36,7 +37,7 @@ pub(crate) struct Limits {
 pub(crate) enum Endpoint {
     Ssh(Box<Destination>),
     /// A child whose stdin and stdout lead there.
-    Process(Program),
+    Process(Box<Program>),
 }
 
 impl Endpoint {
@@ -49,8 +50,11 @@ impl Endpoint {
     ) -> Result<Self, ResolveError> {
         match connection {
             Connection::Ssh(client) => Ok(resolver.resolve(request, client)?),
-            Connection::Local => Ok(Self::Process(local::program())),
-            Connection::Exec(words) => Ok(Self::Process(exec::program(words, &host.address)?)),
+            Connection::Local => Ok(Self::Process(Box::new(local::program()))),
+            Connection::Container(container) => {
+                Ok(Self::Process(Box::new(container::program(container, &host.address, request.user)?)))
+            }
+            Connection::Exec(words) => Ok(Self::Process(Box::new(exec::program(words, &host.address)?))),
         }
     }
 
@@ -59,6 +63,14 @@ impl Endpoint {
         match self {
             Self::Ssh(destination) => destination.user(),
             Self::Process(program) => program.user(),
+        }
+    }
+
+    /// Restarts all that is at its end, where its way can.
+    pub(crate) async fn restart(&self) -> Result<(), TransportError> {
+        match self {
+            Self::Ssh(_) => Err(ProcessError::NoRestart { program: "ssh".to_owned() }.into()),
+            Self::Process(program) => Ok(program.restart().await?),
         }
     }
 
@@ -99,6 +111,17 @@ enum Inner {
 }
 
 impl Channel {
+    /// A container that is made of an image for this command alone, and goes with it.
+    pub(crate) fn of_image(
+        engine: Engine,
+        image: &str,
+        limits: Limits,
+        command: &str,
+    ) -> Result<Self, TransportError> {
+        let program = container::of_image(engine, image);
+        Ok(Self { inner: Inner::Process(Box::new(program.start(command, limits)?)), limits })
+    }
+
     /// How long its host may be silent.
     pub(crate) const fn idle(&self) -> Duration {
         self.limits.idle

@@ -1,12 +1,14 @@
 //! A child whose stdin and stdout lead to a host: OpenSSH's client, a container engine, a shell of this machine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -14,6 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::output::terminal::printable;
 use crate::transport::askpass::{Asked, Askpass};
 use crate::transport::client_files::{ClientFiles, ClientOptions};
+use crate::transport::container::Restart;
 use crate::transport::{ChannelEvent, Limits};
 
 /// Bytes that are read at once.
@@ -49,6 +52,10 @@ pub(crate) struct Program {
     user: Option<String>,
     /// Where it is started, where that is not where we are.
     folder: Option<&'static str>,
+    env: BTreeMap<String, String>,
+    /// A file that its words name.
+    file: Option<Arc<NamedTempFile>>,
+    restart: Option<Arc<Restart>>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +74,10 @@ pub(crate) enum ProcessError {
     HostKey { program: String, words: String },
     #[error("{program}: nobody is there to answer {question:?}")]
     Asked { program: String, question: String },
+    #[error("{program} cannot restart it: {words}")]
+    Restart { program: String, words: String },
+    #[error("{program} restarts nothing")]
+    NoRestart { program: String },
     #[error("connection lost: {program}: {source}")]
     Lost { program: String, source: io::Error },
 }
@@ -125,7 +136,16 @@ fn said(notice: Option<&str>) -> String {
 impl Program {
     /// The shell command comes behind `words`, as one word.
     pub(crate) const fn new(words: Vec<String>, ends: Ends) -> Self {
-        Self { words, client: None, ends, user: None, folder: None }
+        Self {
+            words,
+            client: None,
+            ends,
+            user: None,
+            folder: None,
+            env: BTreeMap::new(),
+            file: None,
+            restart: None,
+        }
     }
 
     #[must_use]
@@ -144,6 +164,52 @@ impl Program {
     pub(crate) fn in_folder(mut self, folder: &'static str) -> Self {
         self.folder = Some(folder);
         self
+    }
+
+    /// More for its environment.
+    #[must_use]
+    pub(crate) fn with_env(mut self, env: &BTreeMap<String, String>) -> Self {
+        self.env.clone_from(env);
+        self
+    }
+
+    /// Holds a file that its words name.
+    #[must_use]
+    pub(crate) fn keeping(mut self, file: Option<Arc<NamedTempFile>>) -> Self {
+        self.file = file;
+        self
+    }
+
+    #[must_use]
+    pub(super) fn restarted_by(mut self, restart: Restart) -> Self {
+        self.restart = Some(Arc::new(restart));
+        self
+    }
+
+    /// Restarts what is at the other end, all of it.
+    pub(crate) async fn restart(&self) -> Result<(), ProcessError> {
+        let (mut words, last) = match self.restart.as_deref() {
+            Some(Restart::Words(words)) => (words.clone(), None),
+            Some(Restart::Within(command)) => (self.words.clone(), Some(*command)),
+            None => return Err(ProcessError::NoRestart { program: self.name() }),
+        };
+        words.extend(last.map(str::to_owned));
+        let failed = |source: io::Error| ProcessError::Start { program: self.name(), source };
+        let (program, rest) = words.split_first().ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        let output = Command::new(program)
+            .args(rest)
+            .envs(&self.env)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(failed)?;
+        // What ends the first process may end with it.
+        if output.status.success() || last.is_some() {
+            return Ok(());
+        }
+        let words = printable(String::from_utf8_lossy(&output.stderr).trim());
+        Err(ProcessError::Restart { program: self.name(), words })
     }
 
     #[cfg(test)]
@@ -176,6 +242,7 @@ impl Program {
             command_line.envs(files.askpass.iter().flat_map(Askpass::env));
         }
         let mut child = command_line
+            .envs(&self.env)
             .args(words)
             .arg(command)
             .stdin(Stdio::piped())

@@ -163,7 +163,7 @@ impl Resolver {
             by_command: matches!(settings.proxy, Proxy::Command(_)),
             connect_seconds: request.connect.as_secs(),
         };
-        Ok(Endpoint::Process(openssh::program(client, request, &options, &decided)))
+        Ok(Endpoint::Process(Box::new(openssh::program(client, request, &options, &decided))))
     }
 
     /// The key files that all resolved hosts may want.

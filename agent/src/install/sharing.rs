@@ -1,0 +1,69 @@
+//! A data folder that several installs share, as containers do with one volume: each marks itself there, and who leaves
+//! takes nothing that the others still need. What has to become of the folder is for the last one to do.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::failure::Failure;
+use crate::host::fs;
+use crate::install::changes::undo_folder;
+use crate::receipt::{Config, TouchedFolder};
+use crate::recorder::data_dir::LEDGER;
+
+/// How the names begin of what each install leaves in the ledger, and of what those that left had made of the folder.
+const MARK: &str = "install.";
+const FOLDER: &str = "folder.";
+
+/// Largest of either.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The mark of an install, whose text is its host's name.
+pub(crate) fn mark(config: &Config) -> PathBuf {
+    config.data_root.join(LEDGER).join(format!("{MARK}{}", config.install))
+}
+
+/// The hosts of the other installs.
+pub(crate) fn others(data_root: &Path, install: &str) -> Vec<String> {
+    let own = format!("{MARK}{install}");
+    let marks = ours(data_root, MARK).into_iter().filter(|(name, _)| *name != own);
+    marks.map(|(_, text)| String::from_utf8_lossy(&text).trim().chars().take(100).collect()).collect()
+}
+
+/// Leaves to the others what was to become of the data folder, of which an install knows `folders`.
+pub(crate) fn hand_over(data_root: &Path, install: &str, folders: &[TouchedFolder]) -> Result<(), Failure> {
+    let Some(of_root) = folders.iter().find(|folder| folder.path == data_root) else { return Ok(()) };
+    let text = serde_json::to_vec(of_root).map_err(|error| Failure::new(error.to_string()))?;
+    fs::write_among_others(&data_root.join(LEDGER).join(format!("{FOLDER}{install}")), &text, 0o600)
+}
+
+/// What those that left handed over, before the ledger goes.
+pub(crate) fn handed_over(data_root: &Path) -> Vec<TouchedFolder> {
+    let found = ours(data_root, FOLDER).into_iter();
+    // Where they had the volume is not where we have it.
+    let read = |(_, text): (String, Vec<u8>)| -> Option<TouchedFolder> {
+        let folder: TouchedFolder = serde_json::from_slice(&text).ok()?;
+        Some(TouchedFolder { path: data_root.to_owned(), ..folder })
+    };
+    found.filter_map(read).collect()
+}
+
+/// Does what was handed over. Whoever made the folder came first; a volume's top stays where it is mounted.
+pub(crate) fn undo(folders: &[TouchedFolder]) {
+    let made = folders.iter().find(|folder| folder.before.is_none());
+    if let Some(folder) = made.or(folders.first()) {
+        let _ = undo_folder(folder);
+    }
+}
+
+/// Files of the ledger that an agent wrote: names and texts. Anybody may put some there.
+fn ours(data_root: &Path, begin: &str) -> Vec<(String, Vec<u8>)> {
+    let ledger = data_root.join(LEDGER);
+    let is_meant = |name: &OsStr| name.to_string_lossy().starts_with(begin);
+    let names = fs::names_in(&ledger, &is_meant).map(|names| names.files).unwrap_or_default();
+    let me = rustix::process::geteuid().as_raw();
+    let read = |name: String| {
+        let (text, owner) = fs::read_owned(&ledger.join(&name), MAX_BYTES).ok()?;
+        (owner == 0 || owner == me).then_some((name, text))
+    };
+    names.into_iter().filter_map(|candidate| read(candidate.name)).collect()
+}
