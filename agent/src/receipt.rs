@@ -52,9 +52,19 @@ pub(crate) struct Config {
     /// A word that tells this install from all others: processes say which one their hook is from.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) install: String,
+    /// It lies on a volume, which other containers may have as well: then it says nothing of where a process is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) shared: bool,
     pub(crate) interpreters: Vec<Interpreter>,
     /// Packages of the profile and of its entry points.
     pub(crate) packages: Vec<String>,
+}
+
+impl Config {
+    /// The install's word, where it is of one host or container alone; else nothing.
+    pub(crate) fn own_install(&self) -> &str {
+        if self.shared { "" } else { &self.install }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,9 +6,7 @@ use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use pulpcov_protocol::frame::{
-    Frame, FrameError, Kind, MAX_DATA, SILENCE, StreamEnd, read_frame, write_frame,
-};
+use pulpcov_protocol::frame::{Frame, FrameError, IDLE, Kind, MAX_DATA, StreamEnd, read_frame, write_frame};
 use pulpcov_protocol::op::{Op, Wheel};
 use pulpcov_protocol::outcome::{Hello, Outcome, Progress};
 use pulpcov_protocol::text::{error_chain, hex, unhex};
@@ -66,7 +64,7 @@ pub(crate) fn run(first: Option<&str>) -> Result<(), Failure> {
 /// The next op; `None` once the controller has left, or has not said for a while that it is there.
 fn next_op(input: &mut std::fs::File) -> Result<Option<Vec<u8>>, Failure> {
     loop {
-        if !caller::speaks_within(&*input, SILENCE) {
+        if !caller::speaks_within(&*input, IDLE) {
             return Ok(None);
         }
         match read_frame(input).map_err(wire)? {
@@ -95,6 +93,7 @@ fn answer(
     let (done, is_done) = mpsc::channel::<()>();
     let result = std::thread::scope(|scope| {
         scope.spawn(move || {
+            // A new op is a sign of life.
             let mut watch = caller::Watch::begin();
             while is_done.recv_timeout(HEARTBEAT) == Err(RecvTimeoutError::Timeout) {
                 watch.look(io::stdin());

@@ -51,7 +51,7 @@ fn bake(engine: &Engine) -> String {
         ],
     );
     assert!(said.contains("Python 3.11.2, coverage 7.17.3"), "{said}");
-    assert!(wrote.contains("podman build -t IMAGE baked"), "{wrote}");
+    assert!(wrote.contains("podman build -t IMAGE /"), "{wrote}");
     engine.path("baked").to_string_lossy().into_owned()
 }
 
@@ -60,10 +60,15 @@ fn volumes(engine: &Engine) -> Vec<String> {
     let text = fs::read_to_string(engine.path("baked/compose.override.yml")).expect("a file");
     assert!(text.contains("  \"web\":\n    environment:\n      PULPCOV: \"1\"\n"), "{text}");
     // Each is a text of JSON, which YAML reads the same.
-    let volumes = text.lines().filter_map(|line| line.trim().strip_prefix("- "));
-    let words = volumes.flat_map(|volume| {
-        let volume: String = serde_json::from_str(volume).expect("a text");
-        ["-v".to_owned(), volume.replacen("./", &format!("{}/", engine.path("baked").display()), 1)]
+    let value = |line: &str, name: &str| -> Option<String> {
+        let rest = line.split_once(&format!("{name}: "))?.1;
+        serde_json::Deserializer::from_str(rest).into_iter().next()?.ok()
+    };
+    let words = text.lines().filter(|line| line.contains("type: bind")).flat_map(|line| {
+        let (source, target) =
+            (value(line, "source").expect("a text"), value(line, "target").expect("a text"));
+        let mode = if line.contains("read_only: true") { "ro" } else { "rw" };
+        ["-v".to_owned(), format!("{source}:{target}:{mode}")]
     });
     words.chain(["-e".to_owned(), "PULPCOV=1".to_owned()]).collect()
 }

@@ -192,3 +192,41 @@ fn the_last_of_three_containers_clears_the_volume() {
     let (report, _) = engine.pulpcov(0, &["report", "run", "--require-complete"]);
     assert!(report.contains(" processes on 3 hosts"), "{report}");
 }
+
+/// One install on the volume itself, and one host name, as containers of a pod have it: nobody is a restart of another.
+#[test]
+#[ignore = "needs root and podman: two containers"]
+fn containers_of_one_name_and_one_install_are_told_from_each_other() {
+    let engine = Engine::podman();
+    let profile = profile(&engine);
+    let wheels = python::wheelhouse();
+    engine.podman_does(&["volume", "create", "pulp"]);
+    for name in ["one", "two"] {
+        engine.start_s6(name, &["--hostname", "node", "-v", "pulp:/srv/pulp"]);
+        engine.wait(name, IS_UP);
+    }
+    engine.write(
+        "hosts.yml",
+        &format!(
+            "all:\n  vars: {{pulpcov_profile: {profile}, ansible_connection: podman, pulpcov_lib_root: /srv/pulp/lib, \
+             pulpcov_data_root: /srv/pulp/data}}\n  hosts: {{one: {{}}, two: {{}}}}\n"
+        ),
+    );
+    let wheelhouse = wheels.to_string_lossy();
+    engine.pulpcov(
+        0,
+        &["fleet", "install", "hosts.yml", "--restart", "--forks", "1", "--wheelhouse", &wheelhouse],
+    );
+    let found = status(&engine);
+    for name in ["one", "two"] {
+        let states = states(&found, name);
+        let count = |wanted: &str| states.iter().filter(|state| *state == wanted).count();
+        assert_eq!((count("live"), count("elsewhere"), count("died")), (4, 4, 0), "{name}: {states:?}");
+    }
+    for name in ["one", "two"] {
+        engine.shell(name, EXERCISE);
+    }
+    engine.pulpcov(0, &["fleet", "collect", "hosts.yml", "--output", "run"]);
+    let (report, _) = engine.pulpcov(0, &["report", "run", "--require-complete"]);
+    assert!(report.contains("based on 8 of 8 processes on 2 hosts"), "{report}");
+}

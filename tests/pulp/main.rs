@@ -1,6 +1,7 @@
 //! A real Pulp 3 on several hosts: recorded without stopping anything, and compared with coverage.py's own
 //! way, which has to stop it.
 
+mod container;
 mod others;
 
 use std::collections::BTreeSet;
@@ -53,6 +54,7 @@ fn a_pulp_of_four_hosts_is_recorded_while_it_runs() {
     for label in ["startup", "tier1"] {
         assert!(report["labels"][label]["covered_lines"].as_u64() > Some(1000), "{label}");
     }
+    let under_the_tests = container::of_label(&self::report(&lab, &["--label", "tier1"]));
     lab.fleet(0, "uninstall", &["--restart", "--erase-data"]);
     for i in 1..=3 {
         assert_eq!(
@@ -66,6 +68,8 @@ fn a_pulp_of_four_hosts_is_recorded_while_it_runs() {
     let ours = plain::lines_of(&lab.path("combined"));
     let theirs = plain::recorded_by_coverage_py(&mut lab, 3);
     nothing_is_missing(&ours, &theirs);
+    drop(lab);
+    container::records_what_hosts_did(&under_the_tests);
 }
 
 fn roles_are_where_they_should_be(report: &Value) {

@@ -51,16 +51,21 @@ fn build(root: &Path, building: &Path) -> Result<()> {
         // Whoever a container runs as.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o1777))?;
     }
-    let store = tempfile::tempdir()?;
-    write_settings(store.path(), building, None)?;
+    make_image(building, IMAGE, root, tree.path())
+}
+
+/// Makes an image in a store, of a root with a tree over it.
+pub fn make_image(store: &Path, name: &str, root: &Path, tree: &Path) -> Result<()> {
+    let settings = tempfile::tempdir()?;
+    write_settings(settings.path(), store, None)?;
     let script = format!(
         "set -e; tar -C '{root}' --exclude=./usr/share/locale --exclude=./usr/share/doc --exclude=./var/cache -c . | \
-         podman import -q - {IMAGE}-base; podman create --name new {IMAGE}-base true; podman cp '{tree}/.' new:/; \
-         podman commit -q new {IMAGE}; podman rm new",
+         podman import -q - {name}-base; podman create --name new {name}-base true; podman cp '{tree}/.' new:/; \
+         podman commit -q new {name}; podman rm new",
         root = root.display(),
-        tree = tree.path().display(),
+        tree = tree.display(),
     );
-    image::run(podman_in(store.path(), "sh").args(["-c", &script]))
+    image::run(podman_in(settings.path(), "sh").args(["-c", &script]))
 }
 
 /// What this machine's engine needs: its root may not raise limits.
@@ -98,8 +103,13 @@ pub struct Engine {
 impl Engine {
     /// Podman, with the image at hand.
     pub fn podman() -> Self {
+        Self::with_images(image_store())
+    }
+
+    /// The same with the images of a store.
+    pub fn with_images(store: Result<PathBuf>) -> Self {
         assert!(nix::unistd::geteuid().is_root(), "real containers need root: run the tests as root");
-        let images = image_store().unwrap_or_else(|error| panic!("no image for containers: {error:#}"));
+        let images = store.unwrap_or_else(|error| panic!("no image for containers: {error:#}"));
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a folder for the engine");
         write_settings(folder.path(), &folder.path().join("graph"), Some(&images)).expect("settings");
         Self { folder }
@@ -130,8 +140,13 @@ impl Engine {
 
     /// Starts a container of that name with the image; `words` come before the image, `inside` behind it.
     pub fn start(&self, name: &str, words: &[&str], inside: &[&str]) {
+        self.start_of(IMAGE, name, words, inside);
+    }
+
+    /// The same with another image.
+    pub fn start_of(&self, image: &str, name: &str, words: &[&str], inside: &[&str]) {
         let begin = ["run", "-d", "--init=false", "--name", name];
-        self.podman_does(&[&begin[..], words, &[IMAGE], inside].concat());
+        self.podman_does(&[&begin[..], words, &[image], inside].concat());
     }
 
     /// One whose PID 1 is s6, with the web application and the worker.

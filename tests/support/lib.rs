@@ -9,6 +9,7 @@ pub mod made_run;
 pub mod plain;
 pub mod programs;
 pub mod pulp;
+pub mod pulp_container;
 pub mod python;
 pub mod rooms;
 pub mod shop;

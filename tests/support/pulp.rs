@@ -17,7 +17,7 @@ pub const WORKER_VENV: usize = 2;
 pub const WORKER_RPM: usize = 3;
 pub const DATABASE: usize = 4;
 
-fn files() -> PathBuf {
+pub(crate) fn files() -> PathBuf {
     programs::workspace().join("tests/support/pulp")
 }
 
@@ -31,7 +31,7 @@ pub fn layer() -> Result<PathBuf> {
 }
 
 /// Every file below a folder, in the order of the names: what the layer is made of.
-fn contents(folder: &Path) -> Result<Vec<Vec<u8>>> {
+pub(crate) fn contents(folder: &Path) -> Result<Vec<Vec<u8>>> {
     let mut paths: Vec<_> =
         fs_err::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
     paths.sort();

@@ -74,6 +74,10 @@ impl Kind {
 pub const PING_EVERY: Duration = Duration::from_secs(5);
 pub const SILENCE: Duration = Duration::from_secs(30);
 
+/// How long an agent waits for the next op of a controller that says nothing: it holds nothing of the host meanwhile that
+/// anybody else would want.
+pub const IDLE: Duration = Duration::from_mins(5);
+
 /// How a stream ended: the receiver compares, so that a lost tail is never taken for the end.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct StreamEnd {

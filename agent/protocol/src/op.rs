@@ -122,9 +122,9 @@ pub struct Install {
     /// Stops and starts the services of a host without systemd.
     #[serde(default)]
     pub commands: Commands,
-    /// Whoever asks has restarted the host, which an earlier install had awaited.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub restarted: bool,
+    /// Whoever asks has restarted the host, which an earlier install had awaited: what that said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<u64>,
     /// What is recorded after the services have started; [`DEFAULT_LABEL`] where absent.
     #[serde(default)]
     pub label: Option<String>,

@@ -138,9 +138,10 @@ pub struct InstallDetail {
     /// Processes that were seen to record after that.
     #[serde(default)]
     pub proven: u64,
-    /// Whoever asked has to restart the host now, and then to ask again.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub awaits_restart: bool,
+    /// Whoever asked has to restart the host now, and then to ask again with this: the start of the first process, in
+    /// clock ticks, which is another after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits_restart: Option<u64>,
     /// Paths that this run made or changed.
     pub touched: Vec<String>,
     /// Packages of the profile that no Python here can import; nothing where the host does not show where its

@@ -243,7 +243,7 @@ fn write(config: &Config, common: CommonFacts, mut group: Group) -> Result<(), F
         packages: group.packages,
         folders: group.folders,
         sources: group.sources.as_ref().map(fingerprint::join),
-        place: OwnPlace::of(&config.install),
+        place: OwnPlace::of(config.own_install()),
     };
     let text = serde_json::to_vec(&raw)
         .map_err(|error| Failure::new(format!("cannot write the record: {error}")))?;

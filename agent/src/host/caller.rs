@@ -12,6 +12,9 @@ use crate::failure::Failure;
 
 static HAS_LEFT: AtomicBool = AtomicBool::new(false);
 
+/// It was not heard of for a while, and may be heard of again: one that was stopped goes on.
+static IS_SILENT: AtomicBool = AtomicBool::new(false);
+
 /// Watches the other end of stdin while something else is done: it closes, or the controller stops to say that it is there
 /// although nothing was closed.
 pub(crate) struct Watch {
@@ -22,6 +25,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn begin() -> Self {
+        IS_SILENT.store(false, Ordering::Relaxed);
         Self { waiting: 0, since: Instant::now() }
     }
 
@@ -32,9 +36,10 @@ impl Watch {
         if waiting != self.waiting || waiting >= FULL {
             (self.waiting, self.since) = (waiting, Instant::now());
         }
-        if is_closed(stdin) || self.since.elapsed() > SILENCE {
+        if is_closed(stdin) {
             HAS_LEFT.store(true, Ordering::Relaxed);
         }
+        IS_SILENT.store(self.since.elapsed() > SILENCE, Ordering::Relaxed);
     }
 }
 
@@ -67,7 +72,7 @@ fn is_closed(stdin: impl AsFd) -> bool {
 
 /// Fails once the controller has left.
 pub(crate) fn still_listens() -> Result<(), Failure> {
-    if HAS_LEFT.load(Ordering::Relaxed) {
+    if HAS_LEFT.load(Ordering::Relaxed) || IS_SILENT.load(Ordering::Relaxed) {
         return Err(Failure::new("the controller has left"));
     }
     Ok(())

@@ -11,6 +11,9 @@ use crate::failure::{During, Failure};
 /// Longest wait for another agent: compacting takes a second or two, and so does listing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Longest wait for another container's compaction.
+const COMPACTION: Duration = Duration::from_secs(10);
+
 /// Only one agent changes a host at a time.
 pub(crate) struct HostLock {
     _held: rustix::fd::OwnedFd,
@@ -21,13 +24,18 @@ const LOCK: &str = "/run/pulpcov-agent.lock";
 
 impl HostLock {
     pub(crate) fn take(lib_root: &str) -> Result<Self, Failure> {
-        let fd = if lib_root == DEFAULT_LIB_ROOT && rustix::process::geteuid().is_root() {
-            let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::open(LOCK, flags, Mode::from_raw_mode(0o600)).during("open", LOCK)?
-        } else {
-            let folder = existing_parent(lib_root);
-            rustix::fs::open(&folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .during("open", folder.display())?
+        let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let usual = (lib_root == DEFAULT_LIB_ROOT && rustix::process::geteuid().is_root())
+            .then(|| rustix::fs::open(LOCK, flags, Mode::from_raw_mode(0o600)));
+        let fd = match usual {
+            Some(Ok(fd)) => fd,
+            // A container may have nothing there that can be written to.
+            None | Some(Err(rustix::io::Errno::ROFS | rustix::io::Errno::NOENT)) => {
+                let folder = existing_parent(lib_root);
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::open(&folder, flags, Mode::empty()).during("open", folder.display())?
+            }
+            Some(Err(error)) => return Err(error).during("open", LOCK),
         };
         let deadline = Instant::now() + PATIENCE;
         while rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -49,11 +57,19 @@ pub(crate) struct CollectLock {
 }
 
 impl CollectLock {
-    /// On the receipt, and on the ledger, which other installs may have in common with this one. There anybody can hold a
-    /// lock: then a collect does without.
+    /// On the receipt, and on the ledger, which other installs may have in common with this one: a compaction of theirs
+    /// is waited for. There anybody can hold a lock: after a while a collect does without.
     pub(crate) fn share(receipt: &Path, ledger: &Path) -> Self {
         let operation = FlockOperation::NonBlockingLockShared;
-        Self { _held: [receipt, ledger].into_iter().filter_map(|path| lock(path, operation)).collect() }
+        let deadline = Instant::now() + COMPACTION;
+        let waited = |path: &Path| loop {
+            let held = lock(path, operation);
+            if held.is_some() || !path.exists() || Instant::now() > deadline {
+                return held;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        Self { _held: [receipt, ledger].into_iter().filter_map(waited).collect() }
     }
 
     /// `None` while somebody collects.

@@ -112,20 +112,23 @@ impl View {
 
     fn reach(&self, place: Place<'_>) -> Reach {
         let is_first = self.pid_ns == FIRST;
-        // One install has one root, and that one namespace at a time: an earlier one is gone with all that ran in it. Two
-        // containers of one image with an install in it have their own names.
-        let is_same_install = !place.install.is_empty()
-            && place.install == self.install
-            && (is_first || place.hostname == self.hostname);
+        let is_same_name = place.hostname == self.hostname;
+        // An install of its own has one root, and that one namespace at a time: an earlier one is gone with all that ran in
+        // it. Two containers of one image with an install in it have their own names.
+        let is_same_install =
+            !place.install.is_empty() && place.install == self.install && (is_first || is_same_name);
+        // One host all along: the first namespace of its kernel, before it was booted.
+        let is_same_host = is_first && place.pid_ns == FIRST && is_same_name;
         // A sandbox may hide either from a process; its start alone must do then.
-        let is_same_boot = place.boot_id == self.boot_id || place.boot_id.is_empty();
+        let is_same_boot = place.boot_id == self.boot_id
+            || place.boot_id.is_empty() && (is_same_name || place.hostname.is_empty());
         let is_known = !place.pid_ns.is_empty() && !self.pid_ns.is_empty();
         match (is_same_boot, is_known) {
             (true, false) => Reach::Here,
             (true, true) if place.pid_ns == self.pid_ns => Reach::Here,
             (true, true) => Reach::Below { is_all: is_first || is_same_install },
             // Records of before had neither, and every folder was one host's.
-            (false, _) if is_same_install || place.hostname.is_empty() => Reach::Past,
+            (false, _) if is_same_install || is_same_host || place.hostname.is_empty() => Reach::Past,
             (false, _) => Reach::None,
         }
     }
@@ -152,6 +155,11 @@ enum Reach {
 /// The namespace that this process counts in; empty where `/proc` does not tell.
 fn own() -> String {
     of("self")
+}
+
+/// Whether this process is in the first one of its kernel.
+pub(crate) fn is_first() -> bool {
+    own() == FIRST
 }
 
 /// The number of that namespace; nothing where it is not told.
@@ -242,6 +250,14 @@ mod tests {
         let other = Place { boot_id: "b2", ..HERE };
         assert_eq!(reach(HERE, other), Reach::Past);
         assert_eq!(reach(HERE, Place { hostname: "worker", install: "i2", ..other }), Reach::None);
+        // A host that was installed on anew, and booted in between.
+        let first = Place { pid_ns: FIRST, ..HERE };
+        assert_eq!(reach(first, Place { boot_id: "b2", install: "i2", ..first }), Reach::Past);
+        // Two machines that hide their boots, with one folder.
+        assert_eq!(
+            reach(first, Place { boot_id: "", hostname: "other", install: "i2", ..first }),
+            Reach::None
+        );
         // As records were before.
         assert_eq!(reach(HERE, Place { hostname: "", install: "", pid_ns: "", ..other }), Reach::Past);
         assert_eq!(reach(HERE, Place { hostname: "", install: "", pid_ns: "", ..HERE }), Reach::Here);

@@ -17,7 +17,7 @@ const MAX_SCRIPT: u64 = 64 * 1024;
 const MAX_SERVICES: usize = 200;
 
 /// Longest wait for a service to be down or up, in milliseconds.
-const PATIENCE: u32 = 120_000;
+const PATIENCE: u32 = 60_000;
 
 /// A supervised service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,19 +107,21 @@ fn starts(script: &str, profile: &Profile) -> bool {
     })
 }
 
-/// The commands that stop and start services, the last one first, and wait for each.
-pub(crate) fn commands(services: &[&Service]) -> Commands {
+/// The commands that stop and start services, the last one first, and wait for each. A stop that is the first half of a
+/// restart starts again what it has stopped where it fails.
+pub(crate) fn commands(services: &[&Service], is_restart: bool) -> Commands {
     let svc = program("s6-svc");
     let each = |words: &str, services: &mut dyn Iterator<Item = &&Service>| {
         let each =
             services.map(|service| format!("{svc} {words} -T {PATIENCE} '{}'", service.folder.display()));
         each.collect::<Vec<_>>().join(" && ")
     };
-    Commands {
-        stop: Some(each("-d -wD", &mut services.iter().rev())),
-        start: Some(each("-u -wu", &mut services.iter())),
-        outside: false,
+    let start = each("-u -wu", &mut services.iter());
+    let mut stop = each("-d -wD", &mut services.iter().rev());
+    if is_restart {
+        stop = format!("{stop} || {{ {start}; exit 1; }}");
     }
+    Commands { stop: Some(stop), start: Some(start), outside: false }
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::host::{child, facts, owners};
 use crate::install::preview::Preview;
 use crate::receipt;
 use crate::receipt::{Config, MAX_REPLACED, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
+use crate::recorder::hook;
 
 enum Undo {
     RemoveFile(PathBuf),
@@ -29,6 +30,9 @@ enum Undo {
 
 /// Makes a folder with a mode.
 type MakeFolder = fn(&Path, u32) -> std::io::Result<()>;
+
+/// Times that a folder is tried which somebody else makes at the same moment.
+const TRIES: u32 = 3;
 
 /// How folders begin that a killed install may leave in the lib root; swept by the next op.
 const LEFTOVERS: [&str; 4] = [".selftest-", ".unpack-", ".aside-", ".command-"];
@@ -141,6 +145,17 @@ impl Changes {
     }
 
     fn folder_by(&mut self, path: &Path, mode: u32, make: MakeFolder) -> Result<(), Failure> {
+        // Another container's install may make it at this moment: then it is looked at like any that was there.
+        for _ in 0..TRIES {
+            if self.try_folder(path, mode, make)? {
+                return Ok(());
+            }
+        }
+        Err(Failure::new(format!("somebody makes and removes {} all the time", path.display())))
+    }
+
+    /// False where somebody made it between a look and our own try.
+    fn try_folder(&mut self, path: &Path, mode: u32, make: MakeFolder) -> Result<bool, Failure> {
         let known = self.folders.iter().any(|folder| folder.path == path);
         match Attributes::of(path)? {
             // What is only told does not come to be: it is told once.
@@ -154,14 +169,20 @@ impl Changes {
                 self.touched.push(path.to_owned());
                 self.preview.folder(path, true);
                 if self.check {
-                    return Ok(());
+                    return Ok(true);
                 }
                 if !known {
                     self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
                     self.note_intent()?;
                 }
+                match make(path, mode) {
+                    Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                        self.folders.retain(|folder| known || folder.path != path);
+                        return Ok(false);
+                    }
+                    made => made.during("make", path.display())?,
+                }
                 self.undo.push(Undo::RemoveFolder(path.to_owned()));
-                make(path, mode).during("make", path.display())?;
                 fs::restore_labels(&[path]);
             }
             // A site-packages folder may well be a link into lib64; the data directory may not: root reads it.
@@ -176,7 +197,7 @@ impl Changes {
                 if before.mode != mode {
                     self.touched.push(path.to_owned());
                     if self.check {
-                        return Ok(());
+                        return Ok(true);
                     }
                     if !known {
                         let folder = TouchedFolder { path: path.to_owned(), before: Some(before.clone()) };
@@ -189,13 +210,20 @@ impl Changes {
             }
             Some(_) => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The same for a folder inside of one that others can write to: theirs would give them power
     /// over what we keep in it.
     pub(crate) fn own_folder(&mut self, path: &Path, mode: u32, force: bool) -> Result<(), Failure> {
-        let Some(uid) = fs::owned_by_another(path)? else { return self.folder(path, mode) };
+        let Some(uid) = fs::owned_by_another(path)? else {
+            self.folder(path, mode)?;
+            // Whoever made it at that moment.
+            return match fs::owned_by_another(path)? {
+                Some(uid) => Err(Failure::new(format!("{} belongs to user {uid}", path.display()))),
+                None => Ok(()),
+            };
+        };
         let is_empty = std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none());
         if !is_empty && !force {
             return Err(Failure::new(format!("{} belongs to user {uid}", path.display()))
@@ -242,7 +270,8 @@ impl Changes {
                 let found = of_one_name(path)?;
                 is_same = found == bytes && attributes.mode == mode;
                 let found_digest = fs::sha256(&found);
-                let is_ours = of_old.as_ref().is_some_and(|file| file.sha256.as_ref() == Some(&found_digest));
+                let is_ours = of_old.as_ref().is_some_and(|file| file.sha256.as_ref() == Some(&found_digest))
+                    || of_old.is_none() && hook::is_gate(path, &found);
                 if !is_same && !is_ours {
                     if !force {
                         let whose = if of_old.is_some() {

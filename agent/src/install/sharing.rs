@@ -4,10 +4,12 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::failure::Failure;
-use crate::host::fs;
+use crate::host::{facts, fs, namespace};
 use crate::install::changes::undo_folder;
-use crate::receipt::{Config, TouchedFolder};
+use crate::receipt::{self, Config, TouchedFolder};
 use crate::recorder::data_dir::LEDGER;
 
 /// How the names begin of what each install leaves in the ledger, and of what those that left had made of the folder.
@@ -17,16 +19,45 @@ const FOLDER: &str = "folder.";
 /// Largest of either.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The mark of an install, whose text is its host's name.
+/// The mark of an install.
 pub(crate) fn mark(config: &Config) -> PathBuf {
     config.data_root.join(LEDGER).join(format!("{MARK}{}", config.install))
+}
+
+/// Whose a mark is.
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    hostname: String,
+    lib_root: String,
+}
+
+/// What stands in the mark of an install.
+pub(crate) fn mark_text(lib_root: &str) -> Result<Vec<u8>, Failure> {
+    let mark = Mark { hostname: facts::hostname(), lib_root: lib_root.to_owned() };
+    serde_json::to_vec(&mark).map_err(|error| Failure::new(error.to_string()))
+}
+
+impl Mark {
+    /// Whether its install is no longer there, as far as that can be seen: a host sees its own. Of containers that are
+    /// gone nobody knows whether they come again.
+    fn is_stale(&self, install: &str) -> bool {
+        let is_here = namespace::is_first() && self.hostname == facts::hostname();
+        is_here
+            && !matches!(receipt::load(&self.lib_root), Ok(Some(found)) if found.config.install == install)
+    }
 }
 
 /// The hosts of the other installs.
 pub(crate) fn others(data_root: &Path, install: &str) -> Vec<String> {
     let own = format!("{MARK}{install}");
     let marks = ours(data_root, MARK).into_iter().filter(|(name, _)| *name != own);
-    marks.map(|(_, text)| String::from_utf8_lossy(&text).trim().chars().take(100).collect()).collect()
+    marks
+        .filter_map(|(name, text)| {
+            let mark: Mark = serde_json::from_slice(&text).ok()?;
+            let is_stale = mark.is_stale(name.strip_prefix(MARK).unwrap_or_default());
+            (!is_stale).then(|| mark.hostname.chars().filter(|c| !c.is_control()).take(100).collect())
+        })
+        .collect()
 }
 
 /// Leaves to the others what was to become of the data folder, of which an install knows `folders`.

@@ -20,38 +20,63 @@ const HELD: usize = 200;
 /// The data folder, and who else uses it.
 pub(super) struct DataFolder<'a> {
     root: &'a Path,
+    /// The word of the install, by which its mark is known, and the one by which it knows its own processes.
     install: &'a str,
+    own_install: &'a str,
     /// Hosts of other installs that write here.
     others: Vec<String>,
     /// Processes of which nobody knows whether they live.
     elsewhere: usize,
-    /// Their data files.
-    of_elsewhere: BTreeSet<String>,
+    /// Data files of others.
+    of_others: BTreeSet<String>,
+    takes_all: bool,
 }
 
 impl<'a> DataFolder<'a> {
     pub(super) fn of(config: &'a Config, takes_all: bool) -> Result<Self, Failure> {
-        Self::at(&config.data_root, &config.install, takes_all)
+        Self::at(&config.data_root, (&config.install, config.own_install()), takes_all)
     }
 
     /// With `takes_all`, by a person's own word, nobody else's claim counts.
-    pub(super) fn at(root: &'a Path, install: &'a str, takes_all: bool) -> Result<Self, Failure> {
-        let mut folder =
-            Self { root, install, others: Vec::new(), elsewhere: 0, of_elsewhere: BTreeSet::new() };
-        if takes_all {
-            return Ok(folder);
-        }
-        folder.others = sharing::others(root, install);
-        let records = ledger::read_all(root, install)?.records;
-        let elsewhere: Vec<_> = records.into_iter().filter(ledger::Record::is_elsewhere).collect();
-        folder.elsewhere = elsewhere.len();
-        folder.of_elsewhere = elsewhere.into_iter().filter_map(|record| record.process.data).collect();
+    pub(super) fn at(root: &'a Path, installs: (&'a str, &'a str), takes_all: bool) -> Result<Self, Failure> {
+        let (install, own_install) = installs;
+        let mut folder = Self {
+            root,
+            install,
+            own_install,
+            others: Vec::new(),
+            elsewhere: 0,
+            of_others: BTreeSet::new(),
+            takes_all,
+        };
+        folder.look()?;
         Ok(folder)
     }
 
-    /// Whether a data file is none of a process that may go on writing it elsewhere.
+    /// Looks who else is there now.
+    fn look(&mut self) -> Result<(), Failure> {
+        if self.takes_all {
+            return Ok(());
+        }
+        self.others = sharing::others(self.root, self.install);
+        let ledger = ledger::read_all(self.root, self.own_install)?;
+        let elsewhere = ledger.records.iter().filter(|record| record.is_elsewhere());
+        self.elsewhere = elsewhere.count();
+        let one = ledger.records.iter().map(|record| (&record.process, record.is_elsewhere()));
+        // What ended where nobody is any more is for whoever is left to collect.
+        let is_shared = self.is_shared();
+        let one = one.filter(|(process, is_open)| *is_open || is_shared && process.foreign);
+        let many = ledger.many.iter().filter(|many| is_shared && many.compacted.foreign);
+        self.of_others = one
+            .filter_map(|(process, _)| process.data.clone())
+            .chain(many.filter_map(|many| many.compacted.data.clone()))
+            .collect();
+        Ok(())
+    }
+
+    /// Whether a data file is no other install's.
     pub(super) fn is_own(&self, name: &str) -> bool {
-        !self.of_elsewhere.contains(name)
+        !self.of_others.contains(name)
     }
 
     fn is_shared(&self) -> bool {
@@ -63,7 +88,7 @@ impl<'a> DataFolder<'a> {
         self.is_shared() && path.starts_with(self.root)
     }
 
-    /// Number of data files that are not somebody's elsewhere.
+    /// Number of data files that are no other install's.
     pub(super) fn measure(&self) -> Result<u64, Failure> {
         let mut count = 0;
         data_dir::each(self.root, &mut |name, _| count += u64::from(self.is_own(name)))?;
@@ -90,7 +115,7 @@ impl<'a> DataFolder<'a> {
 
     /// Removes the ledger where no data is left to explain, and the data where that was asked for. Returns how many
     /// data files of ours are left.
-    pub(super) fn clear(&self, erase: bool, warnings: &mut Vec<String>) -> Result<u64, Failure> {
+    pub(super) fn clear(&mut self, erase: bool, warnings: &mut Vec<String>) -> Result<u64, Failure> {
         if !self.root.is_dir() {
             return Ok(0);
         }
@@ -121,7 +146,9 @@ impl<'a> DataFolder<'a> {
     }
 
     /// Erases data files that are there now: somebody may go on making others.
-    pub(super) fn erase(&self) -> Result<(), Failure> {
+    pub(super) fn erase(&mut self) -> Result<(), Failure> {
+        // Who came since then counts, too.
+        self.look()?;
         let users = Users::known(self.root);
         let mut failed = None;
         for _ in 0..=self.measure()? / HELD as u64 {

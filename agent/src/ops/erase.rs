@@ -25,7 +25,7 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     let receipt = receipt::of_data(&args.lib_root)?;
     let root = &receipt.config.data_root;
     // Whosever a process is that lives, it goes on writing.
-    let ledger = ledger::read_all(root, &receipt.config.install)?;
+    let ledger = ledger::read_all(root, receipt.config.own_install())?;
     let unfinished: BTreeMap<&str, &Record> = ledger
         .records
         .iter()

@@ -1,6 +1,7 @@
 //! Puts the hook on the host: all of it, proven to work, or nothing.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pulpcov_protocol::fleet::Fleet;
@@ -15,7 +16,7 @@ use super::status;
 use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::facts::HostLock;
-use crate::host::{caller, facts, fs, interpreter, ready, services, systemd};
+use crate::host::{caller, facts, fs, interpreter, namespace, ready, services, systemd};
 use crate::install::changes::{Changes, sweep};
 use crate::install::{package_search, selftest, sharing, units};
 use crate::receipt;
@@ -100,7 +101,7 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     let mut msg = match (changed, &started) {
         (false, None) => "already installed".to_owned(),
         (true, None) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
-        (_, Some(started)) if started.is_awaited => "installed, to be restarted".to_owned(),
+        (_, Some(started)) if started.awaited.is_some() => "installed, to be restarted".to_owned(),
         (_, Some(started)) => {
             format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
         }
@@ -122,7 +123,7 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
         interpreters: new.config.interpreters.clone(),
         restarted: started.as_ref().map(|started| started.units.clone()).unwrap_or_default(),
         proven: started.as_ref().map_or(0, |started| started.proven),
-        awaits_restart: started.as_ref().is_some_and(|started| started.is_awaited),
+        awaits_restart: started.as_ref().and_then(|started| started.awaited),
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
         missing_packages,
     };
@@ -151,7 +152,7 @@ fn go_on(args: &Install, receipt: &Receipt, session: &OpContext<'_>) -> Result<O
         interpreters: receipt.config.interpreters.clone(),
         restarted: started.units.clone(),
         proven: started.proven,
-        awaits_restart: started.is_awaited,
+        awaits_restart: started.awaited,
         touched: Vec::new(),
         missing_packages: None,
     };
@@ -161,7 +162,7 @@ fn go_on(args: &Install, receipt: &Receipt, session: &OpContext<'_>) -> Result<O
     let started = begin(args, receipt, false, session)?;
     let msg = match &started {
         None => BAKED.to_owned(),
-        Some(started) if started.is_awaited => format!("{BAKED}, to be restarted"),
+        Some(started) if started.awaited.is_some() => format!("{BAKED}, to be restarted"),
         Some(started) => {
             format!("{BAKED}; restarted, {} recorded", super::counted(started.proven, "process"))
         }
@@ -279,12 +280,19 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
         interpreters: new.config.interpreters.clone(),
         restarted: if restarts { units } else { Vec::new() },
         proven: 0,
-        awaits_restart: false,
+        awaits_restart: None,
         touched: touched.iter().map(|path| path.to_string_lossy().into_owned()).collect(),
         missing_packages,
     };
     let outcome = Outcome::ok(!would.is_empty(), msg, Detail::Install(detail)).with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
+}
+
+/// Whether a place of a container lies on a volume: who has its own root has an install of its own.
+fn is_on_a_volume(lib_root: &str) -> bool {
+    let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
+    let there = Path::new(lib_root).ancestors().find(|path| path.exists());
+    !namespace::is_first() && there.and_then(device) != device(Path::new("/"))
 }
 
 /// What is to be installed, but for the packages: those are asked of the interpreters later.
@@ -294,6 +302,7 @@ fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf, inst
         data_root,
         host_label: args.host_label.clone(),
         install,
+        shared: args.bake || is_on_a_volume(&args.lib_root),
         interpreters: interpreters
             .iter()
             .map(|python| Interpreter { coverage_present: true, ..python.clone() })
@@ -318,7 +327,7 @@ fn put_in_place(
     changes.folder(&data_root, 0o1777)?;
     changes.own_folder(&data_root.join(LEDGER), 0o1777, args.force)?;
     if !args.bake {
-        changes.file(&sharing::mark(&config), facts::hostname().as_bytes(), 0o644, args.force)?;
+        changes.file(&sharing::mark(&config), &sharing::mark_text(&args.lib_root)?, 0o644, args.force)?;
     }
 
     for (name, text) in [
@@ -421,7 +430,7 @@ fn put_into_start(
         hook_dir: &hook_dir.to_string_lossy(),
         data_root: &config.data_root.to_string_lossy(),
         host_label: config.host_label.as_deref(),
-        install: &config.install,
+        install: config.own_install(),
         baked: args.bake,
     });
     let purelib = Path::new(&python.purelib);
@@ -469,8 +478,8 @@ fn byte_compiled(changes: &mut Changes, python: &Interpreter, sources: &[PathBuf
 struct Started {
     units: Vec<String>,
     proven: u64,
-    /// It is for whoever asks to make it.
-    is_awaited: bool,
+    /// It is for whoever asks to make it: the start of the first process until then.
+    awaited: Option<u64>,
 }
 
 /// Whether what runs of the service can be restarted, by the agent or by whoever asks.
@@ -490,13 +499,18 @@ fn begin_measuring(
     let root = &receipt.config.data_root;
     Users::note(root, &receipt.config.profile)?;
     let units = units_to_restart(args, receipt)?;
-    let runs = args.restarted || runs(args, &units, receipt)?;
+    let runs = args.restarted.is_some() || runs(args, &units, receipt)?;
     // Who restarts what runs begins anew; who only installs again changes nothing.
     let unnamed = || if args.restart && runs { DEFAULT_LABEL.to_owned() } else { phase::label(root) };
     let label = args.label.clone().unwrap_or_else(unnamed);
     let run = args.run.as_deref();
-    if args.restarted {
-        return prove_start(receipt, units, (&label, run), session).map(Some);
+    if let Some(before) = args.restarted {
+        // What is about to end still answers.
+        return if facts::start_ticks(1) == Some(before) {
+            Ok(Some(Started { awaited: Some(before), ..Started::default() }))
+        } else {
+            prove_start(receipt, units, (&label, run), session).map(Some)
+        };
     }
     if !(args.restart && runs && needs_restart(receipt, changed)?) {
         let goes_on = phase::current(root).is_some_and(|now| now.label == label && now.recording);
@@ -515,7 +529,7 @@ fn begin_measuring(
         .map_err(|failure| failure.hint("nothing was restarted; mend that and install again"))?;
     phase::begin(root, STARTUP_LABEL, run)?;
     if units.is_empty() && args.commands.is_empty() {
-        return Ok(Some(Started { is_awaited: true, ..Started::default() }));
+        return Ok(Some(Started { awaited: facts::start_ticks(1), ..Started::default() }));
     }
     (session.progress)("restarting services");
     match services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root) {
@@ -543,7 +557,7 @@ fn prove_start(
         // What was begun by the service since: a slow program may fork after all of it was proven.
         .and_then(|proven| proof::wait(receipt, &units).map(|()| proven));
     end_start(receipt, next)?;
-    Ok(Started { units, proven: proven?, is_awaited: false })
+    Ok(Started { units, proven: proven?, awaited: None })
 }
 
 /// Whatever came of it, what runs from here on is no start.

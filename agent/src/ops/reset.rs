@@ -35,6 +35,7 @@ pub(super) fn run(args: &Reset) -> Result<Outcome, Failure> {
         })
         .collect();
     warnings.extend(flush.bad.iter().cloned());
+    warnings.extend(super::flush::silent_elsewhere(&flush));
     let msg = format!(
         "generation {}, label {}: {} counted from zero",
         phase.generation,

@@ -83,8 +83,9 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
     }
     warnings.extend(keeps_the_hook(args, &receipt.config)?);
     // What a live process has written it writes again, and what it still holds it will.
-    let still_live = if args.erase_data { 0 } else { live_processes(&receipt.config)? };
-    let folder = DataFolder::of(&receipt.config, args.erase_data && args.force)?;
+    let live = live_processes(&receipt.config)?;
+    let still_live = if args.erase_data { 0 } else { live };
+    let mut folder = DataFolder::of(&receipt.config, args.erase_data && args.force)?;
     if still_live == 0 {
         collected::erase(lib_root, root, &|name| folder.is_own(name));
     }
@@ -119,7 +120,7 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
         removed,
         data_left,
         data_root: root.to_string_lossy().into_owned(),
-        awaits_restart: args.restart && !has_restarted && args.commands.outside && still_live > 0,
+        awaits_restart: args.restart && !has_restarted && args.commands.outside && live > 0,
     };
     let outcome = Outcome::ok(changed, msg, Detail::Uninstall(detail)).with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
@@ -239,7 +240,7 @@ pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, F
     if !receipt.uninstalled || has_bundles || live_processes(&receipt.config)? > 0 {
         return Ok(warnings);
     }
-    let folder = DataFolder::of(&receipt.config, false)?;
+    let mut folder = DataFolder::of(&receipt.config, false)?;
     if !is_awaited(folder.clear(false, &mut warnings)?, 0, root) {
         remove_the_rest(receipt, lib_root, &folder, &mut warnings)?;
         remove_cached_agent();
@@ -280,7 +281,7 @@ fn remove_the_rest(
 
 /// What came with an image or a volume goes with it: only data can go before.
 fn leave_baked(args: &Uninstall, receipt: &Receipt) -> Result<Outcome, Failure> {
-    let folder = DataFolder::of(&receipt.config, args.force)?;
+    let mut folder = DataFolder::of(&receipt.config, args.force)?;
     let found = folder.measure()?;
     let detail = |data_left| {
         Detail::Uninstall(UninstallDetail {
@@ -311,7 +312,7 @@ fn leave_baked(args: &Uninstall, receipt: &Receipt) -> Result<Outcome, Failure> 
 /// Data that an earlier uninstall has left can still go, on the person's own word.
 fn not_installed(args: &Uninstall) -> Result<Outcome, Failure> {
     let root = data_dir::resolve(args.data_root.as_deref())?;
-    let folder = DataFolder::at(&root, "", args.force)?;
+    let mut folder = DataFolder::at(&root, ("", ""), args.force)?;
     let found = folder.measure()?;
     let mut detail = UninstallDetail {
         removed: Vec::new(),

@@ -24,7 +24,7 @@ const MAX_OTHERS: usize = 9;
 const MAX_REQUEST: u64 = 4096;
 
 /// Longest wait for those of whom nobody knows whether they live: each that does looks twice a second, and writes.
-const PATIENCE_ELSEWHERE: Duration = Duration::from_secs(3);
+const PATIENCE_ELSEWHERE: Duration = Duration::from_secs(5);
 
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -53,7 +53,7 @@ pub(crate) fn flush(config: &Config, timeout: Duration) -> Result<FlushDetail, F
             // Another agent asked at the same moment, and had not seen this request.
             ask(data_root, &request)?;
         }
-        let view = View::of(&config.install);
+        let view = View::of(config.own_install());
         let mut silent = Vec::new();
         for record in waiting {
             let now = present_record(data_root, record, &view, round.is_multiple_of(LOOK_AROUND));

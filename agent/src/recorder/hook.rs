@@ -1,6 +1,7 @@
 //! The Python that goes to the host, rendered. Pure: texts in, texts out.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use pulpcov_protocol::op::DEFAULT_LABEL;
 use pulpcov_protocol::profile::Profile;
@@ -16,6 +17,12 @@ const GATE: &str = include_str!("../../hook/gate.py");
 /// Name of the one line that every Python of an interpreter reads.
 pub(crate) const PTH: &str = "pulpcov.pth";
 pub(crate) const GATE_FILE: &str = "_pulpcov_gate.py";
+
+/// Whether a file is a gate by its own words: one that an install has left which was cut off or led astray.
+pub(crate) fn is_gate(path: &Path, bytes: &[u8]) -> bool {
+    let first = GATE.lines().next().unwrap_or_default();
+    path.file_name().is_some_and(|name| name == GATE_FILE) && bytes.starts_with(first.as_bytes())
+}
 
 /// A `.pth` line runs in every Python at once: it must not raise even where the gate is gone.
 pub(crate) const PTH_TEXT: &str =

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::failure::Failure;
 use crate::host::budget::{self, Remarks, Share};
 use crate::host::namespace::{OwnPlace, Place, Sight, View};
-use crate::host::{facts, fs};
+use crate::host::{facts, fs, namespace};
 use crate::receipt::Config;
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::fingerprint::Fingerprints;
@@ -321,12 +321,12 @@ pub(crate) fn on(process: &Process) -> String {
 /// Reads every record of the service's users; what others tell of is named, and is nothing that anybody waits for. One
 /// that cannot be read is a warning: it must not hide the others.
 pub(crate) fn read(config: &Config) -> Result<Ledger, Failure> {
-    Ok(read_all(&config.data_root, &config.install)?.of_service(&Users::known(&config.data_root)))
+    Ok(read_all(&config.data_root, config.own_install())?.of_service(&Users::known(&config.data_root)))
 }
 
 /// The same for who only looks, and notes nothing: of those users that the service has at this moment.
 pub(crate) fn read_now(config: &Config) -> Result<Ledger, Failure> {
-    Ok(read_all(&config.data_root, &config.install)?
+    Ok(read_all(&config.data_root, config.own_install())?
         .of_service(&Users::now(&config.data_root, &config.profile)))
 }
 
@@ -545,7 +545,10 @@ pub(crate) fn check_folder(data_root: &Path) -> Result<(), Failure> {
     }
     let folder = data_root.join(LEDGER);
     let me = rustix::process::geteuid().as_raw();
-    let is_ours = fs::Attributes::of(&folder)?.is_some_and(|found| found.uid == me || found.uid == 0);
+    // In a container whose volume is a user's of outside, whoever owns it decides there.
+    let owner = fs::Attributes::of(data_root)?.map(|found| found.uid).filter(|_| !namespace::is_first());
+    let is_ours = fs::Attributes::of(&folder)?
+        .is_some_and(|found| found.uid == me || found.uid == 0 || owner == Some(found.uid));
     if !is_ours || fs::look_at(&folder)?.is_symlink() {
         return Err(Failure::new(format!("{} is not the folder that install made", folder.display())));
     }

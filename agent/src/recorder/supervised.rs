@@ -21,5 +21,9 @@ pub(crate) fn commands(named: &Commands, profile: &Profile, action: ServiceActio
         // What was stopped stays so, unless its start is what is asked for.
         .filter(|one| action == ServiceAction::Start || one.pid.is_some())
         .collect();
-    if concerned.is_empty() { Commands::default() } else { s6::commands(&concerned) }
+    if concerned.is_empty() {
+        named.clone()
+    } else {
+        s6::commands(&concerned, action == ServiceAction::Restart)
+    }
 }

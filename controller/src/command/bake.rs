@@ -112,16 +112,18 @@ pub(crate) async fn run(args: Args) -> Result<Exit> {
     let tree = Tree::read(&mut layer, &args.lib_root, &args.data_root)
         .with_context(|| format!("what the container of {} sent is not taken", args.image))?;
     let services = if args.services.is_empty() { vec!["pulp".to_owned()] } else { args.services };
+    let output = std::path::absolute(&args.output)?;
     let baked = Baked {
         image: &args.image,
         lib_root: &args.lib_root,
         data_root: &args.data_root,
         services: &services,
+        output: &output,
     };
-    tree.write(&args.output, &mut layer, &baked.files(&tree))
+    tree.write(&args.output, &baked.files(&tree))
         .with_context(|| format!("cannot write {}", args.output.display()))?;
     terminal::say(&format!("{}: {installed}, {}", printable(&args.image), counted(tree.files(), "file")));
-    terminal::print(|out| out.write_all(baked.next_steps(&args.output).as_bytes()))?;
+    terminal::print(|out| out.write_all(baked.next_steps().as_bytes()))?;
     Ok(Exit::Ok)
 }
 
@@ -194,7 +196,7 @@ fn install_op(args: &Args, profile: &Profile) -> Install {
         offered: Vec::new(),
         restart: false,
         commands: Commands::default(),
-        restarted: false,
+        restarted: None,
         label: None,
         run: None,
         force: false,

@@ -269,11 +269,17 @@ async fn fetch_bundle(
     let op = Op::Bundle(Bundle { host: host.name.clone(), want: want(asked.keys), without_data });
     agent.fetch(&op, reporter, &mut |bytes| tokio::task::block_in_place(|| spool.write(bytes))).await?;
     reporter.step("verifying");
-    let bundle = tokio::task::block_in_place(|| {
-        let verified = spool.verify(&host.name, asked)?;
-        tracing::debug!(host = %host.name, bytes = verified.bytes, "bundle verified");
+    let (name, keys, sources) = (host.name.clone(), asked.keys.to_vec(), asked.sources.to_vec());
+    let data_files = asked.data_files;
+    // That may take minutes, in which the agent is not to think that it was forgotten.
+    let placing = tokio::task::spawn_blocking(move || {
+        let verified = spool.verify(&name, &BundleRequest { keys: &keys, data_files, sources: &sources })?;
+        tracing::debug!(host = %name, bytes = verified.bytes, "bundle verified");
         verified.place(&folder)
-    })?;
+    });
+    let placed = agent.hold(placing).await?;
+    let bundle = placed
+        .map_err(|error| AgentError::Unexpected(format!("bundle that nobody could read: {error}")))??;
     plan.fetch_once.keep(&host.name, bundle.entries().cloned());
     Ok(bundle)
 }

@@ -146,7 +146,7 @@ async fn install(
         wheelhouse: None,
         offered: Vec::new(),
         restart: plan.options.restart,
-        restarted: false,
+        restarted: None,
         commands: plan.commands.of(host),
         label: plan.options.label.clone(),
         run: plan.options.run.clone(),
@@ -174,9 +174,9 @@ async fn install(
         }
     };
     let mut detail = detail_of(&mut outcome)?;
-    if detail.awaits_restart {
-        again.restarted = true;
-        let proven = access.restart_and_ask(host, &Op::Install(Box::new(again)), reporter).await?;
+    if let Some(before) = detail.awaits_restart {
+        again.restarted = Some(before);
+        let proven = restart(access, host, reporter, &Op::Install(Box::new(again)), before).await?;
         outcome = Outcome { diff: outcome.diff, warnings: outcome.warnings, changed: true, ..proven };
         detail = detail_of(&mut outcome)?;
     }
@@ -188,6 +188,26 @@ async fn install(
         warnings: outcome.warnings,
         data,
     })
+}
+
+/// Has the host restarted from outside, and proven. Where it is not, the start that was begun is ended all the same.
+async fn restart(
+    access: &Access,
+    host: &Host,
+    reporter: &Reporter,
+    again: &Op,
+    before: u64,
+) -> Result<Outcome, AgentError> {
+    let is_the_old = |outcome: &Outcome| matches!(&outcome.pulpcov, Detail::Install(detail) if detail.awaits_restart == Some(before));
+    let restarted = access.restart_and_ask(host, again, reporter, is_the_old).await;
+    if restarted.is_err()
+        && let Op::Install(install) = again
+    {
+        let end = Install { restarted: Some(0), ..(**install).clone() };
+        // What comes of it says nothing that the failure does not.
+        let _ = access.ask_once(host, &Op::Install(Box::new(end)), reporter).await;
+    }
+    restarted
 }
 
 fn detail_of(outcome: &mut Outcome) -> Result<InstallDetail, AgentError> {

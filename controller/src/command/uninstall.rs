@@ -110,8 +110,9 @@ async fn uninstall(
     let again = Uninstall { restart: false, ..op.clone() };
     let mut outcome = access.ask_once(host, &Op::Uninstall(op), reporter).await?;
     if matches!(&outcome.pulpcov, Detail::Uninstall(detail) if detail.awaits_restart) {
-        let rest = access.restart_and_ask(host, &Op::Uninstall(again), reporter).await?;
-        outcome = Outcome { diff: outcome.diff, changed: true, ..rest };
+        let rest = access.restart_and_ask(host, &Op::Uninstall(again), reporter, |_| false).await?;
+        // Where nothing was left to be done, what was done before is what there is to tell.
+        outcome = if rest.changed { Outcome { diff: outcome.diff, ..rest } } else { outcome };
     }
     Ok(JobResult {
         verdict: HostResult::of(outcome.changed),

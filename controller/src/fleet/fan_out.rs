@@ -73,28 +73,35 @@ impl Access {
         Ok(outcome)
     }
 
-    /// Restarts a host from outside, and asks it `op` once it is there again: what ends may still answer for a while, and
-    /// what begins not yet.
+    /// Restarts a host from outside, and asks it `op` once it is there again: what ends may still answer for a while, by
+    /// which `is_the_old` knows it, and what begins not yet.
     pub(crate) async fn restart_and_ask(
         &self,
         host: &Host,
         op: &Op,
         reporter: &Reporter,
+        is_the_old: impl Fn(&Outcome) -> bool + Sync,
     ) -> Result<Outcome, AgentError> {
         let Some(endpoint) = self.endpoints.get(&host.name) else {
             return Err(AgentError::Unexpected("host that is not of this run".to_owned()));
         };
         reporter.step("restarting the container");
-        endpoint.restart().await?;
+        endpoint.restart(self.limits).await?;
         reporter.step("waiting until it is there again");
         let begin = Instant::now();
         loop {
+            let is_late = begin.elapsed() > RETURN;
             match self.ask_once(host, op, reporter).await {
-                Err(error) if error.may_pass() && begin.elapsed() < RETURN => {
-                    tokio::time::sleep(RETRY_PAUSE).await;
+                Ok(outcome) if is_the_old(&outcome) => {
+                    if is_late {
+                        let msg = format!("it was not restarted within {} s", RETURN.as_secs());
+                        return Err(AgentError::Failed { msg, hint: None });
+                    }
                 }
+                Err(error) if error.may_pass() && !is_late => {}
                 outcome => return outcome,
             }
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 

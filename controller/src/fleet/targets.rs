@@ -19,7 +19,7 @@ use crate::fleet::last_run::{LastRun, LastRunFile};
 use crate::fleet::outcome::Recap;
 use crate::fleet::unfinished::{self, Unfinished};
 use crate::inventory::load::Request;
-use crate::inventory::{self, Host, Inventory, Selection, place};
+use crate::inventory::{self, Connection, Host, Inventory, Selection, place};
 use crate::output::event::{Event, Events, HostResult};
 use crate::output::progress::{self, LogDir, Mode};
 use crate::output::stored_path::distinct;
@@ -96,7 +96,7 @@ impl Targets {
         } else {
             None
         };
-        let hosts: Vec<Host> = selection
+        let mut hosts: Vec<Host> = selection
             .hosts
             .iter()
             .map(|name| inventory.host(name))
@@ -104,6 +104,12 @@ impl Targets {
             .map_err(|error| {
                 usage_hint(error, "leave the host out with --limit, or give the value as it is")
             })?;
+        // Whoever asks for a container by the command line means one, as who asks by the inventory does.
+        if let Connection::Container(_) = &request.access.connection {
+            for host in hosts.iter_mut().filter(|host| host.connection.is_none()) {
+                host.connection = Some(request.access.connection.clone());
+            }
+        }
         let access = access::access(request.access, &hosts).await?;
         let names: Vec<&str> = selection.hosts.iter().map(String::as_str).collect();
         let mut warnings: Vec<String> =

@@ -25,7 +25,7 @@ use crate::run::bundle::BundleError;
 use crate::run::bundle_reader::read_bundle;
 use crate::run::dir::{RunDir, RunDirError, bundles_in};
 use crate::run::homes::Homes;
-use crate::run::ledger::{Ledger, some};
+use crate::run::ledger::{Adopted, Ledger, some};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FleetReportError {
@@ -133,6 +133,7 @@ pub(crate) fn make(paths: &[PathBuf], wanted: &ReportRequest<'_>) -> Result<Flee
             gathered.ledger.note_damaged(&host, reason);
         }
     }
+    gathered.ledger.adopt(std::mem::take(&mut gathered.adopted));
     gathered.give_to_replaced();
     if gathered.ledger.is_empty() {
         let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
@@ -161,6 +162,8 @@ struct Gathered {
     replaced: Vec<OfReplaced>,
     /// Host and path to the sources that were there.
     by_path: BTreeMap<(String, String), BTreeSet<SourceId>>,
+    /// What bundles tell of other hosts' processes.
+    adopted: Vec<Adopted>,
     warnings: BTreeSet<String>,
 }
 
@@ -201,7 +204,7 @@ impl Gathered {
             staged.take(index, entry.clone(), bytes, room)
         })?;
         check_host(path, &manifest)?;
-        homes.keep_own(&mut manifest);
+        let moved = homes.take_out(&mut manifest);
         for (key, brought) in staged.analyses {
             let too_much = |limit| BundleError::TooMuch { what: "analyses for a report".to_owned(), limit };
             self.analyses.add(key, brought).map_err(too_much)?;
@@ -240,6 +243,13 @@ impl Gathered {
         for one in manifest.unsourced.iter().flatten() {
             let of_host = self.unsourced.entry(manifest.host.clone()).or_default();
             of_host.insert(one.path.clone(), one.reason.clone());
+        }
+        for one in moved {
+            let data = one.data().filter(|data| staged.read.contains(*data)).cloned();
+            if let Some(data) = &data {
+                staged.read.remove(data);
+            }
+            self.adopted.push(Adopted { boot_id: manifest.boot_id.clone(), moved: one, data });
         }
         self.ledger.add(&manifest, staged.read);
         Ok(())

@@ -317,10 +317,10 @@ fn read(
                 let EntryPath::Data(name) = entry else { return Ok(()) };
                 let place = (at, Some(name.clone()));
                 let of_others = of_others.get_or_insert_with(|| homes.data_of_others(manifest));
-                if left_out.contains_key(&place) || of_others.contains(name) {
+                if left_out.contains_key(&place) {
                     return Ok(());
                 }
-                let host = manifest.host.as_str();
+                let host = of_others.get(name).unwrap_or(&manifest.host).as_str();
                 if let Err(source) = all.add(host, &bytes, contexts.of(Some(host))) {
                     failed.push((place, InputError::Read { path: path.join(name), source }));
                 }

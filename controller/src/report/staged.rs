@@ -25,23 +25,21 @@ pub(crate) struct ManifestIndex {
     origins: BTreeMap<String, Origin>,
     /// Data files that have paths whose source was replaced.
     of_replaced: BTreeSet<String>,
-    /// Data files that are another host's.
-    of_others: BTreeSet<String>,
 }
 
 impl ManifestIndex {
     pub(crate) fn of(manifest: &Manifest, homes: &Homes) -> Self {
         Self {
             host: manifest.host.clone(),
-            origins: origins_of(manifest),
+            origins: origins_of(manifest, homes),
             of_replaced: manifest.replaced.data.iter().map(|one| one.name.clone()).collect(),
-            of_others: homes.data_of_others(manifest),
         }
     }
 }
 
 /// Data file to where and when it was written, by what the processes say of themselves.
-fn origins_of(manifest: &Manifest) -> BTreeMap<String, Origin> {
+fn origins_of(manifest: &Manifest, homes: &Homes) -> BTreeMap<String, Origin> {
+    let of_others = homes.data_of_others(manifest);
     let extra = manifest.extra.keys().map(|name| {
         let origin = Origin { host: manifest.host.clone(), role: EXTRA.to_owned(), label: String::new() };
         (name.clone(), origin)
@@ -49,8 +47,9 @@ fn origins_of(manifest: &Manifest) -> BTreeMap<String, Origin> {
     let one = manifest.processes.iter().map(|process| (&process.data, &process.role, &process.label));
     let many = manifest.compacted.iter().map(|many| (&many.data, &many.common.role, &many.common.label));
     let origin = |(data, role, label): (&Option<String>, &String, &String)| {
-        let origin = Origin { host: manifest.host.clone(), role: role.clone(), label: label.clone() };
-        Some((data.clone()?, origin))
+        let data = data.as_ref()?;
+        let host = of_others.get(data).unwrap_or(&manifest.host).clone();
+        Some((data.clone(), Origin { host, role: role.clone(), label: label.clone() }))
     };
     extra.chain(one.chain(many).filter_map(origin)).collect()
 }
@@ -89,7 +88,6 @@ impl Staged {
         room: Room,
     ) -> Result<(), BundleError> {
         match entry {
-            EntryPath::Data(name) if told.of_others.contains(&name) => {}
             EntryPath::Data(name) => self.take_data(told, name, &bytes),
             EntryPath::Analysis(key) => {
                 self.analyses.extend(Brought::of(&told.host, &bytes).map(|brought| (key, brought)));

@@ -1,48 +1,55 @@
 //! Which host a process belongs to that several tell of: containers that share a data folder each find what all of them
-//! recorded. A host is believed about what it says is not its own, and who says that it is its own is it.
+//! recorded. A host is believed about what it says is not its own; who says that it is its own has it, else whose own
+//! processes call their host by that name, else the first by name of those that found it. Nothing is dropped for it: what
+//! ran counts for the host whose it is, whoever brought it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pulpcov_protocol::bundle::EntryPath;
-use pulpcov_protocol::manifest::Manifest;
+use pulpcov_protocol::manifest::{Compacted, Manifest, Process};
 
 use crate::run::bundle_reader::manifest_of;
 
-/// Record to its host, of those that are foreign to some host.
 #[derive(Debug, Default)]
-pub(crate) struct Homes(BTreeMap<String, Home>);
+pub(crate) struct Homes {
+    /// Of records that are foreign to some host.
+    by_record: BTreeMap<String, Home>,
+    /// What own processes call their host, to that host; nothing where several have that name.
+    by_hostname: BTreeMap<String, Option<String>>,
+}
 
-/// The best claim yet: its own comes before a host of the name that the process tells, that before any that found it, and
-/// of equal ones the first by name counts.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Default)]
 struct Home {
-    rank: Rank,
-    host: String,
+    owner: Option<String>,
+    hostname: String,
+    finders: BTreeSet<String>,
 }
 
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Own,
-    SameName,
-    Found,
+/// What a bundle tells of another host.
+pub(crate) enum Moved {
+    One(String, Process),
+    Many(String, Compacted),
 }
 
-/// A record of a manifest: its name, whether it is foreign, and what the host of its process calls itself.
-fn records(manifest: &Manifest) -> impl Iterator<Item = (&String, bool, &str)> {
-    let one = manifest.processes.iter().map(|one| (&one.record, one.foreign, one.hostname.as_str()));
-    one.chain(manifest.compacted.iter().map(|many| (&many.record, many.foreign, "")))
+impl Moved {
+    pub(crate) const fn data(&self) -> Option<&String> {
+        match self {
+            Self::One(_, process) => process.data.as_ref(),
+            Self::Many(_, many) => many.data.as_ref(),
+        }
+    }
 }
 
 impl Homes {
-    /// Of all bundles together. One that cannot be read claims nothing: whoever reads it whole says why.
+    /// Of all bundles together. One that cannot be read tells nothing: whoever reads it whole says why.
     pub(crate) fn of<'a>(bundles: impl Iterator<Item = &'a Path> + Clone) -> Self {
         let mut homes = Self::default();
         let manifests = || bundles.clone().filter_map(|path| manifest_of(path).ok());
         for manifest in manifests() {
             homes.note_foreign(&manifest);
         }
-        if !homes.0.is_empty() {
+        if !homes.by_record.is_empty() {
             for manifest in manifests() {
                 homes.note_own(&manifest);
             }
@@ -51,52 +58,81 @@ impl Homes {
     }
 
     fn note_foreign(&mut self, manifest: &Manifest) {
-        for (record, _, hostname) in records(manifest).filter(|(_, is_foreign, _)| *is_foreign) {
-            let rank = if hostname == manifest.hostname { Rank::SameName } else { Rank::Found };
-            self.claim(record, Home { rank, host: manifest.host.clone() });
-        }
-    }
-
-    fn note_own(&mut self, manifest: &Manifest) {
-        for (record, is_foreign, _) in records(manifest) {
-            if !is_foreign && self.0.contains_key(record) {
-                self.claim(record, Home { rank: Rank::Own, host: manifest.host.clone() });
+        let one = manifest.processes.iter().filter(|one| one.foreign).map(|one| (&one.record, &one.hostname));
+        let none = String::new();
+        let many = manifest.compacted.iter().filter(|many| many.foreign).map(|many| (&many.record, &none));
+        for (record, hostname) in one.chain(many) {
+            let home = self.by_record.entry(record.clone()).or_default();
+            home.finders.insert(manifest.host.clone());
+            // Whatever order they come in, one word of several counts.
+            if home.hostname.is_empty() || *hostname < home.hostname && !hostname.is_empty() {
+                home.hostname.clone_from(hostname);
             }
         }
     }
 
-    fn claim(&mut self, record: &str, claim: Home) {
-        let now = self.0.entry(record.to_owned());
-        let best = now.or_insert_with(|| Home { rank: Rank::Found, host: claim.host.clone() });
-        if claim < *best {
-            *best = claim;
+    fn note_own(&mut self, manifest: &Manifest) {
+        let own = manifest.processes.iter().filter(|one| !one.foreign);
+        for process in own.clone().filter(|one| !one.hostname.is_empty()) {
+            let known = self.by_hostname.entry(process.hostname.clone());
+            let host = known.or_insert_with(|| Some(manifest.host.clone()));
+            if host.as_ref() != Some(&manifest.host) {
+                *host = None;
+            }
+        }
+        let many = manifest.compacted.iter().filter(|many| !many.foreign).map(|many| &many.record);
+        for record in own.map(|one| &one.record).chain(many) {
+            if let Some(home) = self.by_record.get_mut(record)
+                && home.owner.as_ref().is_none_or(|owner| manifest.host < *owner)
+            {
+                home.owner = Some(manifest.host.clone());
+            }
         }
     }
 
-    /// Whether a host tells of a record that is another's.
-    fn is_anothers(&self, host: &str, record: &str) -> bool {
-        self.0.get(record).is_some_and(|home| home.host != host)
+    /// The host of a record that a host says is not its own.
+    fn home(&self, record: &str) -> Option<&String> {
+        let home = self.by_record.get(record)?;
+        let by_hostname = || self.by_hostname.get(&home.hostname)?.as_ref();
+        home.owner.as_ref().or_else(by_hostname).or_else(|| home.finders.first())
     }
 
-    /// Data files of a bundle that are another host's, with which they come as well.
-    pub(crate) fn data_of_others(&self, manifest: &Manifest) -> BTreeSet<String> {
+    fn of_another(&self, host: &str, record: &str, is_foreign: bool) -> Option<&String> {
+        self.home(record).filter(|home| is_foreign && *home != host)
+    }
+
+    /// Data files of a bundle that are another host's, each with that host.
+    pub(crate) fn data_of_others(&self, manifest: &Manifest) -> BTreeMap<String, String> {
         let one = manifest.processes.iter().map(|one| (&one.record, one.foreign, &one.data));
         let many = manifest.compacted.iter().map(|many| (&many.record, many.foreign, &many.data));
         one.chain(many)
-            .filter(|(record, is_foreign, _)| *is_foreign && self.is_anothers(&manifest.host, record))
-            .filter_map(|(_, _, data)| data.clone())
+            .filter_map(|(record, is_foreign, data)| {
+                Some((data.clone()?, self.of_another(&manifest.host, record, is_foreign)?.clone()))
+            })
             .collect()
     }
 
     /// Takes out of a manifest what is another host's.
-    pub(crate) fn keep_own(&self, manifest: &mut Manifest) {
+    pub(crate) fn take_out(&self, manifest: &mut Manifest) -> Vec<Moved> {
         let others = self.data_of_others(manifest);
         let host = manifest.host.clone();
-        manifest.processes.retain(|one| !one.foreign || !self.is_anothers(&host, &one.record));
-        manifest.compacted.retain(|many| !many.foreign || !self.is_anothers(&host, &many.record));
+        let mut moved = Vec::new();
+        for process in std::mem::take(&mut manifest.processes) {
+            match self.of_another(&host, &process.record, process.foreign) {
+                Some(home) => moved.push(Moved::One(home.clone(), process)),
+                None => manifest.processes.push(process),
+            }
+        }
+        for many in std::mem::take(&mut manifest.compacted) {
+            match self.of_another(&host, &many.record, many.foreign) {
+                Some(home) => moved.push(Moved::Many(home.clone(), many)),
+                None => manifest.compacted.push(many),
+            }
+        }
         manifest.entries.retain(
-            |entry| !matches!(EntryPath::parse(&entry.path), Ok(EntryPath::Data(name)) if others.contains(&name)),
+            |entry| !matches!(EntryPath::parse(&entry.path), Ok(EntryPath::Data(name)) if others.contains_key(&name)),
         );
+        moved
     }
 }
 
@@ -137,33 +173,56 @@ mod tests {
         homes
     }
 
+    /// Who has which record in the end, by what each bundle keeps and gives away.
+    fn shared_out(homes: &Homes, all: &[&Manifest]) -> BTreeMap<String, BTreeSet<String>> {
+        let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for manifest in all {
+            let mut manifest = (*manifest).clone();
+            for moved in homes.take_out(&mut manifest) {
+                if let Moved::One(host, process) = moved {
+                    found.entry(process.record).or_default().insert(host);
+                }
+            }
+            for process in manifest.processes {
+                found.entry(process.record).or_default().insert(manifest.host.clone());
+            }
+        }
+        found
+    }
+
     #[test]
     fn each_process_is_told_of_once_by_the_host_whose_it_is() {
         let all = [
-            manifest("a", &[("own", false, "a-id"), ("named", true, "c-id"), ("dead", true, "gone")]),
-            manifest("b", &[("own", true, "a-id"), ("named", true, "c-id"), ("dead", true, "gone")]),
-            manifest("c", &[("own", true, "a-id"), ("named", true, "c-id"), ("dead", true, "gone")]),
+            manifest("a", &[("own", false, "a-id"), ("gone", true, "c-id"), ("dead", true, "nobody")]),
+            manifest("b", &[("own", true, "a-id"), ("gone", true, "c-id"), ("dead", true, "nobody")]),
+            // Its own process had ended, and another's collect had taken it away before this one looked.
+            manifest("c", &[("own", true, "a-id"), ("other", false, "c-id")]),
         ];
         // In whichever order they come.
         for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
-            let homes = homes_of(order.map(|at| &all[at]).as_slice());
-            let kept = |at: usize| {
-                let mut manifest = all[at].clone();
-                homes.keep_own(&mut manifest);
-                manifest.processes.into_iter().map(|one| one.record).collect::<Vec<_>>()
+            let ordered = order.map(|at| &all[at]);
+            let found = shared_out(&homes_of(&ordered), &ordered);
+            let of = |name: &str| {
+                found[&format!("proc.{name}.json")].iter().map(String::as_str).collect::<Vec<_>>()
             };
-            assert_eq!(kept(0), ["proc.own.json", "proc.dead.json"]);
-            assert_eq!(kept(1), Vec::<String>::new());
-            assert_eq!(kept(2), ["proc.named.json"]);
+            assert_eq!((of("own"), of("gone"), of("dead")), (vec!["a"], vec!["c"], vec!["a"]));
         }
     }
 
     #[test]
     fn nobody_takes_what_another_says_is_its_own() {
         let all = [manifest("a", &[("own", false, "a-id")]), manifest("liar", &[("own", false, "a-id")])];
-        let homes = homes_of(&[&all[0], &all[1]]);
-        let mut manifest = all[0].clone();
-        homes.keep_own(&mut manifest);
-        assert_eq!(manifest.processes.len(), 1);
+        let found = shared_out(&homes_of(&[&all[0], &all[1]]), &[&all[0]]);
+        assert_eq!(found["proc.own.json"], BTreeSet::from(["a".to_owned()]));
+    }
+
+    #[test]
+    fn a_name_that_two_hosts_have_decides_nothing() {
+        let all = [
+            manifest("b", &[("one", false, "node"), ("gone", true, "node")]),
+            manifest("a", &[("two", false, "node"), ("gone", true, "node")]),
+        ];
+        let found = shared_out(&homes_of(&[&all[0], &all[1]]), &[&all[0], &all[1]]);
+        assert_eq!(found["proc.gone.json"], BTreeSet::from(["a".to_owned()]));
     }
 }

@@ -83,6 +83,12 @@ impl HostLedger {
         }
     }
 
+    /// Where each record is told of.
+    pub(super) fn keys_by_record(&self) -> BTreeMap<String, RecordKey> {
+        let keys = self.records.keys().chain(self.compacted.keys());
+        keys.map(|key| (key.1.clone(), key.clone())).collect()
+    }
+
     /// Data files of processes that have ended, which no bundle here has, or which could not be read.
     pub(super) fn lost_data(&self) -> usize {
         let is_lost = |(key, process): &(&RecordKey, &Process)| {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use pulpcov_coverage::render::html::HostRow;
 use pulpcov_protocol::bundle::EntryPath;
-use pulpcov_protocol::manifest::Manifest;
+use pulpcov_protocol::manifest::{Manifest, Process, ProcessState};
 use pulpcov_protocol::op::STARTUP_LABEL;
 use pulpcov_protocol::text::counted;
 use serde_json::{Value, json};
 
 use crate::run::dir::RunFile;
+use crate::run::homes::Moved;
 pub(crate) use crate::run::host_ledger::Counts;
-use crate::run::host_ledger::{HostLedger, Identity};
+use crate::run::host_ledger::{HostLedger, Identity, RecordKey};
 
 /// A few names, and how many more there are.
 pub(crate) fn some(names: &BTreeSet<String>) -> String {
@@ -23,6 +24,15 @@ pub(crate) fn some(names: &BTreeSet<String>) -> String {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
+}
+
+/// What a bundle of one host says of another's process.
+pub(crate) struct Adopted {
+    /// Of the host that tells of it.
+    pub(crate) boot_id: String,
+    pub(crate) moved: Moved,
+    /// Its data file, if that could be read.
+    pub(crate) data: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -203,6 +213,42 @@ impl Ledger {
                     start_ticks: member.start_ticks,
                 };
                 host.compacted.insert((identity, member.record.clone()), Arc::clone(&common));
+            }
+        }
+    }
+
+    /// What bundles of hosts say of others' processes, once all hosts' own words are here: those count before it, but that a
+    /// process has ended is the last word.
+    pub(crate) fn adopt(&mut self, all: Vec<Adopted>) {
+        let mut told: BTreeMap<String, BTreeMap<String, RecordKey>> = BTreeMap::new();
+        for Adopted { boot_id, moved, data } in all {
+            let (Moved::One(name, _) | Moved::Many(name, _)) = &moved;
+            let host = self.hosts.entry(name.clone()).or_default();
+            let told = told.entry(name.clone()).or_insert_with(|| host.keys_by_record());
+            let mut key_of = |record: &String, pid, start_ticks| {
+                let identity =
+                    Identity { boot_id: boot_id.clone(), hostname: String::new(), pid, start_ticks };
+                told.entry(record.clone()).or_insert_with(|| (identity, record.clone())).clone()
+            };
+            host.data.extend(data);
+            match moved {
+                Moved::One(_, process) => {
+                    let key = key_of(&process.record, process.pid, process.start_ticks);
+                    let is_last = |known: &Process| {
+                        known.state == ProcessState::Live && process.state == ProcessState::Ended
+                    };
+                    if host.records.get(&key).is_none_or(is_last) && !host.compacted.contains_key(&key) {
+                        host.records.insert(key, process);
+                    }
+                }
+                Moved::Many(_, many) => {
+                    host.compacted_data.extend(many.data);
+                    let common = Arc::new(many.common);
+                    for member in many.members {
+                        let key = key_of(&member.record, member.pid, member.start_ticks);
+                        host.compacted.insert(key, Arc::clone(&common));
+                    }
+                }
             }
         }
     }

@@ -67,10 +67,13 @@ impl Endpoint {
     }
 
     /// Restarts all that is at its end, where its way can.
-    pub(crate) async fn restart(&self) -> Result<(), TransportError> {
+    pub(crate) async fn restart(&self, limits: Limits) -> Result<(), TransportError> {
         match self {
             Self::Ssh(_) => Err(ProcessError::NoRestart { program: "ssh".to_owned() }.into()),
-            Self::Process(program) => Ok(program.restart().await?),
+            Self::Process(program) => timeout(limits.op, program.restart())
+                .await
+                .map_err(|_| TransportError::Idle(limits.op.as_secs()))?
+                .map_err(TransportError::from),
         }
     }
 

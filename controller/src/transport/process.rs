@@ -200,7 +200,8 @@ impl Program {
             .args(rest)
             .envs(&self.env)
             .stdin(Stdio::null())
-            .kill_on_drop(true)
+            // Neither an interrupt at the terminal nor our own end comes between its stop and its start.
+            .process_group(0)
             .output()
             .await
             .map_err(failed)?;

@@ -2,7 +2,7 @@
 # Uses Pulp over its REST API, end to end: repository, sync, upload, publish, distribute, fetch, cancel.
 # exercise.sh [ROUNDS]; every name is new, so it can run again.
 set -euo pipefail
-api=http://10.77.0.2:24817 content=http://10.77.0.2:24816
+api=${PULP_API:-http://10.77.0.2:24817} content=${PULP_CONTENT:-http://10.77.0.2:24816}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -95,12 +95,7 @@ impl Tree {
     }
 
     /// Writes the folder, whole or not at all.
-    pub(super) fn write(
-        &self,
-        output: &Path,
-        layer: &mut std::fs::File,
-        more: &[(&str, String)],
-    ) -> Result<()> {
+    pub(super) fn write(&self, output: &Path, more: &[(&str, String)]) -> Result<()> {
         let place = file::output_place(output)?;
         let parent = place.parent().unwrap_or(Path::new("/"));
         fs_err::create_dir_all(parent)?;
@@ -129,8 +124,7 @@ impl Tree {
         for (path, mode) in modes.into_iter().rev() {
             fs_err::set_permissions(&path, Permissions::from_mode(mode))?;
         }
-        layer.rewind()?;
-        std::io::copy(layer, &mut fs_err::File::create(folder.path().join("layer.tar"))?)?;
+        self.write_layer(&folder.path().join("layer.tar"))?;
         for (name, text) in more {
             file::write_whole(&folder.path().join(name), text.as_bytes())?;
         }
@@ -138,6 +132,27 @@ impl Tree {
         fs_err::rename(folder.path(), &place)?;
         // It has another name now.
         let _ = folder.keep();
+        Ok(())
+    }
+
+    /// The same as one tar, of what was checked and nothing else; root's.
+    fn write_layer(&self, path: &Path) -> Result<()> {
+        let mut tar = tar::Builder::new(fs_err::File::create(path)?);
+        for entry in &self.entries {
+            let bytes = entry.bytes.as_deref().unwrap_or_default();
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(match entry.bytes {
+                Some(_) => tar::EntryType::Regular,
+                None => tar::EntryType::Directory,
+            });
+            header.set_mode(entry.mode);
+            header.set_mtime(entry.mtime);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, entry.path.strip_prefix("/").unwrap_or(&entry.path), bytes)?;
+        }
+        tar.into_inner()?;
         Ok(())
     }
 

@@ -11,6 +11,13 @@ pub(super) struct Baked<'a> {
     pub(super) lib_root: &'a str,
     pub(super) data_root: &'a str,
     pub(super) services: &'a [String],
+    /// The folder of the bake, from the root on.
+    pub(super) output: &'a Path,
+}
+
+/// A word of a shell, whatever is in it.
+fn word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// A text of YAML, whatever is in it.
@@ -28,35 +35,49 @@ impl Baked<'_> {
         ]
     }
 
+    /// Sources are absolute, so that the file goes with any other, wherever that lies.
     fn compose(&self, mounts: &[(String, String)]) -> String {
-        let mut text = "# docker compose -f compose.yml -f DIR/compose.override.yml --project-directory DIR up\nservices:\n".to_owned();
-        for service in self.services {
+        // Compose reads a dollar as the beginning of a variable.
+        let text_of = |text: &str| quoted(&text.replace('$', "$$"));
+        let mut text = "# docker compose -f compose.yml -f THIS_FILE up\nservices:\n".to_owned();
+        let bind = |text: &mut String, source: &str, target: &str, read_only: bool| {
+            let source = text_of(&self.output.join(source).to_string_lossy());
+            let target = text_of(target);
             // Writing to a String cannot fail.
+            let _ = writeln!(
+                text,
+                "      - {{type: bind, source: {source}, target: {target}, read_only: {read_only}}}"
+            );
+        };
+        for service in self.services {
             let _ = writeln!(
                 text,
                 "  {}:\n    environment:\n      PULPCOV: \"1\"\n    volumes:",
                 quoted(service)
             );
-            let _ = writeln!(text, "      - {}", quoted(&format!("./lib:{}:ro", self.lib_root)));
+            bind(&mut text, "lib", self.lib_root, true);
             for (from, to) in mounts {
-                let _ = writeln!(text, "      - {}", quoted(&format!("./{from}:{to}:ro")));
+                bind(&mut text, from, to, true);
             }
-            let _ = writeln!(text, "      - {}", quoted(&format!("./data:{}", self.data_root)));
+            bind(&mut text, "data", self.data_root, false);
         }
         text
     }
 
     /// A strategic merge patch of a Deployment. The image of the init container is the one that the Containerfile makes.
     fn kubernetes(&self, mounts: &[(String, String)]) -> String {
-        let mut copy = format!("cp -a {}/. /pulpcov/lib/ && mkdir -p /pulpcov/site", self.lib_root);
+        let mut copy = format!(
+            "mkdir -p /pulpcov/lib /pulpcov/site /data/.pulpcov && chmod 1777 /data/.pulpcov && cp -a {}/. /pulpcov/lib/",
+            word(self.lib_root)
+        );
         for (place, (_, to)) in mounts.iter().enumerate() {
-            let _ = write!(copy, " && cp -p {to} /pulpcov/site/{place}");
+            let _ = write!(copy, " && cp -p {} /pulpcov/site/{place}", word(to));
         }
-        copy.insert_str(0, "mkdir -p /pulpcov/lib /data/.pulpcov && chmod 1777 /data/.pulpcov && ");
         let mut text = format!(
-            "# kubectl patch deployment NAME --patch-file kubernetes.yml\n# IMAGE is what the Containerfile makes: podman build -t IMAGE DIR\n\
+            "# kubectl patch deployment NAME --patch-file THIS_FILE\n# IMAGE is what the Containerfile makes: podman build -t IMAGE FOLDER\n\
              spec:\n  template:\n    spec:\n      initContainers:\n        - name: pulpcov\n          image: IMAGE\n          \
-             command: [\"/bin/sh\", \"-c\", {}]\n          volumeMounts:\n            - {{name: pulpcov, mountPath: /pulpcov}}\n            \
+             command: [\"/bin/sh\", \"-c\", {}]\n          securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}\n          \
+             volumeMounts:\n            - {{name: pulpcov, mountPath: /pulpcov}}\n            \
              - {{name: pulpcov-data, mountPath: /data}}\n      containers:\n",
             quoted(&copy)
         );
@@ -82,8 +103,8 @@ impl Baked<'_> {
         text
     }
 
-    pub(super) fn next_steps(&self, output: &Path) -> String {
-        let folder = output.display();
+    pub(super) fn next_steps(&self) -> String {
+        let folder = self.output.display();
         format!(
             "as a layer:  podman build -t IMAGE {folder}\n\
              as volumes:  {folder}/compose.override.yml, {folder}/kubernetes.yml\n\
