@@ -249,6 +249,7 @@ fn a_broken_hook_never_reaches_the_service() {
 fn the_gate_takes_the_service_and_nothing_else() {
     let gate = fs::read_to_string(programs::workspace().join("agent/hook/gate.py")).expect("the gate");
     let script = gate
+        .replace("@SWITCH@", "None")
         .replace(
             "@RULES@",
             "[('web', ('gunicorn',), 'shop'), ('worker', ('shop-worker', 'shop.worker'), None)]",

@@ -282,7 +282,11 @@ fn judge_unit(args: &Doctor, profile: &Profile, unit: &Unit, data_root: &Path, r
 
 /// Each Python: which coverage.py belongs to it, whether that is here, and who else is in its start.
 fn interpreters(args: &Doctor, profile: &Profile, report: &mut Findings) -> Vec<Interpreter> {
-    let found = match probe::interpreters(&args.lib_root, &probe::Sought::of(profile), &args.interpreters) {
+    let found = match probe::interpreters(
+        &args.lib_root,
+        &probe::Sought::of(profile, &args.interpreters),
+        &args.interpreters,
+    ) {
         Ok(found) => found,
         Err(failure) => {
             report.add(Grade::Bad, "interpreters", failure.msg).hint = failure.hint;

@@ -56,7 +56,8 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     let mut named = args.interpreters.clone();
     let same_service = old.as_ref().filter(|old| old.config.profile.name == args.profile.name);
     named.extend(probe::installed_for(same_service));
-    let sought = probe::Sought { programs: args.bake, ..probe::Sought::of(&args.profile) };
+    let sought =
+        probe::Sought { programs: args.bake, ..probe::Sought::of(&args.profile, &args.interpreters) };
     let interpreters = probe::interpreters(&args.lib_root, &sought, &named)?;
 
     let wanted = wanted(args, session, &interpreters)?;

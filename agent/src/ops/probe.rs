@@ -15,7 +15,12 @@ pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
     let receipt = receipt::load(&args.lib_root)?;
     let mut named = args.interpreters.clone();
     named.extend(installed_for(receipt.as_ref()));
-    let sought = Sought { units: &args.units, profile: args.profile.as_ref(), programs: args.programs };
+    let sought = Sought {
+        units: &args.units,
+        profile: args.profile.as_ref(),
+        programs: args.programs,
+        is_named: !args.interpreters.is_empty(),
+    };
     let interpreters = interpreters(&args.lib_root, &sought, &named)?;
     let data_root = match &receipt {
         Some(receipt) => receipt.config.data_root.clone(),
@@ -69,18 +74,20 @@ pub(super) struct Sought<'a> {
     pub(super) profile: Option<&'a Profile>,
     /// Where nothing runs, as in a container that is there for this alone, the programs that its rules name.
     pub(super) programs: bool,
+    /// Whether somebody has named interpreters: then no process is asked for others, whoever's it is.
+    pub(super) is_named: bool,
 }
 
 impl<'a> Sought<'a> {
-    pub(super) fn of(profile: &'a Profile) -> Self {
-        Self { units: &profile.units, profile: Some(profile), programs: false }
+    pub(super) fn of(profile: &'a Profile, named: &[String]) -> Self {
+        Self { units: &profile.units, profile: Some(profile), programs: false, is_named: !named.is_empty() }
     }
 
     fn pythons(&self) -> Result<Vec<String>, Failure> {
         if systemd::is_here() && !self.units.is_empty() {
             return Ok(systemd::units(self.units, &SHOW_PYTHON)?.iter().flat_map(unit_pythons).collect());
         }
-        let Some(profile) = self.profile else { return Ok(Vec::new()) };
+        let Some(profile) = self.profile.filter(|_| !self.is_named) else { return Ok(Vec::new()) };
         if self.programs {
             let names = profile.processes.iter().flat_map(|rule| &rule.program);
             let mut pythons: Vec<String> = names.filter_map(|name| interpreter::of_name(name)).collect();
