@@ -47,8 +47,10 @@ for b; do
 done;
 if [ -z "$f" ]; then
     for b; do
-        p "$b"; if { [ -d "$d" ] || mkdir "$d" 2>/dev/null; } && o && x; then f=1; break; fi;
-        rmdir "$d" 2>/dev/null;
+        # Another of us may make it at the same moment; only who made it may remove it.
+        p "$b"; g=:; [ -d "$d" ] || { mkdir "$d" 2>/dev/null && g=rmdir; };
+        if [ -d "$d" ] && o && x; then f=1; break; fi;
+        $g "$d" 2>/dev/null;
     done;
     if [ -z "$f" ]; then
         # Only memory is left, as in a container with nothing of its own: its Python runs the agent from there.

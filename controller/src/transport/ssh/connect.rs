@@ -129,5 +129,5 @@ pub(crate) async fn connect(
     })
     .await
     .map_err(|_| SshError::Lost(format!("silent for {} s", limits.idle.as_secs())))??;
-    Ok(Channel { handle, inner })
+    Ok(Channel::new(handle, inner))
 }

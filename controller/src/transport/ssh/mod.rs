@@ -7,6 +7,7 @@ mod config;
 mod connect;
 mod destination;
 mod error;
+mod held;
 mod host_key;
 mod keys;
 mod known_hosts;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use russh::client::Handle;
+use russh::client::{Handle, Msg};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{Mutex, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use crate::transport::Limits;
@@ -18,6 +18,7 @@ use crate::transport::ssh::config::Family;
 use crate::transport::ssh::connect::log_in;
 use crate::transport::ssh::destination::Destination;
 use crate::transport::ssh::error::SshError;
+use crate::transport::ssh::held::Held;
 use crate::transport::ssh::host_key::Checker;
 use crate::transport::ssh::keys::KeyRing;
 use crate::transport::ssh::quick_ack::QuickAck;
@@ -31,6 +32,10 @@ const HOSTS_PER_CONNECTION: usize = 8;
 
 /// How long a `ProxyCommand` may live without its stream: long enough to say why it leaves.
 const PROXY_GRACE: Duration = Duration::from_millis(500);
+
+/// What may come from a host while we write to it. One that says more before it takes what it is sent is waited for, and
+/// with it those that share its connection.
+const READ_AHEAD: usize = 8 * 1024 * 1024;
 
 /// How often a connection to a jump host is tried.
 const JUMP_TRIES: u32 = 3;
@@ -133,12 +138,6 @@ async fn open_tcp(destination: &Destination, limit: Duration) -> Result<TcpStrea
     Err(last)
 }
 
-/// The stdin and stdout of a `ProxyCommand`; it ends with the stream.
-struct Proxied {
-    pipes: tokio::io::Join<tokio::process::ChildStdout, tokio::process::ChildStdin>,
-    _gone: oneshot::Sender<()>,
-}
-
 fn run_proxy(command: &str) -> Result<Link, SshError> {
     let failed = |source| SshError::ProxyCommand { command: command.to_owned(), source };
     let mut child = Command::new("/bin/sh")
@@ -156,7 +155,8 @@ fn run_proxy(command: &str) -> Result<Link, SshError> {
         return Err(failed(std::io::ErrorKind::BrokenPipe.into()));
     };
     let (gone, stream_gone) = oneshot::channel();
-    let stream = Proxied { pipes: tokio::io::join(stdout, stdin), _gone: gone };
+    // The command ends with the stream.
+    let stream = Held::new(stdout, stdin, gone);
     Ok(Link { stream: Box::new(stream), words: LastWords::of(child, stderr, stream_gone) })
 }
 
@@ -190,7 +190,7 @@ impl JumpHost {
         let handle = self.connection(ring, limits).await?;
         let opening = handle.channel_open_direct_tcpip(to.address.clone(), to.port.into(), "127.0.0.1", 0);
         match timeout(limits.connect, opening).await {
-            Ok(Ok(channel)) => Ok(Box::new(channel.into_stream())),
+            Ok(Ok(channel)) => Ok(read_ahead(channel)),
             Ok(Err(error)) => Err(SshError::NoWay {
                 jump: self.name.clone(),
                 address: to.address.clone(),
@@ -236,42 +236,13 @@ impl JumpHost {
     }
 }
 
-mod proxied {
-    //! The pipes' own reading and writing.
-
-    use std::io;
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
-
-    use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-    use super::Proxied;
-
-    impl AsyncRead for Proxied {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.pipes).poll_read(cx, buffer)
-        }
-    }
-
-    impl AsyncWrite for Proxied {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.pipes).poll_write(cx, bytes)
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.pipes).poll_flush(cx)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.pipes).poll_shutdown(cx)
-        }
-    }
+/// A channel through a jump host, from which is always read: whoever waits there to write would keep the connection's other
+/// hosts from hearing that they may go on, and itself.
+fn read_ahead(channel: russh::Channel<Msg>) -> Box<dyn Stream> {
+    let (mut far, writer) = tokio::io::split(channel.into_stream());
+    let (reader, mut read) = tokio::io::duplex(READ_AHEAD);
+    // It ends with the stream.
+    let mut reading = JoinSet::new();
+    reading.spawn(async move { tokio::io::copy(&mut far, &mut read).await });
+    Box::new(Held::new(reader, writer, reading))
 }
