@@ -2,6 +2,7 @@
 
 mod baked;
 mod command_lines;
+mod discovered;
 mod docker;
 mod pods;
 mod shared_volume;

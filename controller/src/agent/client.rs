@@ -51,6 +51,8 @@ pub(crate) enum AgentError {
     OpTimeout(u64),
     #[error("the agent floods us with what it is doing")]
     Flood,
+    #[error("it was not restarted within {0} s")]
+    NotRestarted(u64),
     #[error("the agent is gone{0}")]
     Gone(String),
     #[error("{msg}")]

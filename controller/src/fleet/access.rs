@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Result;
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
@@ -52,6 +53,7 @@ pub(crate) async fn access(request: AccessRequest, hosts: &[Host]) -> Result<Acc
     })?;
     Ok(Access {
         ring,
+        user: request.user,
         endpoints,
         resolver,
         agents,
@@ -88,7 +90,7 @@ fn endpoints(
     request: &AccessRequest,
     hosts: &[Host],
     resolver: &Resolver,
-) -> Result<BTreeMap<String, Endpoint>> {
+) -> Result<BTreeMap<String, Arc<Endpoint>>> {
     let of = |host: &Host| {
         let mut ssh_args = host.ssh_args.clone();
         ssh_args.extend(request.ssh_common_args.clone());
@@ -114,7 +116,7 @@ fn endpoints(
                 None => usage(error),
             }
         })?;
-        Ok((host.name.clone(), endpoint))
+        Ok((host.name.clone(), Arc::new(endpoint)))
     };
     // ssh is asked of each host; 4 ms each add up.
     hosts.par_iter().map(of).collect()

@@ -19,7 +19,7 @@ use crate::inventory::{BecomeMethod, Host};
 use crate::output::event::{Event, Events, HostResult};
 use crate::output::terminal::printable;
 use crate::transport::ssh::{KeyRing, Resolver};
-use crate::transport::{Endpoint, Limits};
+use crate::transport::{Endpoint, Limits, TransportError};
 
 /// First pause before a connection is tried again; it doubles each time.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -30,8 +30,10 @@ const RETURN: Duration = Duration::from_mins(3);
 /// All that reaching the hosts of a run takes.
 pub(crate) struct Access {
     pub(crate) ring: KeyRing,
+    /// Who logs in where the inventory does not say.
+    pub(crate) user: Option<String>,
     /// By the hosts' names.
-    pub(crate) endpoints: BTreeMap<String, Endpoint>,
+    pub(crate) endpoints: BTreeMap<String, Arc<Endpoint>>,
     pub(crate) resolver: Resolver,
     pub(crate) agents: AgentBinaries,
     pub(crate) limits: Limits,
@@ -86,7 +88,7 @@ impl Access {
             return Err(AgentError::Unexpected("host that is not of this run".to_owned()));
         };
         reporter.step("restarting the container");
-        endpoint.restart(self.limits).await?;
+        endpoint.restart(&self.ring, self.limits).await?;
         reporter.step("waiting until it is there again");
         let begin = Instant::now();
         loop {
@@ -94,14 +96,32 @@ impl Access {
             match self.ask_once(host, op, reporter).await {
                 Ok(outcome) if is_the_old(&outcome) => {
                     if is_late {
-                        let msg = format!("it was not restarted within {} s", RETURN.as_secs());
-                        return Err(AgentError::Failed { msg, hint: None });
+                        return Err(AgentError::NotRestarted(RETURN.as_secs()));
                     }
                 }
                 Err(error) if error.may_pass() && !is_late => {}
                 outcome => return outcome,
             }
             tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    /// What comes of a way to a host, tried again where that may help.
+    pub(super) async fn again<T, R>(&self, mut work: impl FnMut() -> R) -> Result<T, TransportError>
+    where
+        R: Future<Output = Result<T, TransportError>>,
+    {
+        let mut pause = RETRY_PAUSE;
+        let mut left = self.retries;
+        loop {
+            match work().await {
+                Err(error) if left > 0 && error.is_worth_a_retry() => {
+                    left -= 1;
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                done => return done,
+            }
         }
     }
 
@@ -122,19 +142,7 @@ impl Access {
             by,
             first,
         );
-        let mut pause = RETRY_PAUSE;
-        let mut left = self.retries;
-        let channel = loop {
-            match endpoint.open(&self.ring, self.limits, &command).await {
-                Ok(channel) => break channel,
-                Err(error) if left > 0 && error.is_worth_a_retry() => {
-                    left -= 1;
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        };
+        let channel = self.again(|| endpoint.open(&self.ring, self.limits, &command)).await?;
         let user = endpoint.user();
         let provisions = Provisions { agents: &self.agents, user, r#become: by, become_password };
         RemoteAgent::start(channel, &provisions).await

@@ -85,15 +85,8 @@ impl LastRunFile {
         partial: bool,
         run: Option<PathBuf>,
     ) -> Result<(), LastRunError> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let lock = || -> std::io::Result<std::fs::File> {
-            fs_err::create_dir_all(folder)?;
-            let folder = fs_err::File::open(folder)?.into_file();
-            folder.lock()?;
-            Ok(folder)
-        };
         // Another command may be adding its hosts just now.
-        let _lock = lock().map_err(LastRunError::Write)?;
+        let _lock = lock_beside(&self.path).map_err(LastRunError::Write)?;
         let earlier = if partial { self.load().ok() } else { None };
         let mut all = earlier.map(|run| run.hosts).unwrap_or_default();
         all.extend(hosts);
@@ -118,6 +111,15 @@ pub(crate) fn state_folder(named: Option<&Path>) -> Result<PathBuf, LastRunError
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/state"));
     Ok(state.or_else(home).ok_or(LastRunError::NoPlace)?.join("pulpcov"))
+}
+
+/// Makes the folder of a state, and keeps other commands off what is in it.
+pub(crate) fn lock_beside(path: &Path) -> std::io::Result<std::fs::File> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs_err::create_dir_all(folder)?;
+    let folder = fs_err::File::open(folder)?.into_file();
+    folder.lock()?;
+    Ok(folder)
 }
 
 /// The name of a state about an inventory, and the inventory's sources by their real paths.

@@ -14,11 +14,13 @@ use pulpcov_protocol::text::error_chain;
 use crate::agent::client::AgentError;
 use crate::exit::{Exit, usage, usage_hint};
 use crate::fleet::access::{self, AccessRequest};
+use crate::fleet::discover;
 use crate::fleet::fan_out::{self, Access, FanOut, JobResult, MaxFail, Reporter};
 use crate::fleet::last_run::{LastRun, LastRunFile};
 use crate::fleet::outcome::Recap;
 use crate::fleet::unfinished::{self, Unfinished};
 use crate::inventory::load::Request;
+use crate::inventory::source::shell_words;
 use crate::inventory::{self, Connection, Host, Inventory, Selection, place};
 use crate::output::event::{Event, Events, HostResult};
 use crate::output::progress::{self, LogDir, Mode};
@@ -84,57 +86,70 @@ impl OwnInventory {
 impl Targets {
     /// All that `command` takes to run on the hosts that are asked for.
     pub(crate) async fn new(request: TargetsRequest, command: &'static str) -> Result<Self> {
-        let (inventory, mut selection) = read_inventory(&request.inventory, &request.limit)?;
+        let (inventory, selection) = read_inventory(&request.inventory, &request.limit)?;
         let sources = request.inventory.sources;
-        let rerun = if request.rerun {
+        let last = if request.rerun {
             let place = LastRunFile::of(request.state_dir.as_deref(), command, &sources);
             let last = place.and_then(|place| place.load()).map_err(|error| {
                 usage_hint(anyhow::anyhow!("--rerun: {error}"), "run it without --rerun first")
             })?;
-            selection.hosts.retain(|host| last.failed(host));
             Some(last)
         } else {
             None
         };
+        let is_again = |name: &str| last.as_ref().is_none_or(|last| last.failed(name));
         let mut hosts: Vec<Host> = selection
             .hosts
             .iter()
             .map(|name| inventory.host(name))
+            // Of an entry it is its members that have failed.
+            .filter(|host| host.as_ref().map_or(true, |host| host.sought.is_some() || is_again(&host.name)))
             .collect::<Result<_, inventory::HostVarError>>()
             .map_err(|error| {
                 usage_hint(error, "leave the host out with --limit, or give the value as it is")
             })?;
         // Whoever asks for a container by the command line means one, as who asks by the inventory does.
         if let Connection::Container(_) = &request.access.connection {
-            for host in hosts.iter_mut().filter(|host| host.connection.is_none()) {
+            for host in hosts.iter_mut().filter(|host| host.connection.is_none() && host.sought.is_none()) {
                 host.connection = Some(request.access.connection.clone());
             }
         }
-        let access = access::access(request.access, &hosts).await?;
+        let engines = discover::engine_hosts(&inventory, &hosts)?;
+        let reached: Vec<Host> =
+            hosts.iter().filter(|host| host.sought.is_none()).chain(&engines).cloned().collect();
+        let mut access = Arc::new(access::access(request.access, &reached).await?);
+        let numbers = (request.state_dir.as_deref(), sources.as_slice());
+        let found =
+            discover::discover(hosts, &inventory, &mut access, &engines, request.forks, numbers).await?;
+        let mut hosts = found.hosts;
+        let entry_of = |name: &str| found.members.iter().find(|(_, all)| all.iter().any(|one| one == name));
+        hosts.retain(|host| {
+            is_again(&host.name) || entry_of(&host.name).is_some_and(|(entry, _)| is_again(entry))
+        });
         let names: Vec<&str> = selection.hosts.iter().map(String::as_str).collect();
         let mut warnings: Vec<String> =
-            inventory.warnings.iter().cloned().chain(selection.warnings).collect();
+            inventory.warnings.iter().cloned().chain(selection.warnings).chain(found.warnings).collect();
         // Told, as long as it is true, by every command: nobody else knows.
         let left = unfinished::UnfinishedFile::of(request.state_dir.as_deref(), &sources)
             .ok()
             .and_then(|place| place.left());
         warnings.extend(left.iter().map(|left| still_installed(left, &sources)));
         Ok(Self {
-            hosts,
-            access: Arc::new(access),
+            access,
             fan_out: FanOut {
                 forks: request.forks,
                 serial: request.serial,
-                max_fail: request.max_fail.map(|max| max.of(names.len())),
+                max_fail: request.max_fail.map(|max| max.of(hosts.len())),
             },
+            hosts,
             mode: request.mode,
             log: request.log_dir,
             command,
             state: request.state_dir,
-            partial: rerun.is_some() || request.limit != "all",
-            rerun,
+            partial: last.is_some() || request.limit != "all",
+            rerun: last,
             folder: folder_of(&sources),
-            groups: inventory.telling_groups(&names),
+            groups: discover::regroup(inventory.telling_groups(&names), &found.members),
             sources,
             warnings,
         })
@@ -258,21 +273,11 @@ fn words(sources: &[PathBuf], hosts: &BTreeSet<String>) -> String {
     let first = words.next().unwrap_or_default();
     let more: String = words.map(|path| format!(" -i {path}")).collect();
     let hosts = hosts.iter().map(String::as_str).collect::<Vec<_>>().join(",");
-    format!("{first}{more} --limit {}", quoted(&hosts))
-}
-
-/// As a shell would want it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-,:@%+=".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
+    format!("{first}{more} --limit {}", shell_words::quote(&hosts))
 }
 
 fn quoted_path(path: &Path) -> String {
-    path.to_str().map_or_else(|| format!("$'{}'", distinct(path)), quoted)
+    path.to_str().map_or_else(|| format!("$'{}'", distinct(path)), shell_words::quote)
 }
 
 /// What to do about hosts that a dead run has left installed.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::inventory::model::groups::Inventory;
 use crate::inventory::vars::getter::{Getter, HostVarError};
+use crate::inventory::vars::sought::Sought;
 use crate::inventory::{BecomeMethod, Connection};
 
 /// A host with everything that the inventory says of it.
@@ -19,6 +20,8 @@ pub(crate) struct Host {
     pub(crate) name: String,
     /// By which way it is reached, where the inventory says so.
     pub(crate) connection: Option<Connection>,
+    /// What it stands for, where that is more than itself.
+    pub(crate) sought: Option<Box<Sought>>,
     /// Name or address to connect to.
     pub(crate) address: String,
     /// The inventory's; ssh_config may know another.
@@ -85,9 +88,11 @@ impl Inventory {
             let named = get.text(&["ansible_python_interpreter"])?;
             interpreters.extend(named.filter(|python| python.starts_with('/')));
         }
+        let sought = get.sought()?;
         Ok(Host {
             name: name.to_owned(),
-            connection: get.connection()?,
+            connection: if sought.is_some() { None } else { get.connection()? },
+            sought: sought.map(Box::new),
             address,
             port,
             user: get.text(&["ansible_user", "ansible_ssh_user"])?,

@@ -18,6 +18,7 @@ pub(crate) use model::pattern::{Selection, select};
 pub(crate) use vars::r#become::BecomeMethod;
 pub(crate) use vars::container::{Container, Engine};
 pub(crate) use vars::getter::HostVarError;
+pub(crate) use vars::sought::Sought;
 
 /// The inventory of one YAML text.
 #[cfg(test)]

@@ -10,7 +10,12 @@ use crate::transport::ResolveError;
 use crate::transport::process::{Ends, Program};
 
 /// The program and its words up to the container, which `address` names unless the inventory does.
-fn words(container: &Container, address: &str, user: Option<&str>, kubeconfig: Option<&str>) -> Vec<String> {
+pub(super) fn words(
+    container: &Container,
+    address: &str,
+    user: Option<&str>,
+    kubeconfig: Option<&str>,
+) -> Vec<String> {
     let mut words = vec![container.program.clone()];
     words.extend(kubeconfig.into_iter().flat_map(|path| ["--kubeconfig", path]).map(str::to_owned));
     words.extend(container.options.iter().cloned());
@@ -44,7 +49,7 @@ pub(crate) enum Restart {
 /// Longest that a container may take to end by itself before its engine kills it.
 const GRACE: &str = "60";
 
-fn restart(container: &Container, address: &str) -> Restart {
+pub(super) fn restart(container: &Container, address: &str) -> Restart {
     if container.engine.has_pods() {
         return Restart::Within("kill -TERM 1");
     }

@@ -12,6 +12,11 @@ pub(crate) enum TransportError {
     Process(#[from] ProcessError),
     #[error("silent for {0} s")]
     Idle(u64),
+    /// Of a command that looks for hosts, in its own words.
+    #[error("{0}")]
+    Command(String),
+    #[error("{0}")]
+    Absent(String),
 }
 
 impl TransportError {
@@ -20,7 +25,7 @@ impl TransportError {
         match self {
             Self::Ssh(error) => error.is_worth_a_retry(),
             Self::Process(error) => error.is_worth_a_retry(),
-            Self::Idle(_) => false,
+            Self::Idle(_) | Self::Command(_) | Self::Absent(_) => false,
         }
     }
 
@@ -28,7 +33,7 @@ impl TransportError {
         match self {
             Self::Ssh(error) => error.hint(),
             Self::Process(error) => error.hint(),
-            Self::Idle(_) => None,
+            Self::Idle(_) | Self::Command(_) | Self::Absent(_) => None,
         }
     }
 }

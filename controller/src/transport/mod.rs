@@ -8,17 +8,22 @@ mod client_files;
 mod container;
 mod error;
 mod exec;
+mod listing;
 mod local;
+mod nested;
 mod process;
 pub(crate) mod ssh;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 pub(crate) use error::{ResolveError, TransportError};
+pub(crate) use listing::Listed;
 
-use crate::inventory::{Connection, Engine, Host};
+use crate::inventory::{Connection, Engine, Host, Sought};
+use crate::transport::nested::Nested;
 use crate::transport::process::{ProcessError, Program};
 use crate::transport::ssh::{ConnectRequest, Destination, KeyRing, Resolver};
 
@@ -38,6 +43,10 @@ pub(crate) enum Endpoint {
     Ssh(Box<Destination>),
     /// A child whose stdin and stdout lead there.
     Process(Box<Program>),
+    /// A container of another host's engine.
+    Nested(Box<Nested>),
+    /// Nobody is there: why.
+    Absent(String),
 }
 
 impl Endpoint {
@@ -58,22 +67,63 @@ impl Endpoint {
         }
     }
 
+    /// The container of a name that was found by the engine of this machine, or of the host that `on` leads to, with words
+    /// that come before the engine's.
+    pub(crate) fn of_found(
+        sought: &Sought,
+        name: &str,
+        on: Option<(&Arc<Self>, &[String])>,
+        user: Option<&str>,
+    ) -> Result<Self, ResolveError> {
+        Ok(match on {
+            None => Self::Process(Box::new(container::program(&sought.container, name, user)?)),
+            Some((host, before)) => {
+                Self::Nested(Box::new(Nested::new(Arc::clone(host), before, sought, name, user)))
+            }
+        })
+    }
+
+    /// What runs of those that are sought, oldest first.
+    ///
+    /// # Errors
+    /// The engine's last words, or why its host cannot be reached.
+    pub(crate) async fn list(
+        sought: &Sought,
+        on: Option<(&Arc<Self>, &[String])>,
+        ring: &KeyRing,
+        limits: Limits,
+    ) -> Result<Vec<Listed>, TransportError> {
+        let here = Self::Process(Box::new(local::program()));
+        let (host, before) = on.map_or((&here, &[][..]), |(host, before)| (&**host, before));
+        let words = listing::words(sought);
+        // A first word: who has nothing to list has been reached all the same.
+        let line = format!("echo; {}", nested::line(before.iter().chain(&words).map(String::as_str)));
+        let list = nested::run(host, ring, limits, &line).await?;
+        listing::parse(&list, sought.name.as_deref()).map_err(TransportError::Command)
+    }
+
     /// Who is logged in there, as far as it is known from here.
     pub(crate) fn user(&self) -> &str {
         match self {
             Self::Ssh(destination) => destination.user(),
             Self::Process(program) => program.user(),
+            Self::Nested(nested) => nested.user(),
+            Self::Absent(_) => "nobody",
         }
     }
 
     /// Restarts all that is at its end, where its way can.
-    pub(crate) async fn restart(&self, limits: Limits) -> Result<(), TransportError> {
+    pub(crate) async fn restart(&self, ring: &KeyRing, limits: Limits) -> Result<(), TransportError> {
         match self {
             Self::Ssh(_) => Err(ProcessError::NoRestart { program: "ssh".to_owned() }.into()),
             Self::Process(program) => timeout(limits.op, program.restart())
                 .await
                 .map_err(|_| TransportError::Idle(limits.op.as_secs()))?
                 .map_err(TransportError::from),
+            Self::Nested(nested) => timeout(limits.op, nested.restart(ring, limits))
+                .await
+                .unwrap_or(Err(TransportError::Idle(limits.op.as_secs()))),
+            Self::Absent(why) => Err(TransportError::Absent(why.clone())),
         }
     }
 
@@ -87,6 +137,8 @@ impl Endpoint {
         let inner = match self {
             Self::Ssh(destination) => Inner::Ssh(ssh::connect(destination, ring, limits, command).await?),
             Self::Process(program) => Inner::Process(Box::new(program.start(command, limits)?)),
+            Self::Nested(nested) => return nested.open(ring, limits, command).await,
+            Self::Absent(why) => return Err(TransportError::Absent(why.clone())),
         };
         Ok(Channel { inner, limits })
     }

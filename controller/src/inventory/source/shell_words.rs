@@ -1,4 +1,4 @@
-//! A line to words, by the rules of POSIX shells as Python's `shlex` has them.
+//! A line to words, by the rules of POSIX shells as Python's `shlex` has them, and a word as a shell wants it.
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum WordsError {
@@ -24,6 +24,16 @@ pub(crate) fn split(text: &str, comments: bool) -> Result<Vec<String>, WordsErro
     }
     words.extend(word);
     Ok(words)
+}
+
+/// A word as a shell wants it, csh and fish among them.
+pub(crate) fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-,:@%+=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 /// The rest of a quotation; in double quotes a backslash protects a quotation mark and itself.
