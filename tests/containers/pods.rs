@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 
 use pulpcov_tests::engine::Engine;
 use pulpcov_tests::kubernetes::{self, Kubernetes};
-use pulpcov_tests::python;
+use pulpcov_tests::{python, shop};
 
 use crate::{EXERCISE, IS_UP, profile};
 
@@ -69,6 +70,14 @@ fn a_pod_that_may_nothing_is_recorded_from_its_own_volume() {
     let (_, said) =
         node.pulpcov(4, &["fleet", "install", "bare.yml", "--wheelhouse", &wheels.to_string_lossy()]);
     assert!(said.contains("Permission denied") && said.contains("pulpcov_lib_root"), "{said}");
+    // What the restart of a pod would take with it is not begun.
+    let in_root = hosts.replace("/var/lib/pulp/.pulpcov/", "/tmp/");
+    fs::write(node.path("root.yml"), in_root).expect("written");
+    let (_, said) = node.pulpcov(
+        4,
+        &["fleet", "install", "root.yml", "--restart", "--wheelhouse", &wheels.to_string_lossy()],
+    );
+    assert!(said.contains("/tmp/lib lies on no volume of it") && said.contains("pulpcov bake"), "{said}");
     // The kubelet starts the container again, and the volume stays.
     let (_, said) = node.pulpcov(
         0,
@@ -91,13 +100,7 @@ fn a_pod_that_may_nothing_is_recorded_from_its_own_volume() {
         report.contains("based on 6 of 6 processes on 1 host") || report.contains("based on 9 of 9"),
         "{report}"
     );
-    // A controller that is killed leaves nothing that keeps the next one out, though the kubelet keeps the channel.
-    let mut killed = node.command(pulpcov_tests::programs::pulpcov());
-    let mut child =
-        killed.args(["fleet", "collect", "hosts.yml", "--output", "other"]).spawn().expect("runs");
-    std::thread::sleep(std::time::Duration::from_millis(700));
-    child.kill().expect("killed");
-    child.wait().expect("ended");
+    kill_in_the_middle_of_a_collect(&node);
     node.pulpcov(0, &["fleet", "collect", "hosts.yml", "--output", "run"]);
     let (_, said) = node.pulpcov(0, &["fleet", "uninstall", "hosts.yml", "--restart", "--erase-data"]);
     assert!(said.contains("uninstalled"), "{said}");
@@ -105,4 +108,22 @@ fn a_pod_that_may_nothing_is_recorded_from_its_own_volume() {
         node.kubectl(&["exec", "pulp-api", "--", "sh", "-c", IS_UP]).status.success()
     });
     assert_eq!(node.shell("pulp-api", "find /var/lib/pulp -name '*pulpcov*'"), "");
+}
+
+/// A controller that is killed leaves nothing that keeps the next one out, though the kubelet keeps the channel.
+fn kill_in_the_middle_of_a_collect(node: &Kubernetes) {
+    const LEFT: &str = "/var/lib/pulp/.pulpcov/data/data.elsewhere.1.aa";
+    node.shell("pulp-api", &shop::ballast(LEFT, 20));
+    let mut collect = node.command(pulpcov_tests::programs::pulpcov());
+    let mut child =
+        collect.args(["fleet", "collect", "hosts.yml", "--output", "other"]).spawn().expect("pulpcov runs");
+    node.wait("some of the bundle to arrive", |node| {
+        let spools = fs::read_dir(node.path("other/hosts/api"));
+        spools.is_ok_and(|mut spools| {
+            spools.any(|spool| spool.is_ok_and(|spool| spool.metadata().is_ok_and(|meta| meta.len() > 0)))
+        })
+    });
+    child.kill().expect("killed");
+    assert_eq!(child.wait().expect("ended").signal(), Some(9), "it had not ended by itself");
+    node.shell("pulp-api", &format!("rm {LEFT}"));
 }

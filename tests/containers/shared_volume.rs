@@ -171,20 +171,27 @@ fn the_last_of_three_containers_clears_the_volume() {
     engine.pulpcov(0, &["fleet", "collect", "hosts.yml", "--output", "run"]);
     let (report, _) = engine.pulpcov(0, &["report", "run", "--require-complete"]);
     assert!(report.contains("based on 12 of 12 processes on 3 hosts"), "{report}");
-    engine.pulpcov(0, &["fleet", "uninstall", "hosts.yml", "--limit", "api", "--restart"]);
-    engine.pulpcov(0, &["fleet", "collect", "hosts.yml", "--limit", "api", "--output", "run"]);
-    engine.wait("content", IS_UP);
-    engine.shell("content", EXERCISE);
+    let fleet = |verb: &str, name: &str, words: &[&str]| {
+        engine.pulpcov(0, &[&["fleet", verb, "hosts.yml", "--limit", name], words].concat())
+    };
+    let data_of = |name: &str| {
+        let listed = format!("ls /srv/pulp_coverage | grep -c '^data.{name}[.]' || true");
+        engine.shell("worker", &listed).trim().parse::<u32>().expect("a number")
+    };
+    let (_, said) = fleet("uninstall", "api", &["--restart"]);
+    assert!(said.contains("still to be collected"), "{said}");
+    let of_api = data_of("api");
+    assert!(of_api > 0, "{of_api}");
+    // What is to be collected there is nobody else's to erase.
+    fleet("uninstall", "content", &["--restart", "--erase-data"]);
+    assert_eq!((data_of("api"), data_of("content")), (of_api, 0));
+    fleet("collect", "api", &["--output", "run"]);
+    assert_eq!(data_of("api"), 0);
+    engine.shell("worker", EXERCISE);
     let found = status(&engine);
-    assert_eq!(states(&found, "content").iter().filter(|state| *state == "live").count(), 4);
-    engine.pulpcov(
-        0,
-        &["fleet", "uninstall", "hosts.yml", "--limit", "content,worker", "--restart", "--forks", "1"],
-    );
-    engine.pulpcov(
-        0,
-        &["fleet", "collect", "hosts.yml", "--limit", "content,worker", "--output", "run", "--forks", "1"],
-    );
+    assert_eq!(states(&found, "worker").iter().filter(|state| *state == "live").count(), 4);
+    fleet("uninstall", "worker", &["--restart"]);
+    fleet("collect", "worker", &["--output", "run"]);
     for name in CONTAINERS {
         assert_eq!(engine.shell(name, "ls -A /srv/pulp_coverage"), "", "{name}");
         assert_eq!(engine.shell(name, "ls -A /usr/local/lib/pulpcov 2>/dev/null || true"), "", "{name}");

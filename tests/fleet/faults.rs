@@ -5,25 +5,13 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use pulpcov_tests::lab::{Lab, host_address, host_name};
+use pulpcov_tests::shop;
 use serde_json::Value;
 
 fn report(lab: &Lab, run: &str) -> Value {
     let text = lab.pulpcov_ends(0, &["report", run, "--json", "-"]);
     serde_json::from_str(&text).expect("JSON")
 }
-
-/// A data file that measured nothing, and is large.
-const BALLAST: &str = r#"python3 -c "
-import os, sqlite3
-db = sqlite3.connect('/srv/pulp_coverage/data.elsewhere.1.aa')
-for table in ('coverage_schema (version integer)', 'meta (key text, value text)', 'file (id integer primary key, path text)',
-        'context (id integer primary key, context text)', 'line_bits (file_id integer, context_id integer, numbits blob)',
-        'arc (file_id integer, context_id integer, fromno integer, tono integer)', 'tracer (file_id integer primary key, tracer text)'):
-    db.execute('create table ' + table)
-db.execute('insert into coverage_schema values (7)')
-db.execute('insert into context values (1, ?)', (os.urandom(1000000).hex(),))
-db.commit()
-""#;
 
 #[test]
 #[ignore = "needs root and Debian: hosts in namespaces"]
@@ -96,7 +84,7 @@ fn a_host_that_is_cut_off_in_the_middle_of_collect_loses_nothing() {
     lab.post(3, "/order/bake/2").expect("orders are taken");
     lab.wait("the orders to be done", |lab| lab.get(3, "/done").is_some_and(|text| text.contains('2')));
     // A file that somebody left there, and a slow line: together they make a middle to cut.
-    lab.shell(3, BALLAST);
+    lab.shell(3, &shop::ballast("/srv/pulp_coverage/data.elsewhere.1.aa", 1));
     lab.slow_line(3, "1mbit");
     let files =
         |lab: &Lab| lab.shell(3, "ls /srv/pulp_coverage").lines().map(str::to_owned).collect::<Vec<_>>();

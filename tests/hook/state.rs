@@ -33,6 +33,25 @@ fn tree(root: &Path) -> Vec<String> {
     lines
 }
 
+/// Another install's gate on the same interpreter is its own; one that no receipt tells of is nobody's.
+#[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
+fn a_gate_of_another_install_is_not_taken_over() {
+    let place = place();
+    place.install(false);
+    let mut other = place.install_words(false);
+    other["lib_root"] = json!(place.work.path().join("other/lib"));
+    other["data_root"] = json!(place.work.path().join("other/data"));
+    let refused = agent("install", &other);
+    let said = refused["msg"].as_str().expect("words").to_owned();
+    assert!(refused["failed"] == true && said.contains("is there and is not ours"), "{refused}");
+    let gate = python::site_folder(&place.work.path().join("venv")).join("_pulpcov_gate.py");
+    let lib = place.work.path().join("lib");
+    assert!(fs::read_to_string(&gate).expect("a gate").contains(&*lib.to_string_lossy()));
+    fs::remove_dir_all(&lib).expect("removed");
+    assert_eq!(agent("install", &other)["failed"], false);
+}
+
 /// An install that is killed at any moment can be undone: the receipt tells what was meant to be.
 #[test]
 #[ignore = "needs a package index: coverage.py for every Python"]
@@ -208,7 +227,10 @@ raised_in = None
 
 def raise_exit(signum, frame):
     global raised_in
-    raised_in = frame.f_code.co_filename
+    raised_in = frame.f_code.co_filename, frame.f_lineno
+    # A function that has not done anything yet was not called, as far as a signal goes.
+    if frame.f_lineno == frame.f_code.co_firstlineno:
+        raised_in = main_file, 0
     raise SystemExit(7)
 
 def run(how):
@@ -234,8 +256,8 @@ def run(how):
                 os._exit(0)
             except SystemExit:
                 # Before os._exit was called, a signal may well raise here: that is Python's own way.
-                if raised_in != main_file:
-                    os.write(1, b"escaped\n")
+                if raised_in[0] != main_file:
+                    os.write(1, b"escaped in %s:%d\n" % (raised_in[0].encode(), raised_in[1]))
                 os.kill(os.getpid(), signal.SIGKILL)
         os.waitpid(pid, 0)
     assert os.getpid() == parent

@@ -150,19 +150,23 @@ fn a_strangers_process_is_waited_for_by_nobody_and_his_folder_is_in_nobodys_way(
         &format!(
             "ticks = int(open('/proc/{pid}/stat').read().rsplit(')', 1)[1].split()[19])\n\
              forge('h1.{pid}.aa', pid={pid}, start_ticks=ticks, ended=None, data=None, unit='shop-web.service',\n\
-             \x20     error='No space left on device')\n"
+             \x20     error='No space left on device')\n\
+             forge('elsewhere', pid=7, start_ticks=7, ended=None, data=None, boot_id='x', hostname='nowhere', pid_ns='pid:[1]')\n"
         ),
     );
     let status = lab.fleet(0, "status", &[]);
     assert!(!status.contains("cannot write"), "{status}");
     lab.get(1, "/price/tea").expect("answers");
     let (code, said) = lab.fleet_says("collect", &["-o", "run"]);
-    let words = "user 1002 is none of the service's, and tells of 1 process";
+    let words = "user 1002 is none of the service's, and tells of 2 processes";
     assert!(code == Some(0) && said.contains(words), "{said}");
     let (code, said) = gate(&lab, "run", &[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(!said.contains("could not record"), "{said}");
-    lab.fleet(0, "uninstall", &["--restart"]);
+    // Nor does who says that he runs elsewhere keep the folder.
+    let said = lab.fleet(0, "uninstall", &["--restart", "--erase-data"]);
+    assert!(!said.contains("is left to"), "{said}");
+    assert_eq!(lab.shell(1, "ls -A /srv/pulp_coverage"), "");
 }
 
 /// A record tells under which name its process is going to write.

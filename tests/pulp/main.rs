@@ -54,7 +54,10 @@ fn a_pulp_of_four_hosts_is_recorded_while_it_runs() {
     for label in ["startup", "tier1"] {
         assert!(report["labels"][label]["covered_lines"].as_u64() > Some(1000), "{label}");
     }
-    let under_the_tests = container::of_label(&self::report(&lab, &["--label", "tier1"]));
+    let on_hosts = container::Recorded {
+        tests: container::lines_of(&self::report(&lab, &["--label", "tier1"])),
+        all: container::lines_of(&report),
+    };
     lab.fleet(0, "uninstall", &["--restart", "--erase-data"]);
     for i in 1..=3 {
         assert_eq!(
@@ -69,7 +72,7 @@ fn a_pulp_of_four_hosts_is_recorded_while_it_runs() {
     let theirs = plain::recorded_by_coverage_py(&mut lab, 3);
     nothing_is_missing(&ours, &theirs);
     drop(lab);
-    container::records_what_hosts_did(&under_the_tests);
+    container::records_what_hosts_did(&on_hosts);
 }
 
 fn roles_are_where_they_should_be(report: &Value) {

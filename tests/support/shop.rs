@@ -36,3 +36,20 @@ pub fn put_into(skeleton: &Path) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+/// A shell's command that writes a data file which measured nothing, and is large even when it is packed: what somebody
+/// left there, so that a collect takes its time.
+pub fn ballast(path: &str, megabytes: u32) -> String {
+    let script = r#"python3 -c "
+import os, sqlite3
+db = sqlite3.connect('PATH')
+for table in ('coverage_schema (version integer)', 'meta (key text, value text)', 'file (id integer primary key, path text)',
+        'context (id integer primary key, context text)', 'line_bits (file_id integer, context_id integer, numbits blob)',
+        'arc (file_id integer, context_id integer, fromno integer, tono integer)', 'tracer (file_id integer primary key, tracer text)'):
+    db.execute('create table ' + table)
+db.execute('insert into coverage_schema values (7)')
+db.execute('insert into context values (1, ?)', (os.urandom(MEGABYTES * 1000000).hex(),))
+db.commit()
+""#;
+    script.replace("PATH", path).replace("MEGABYTES", &megabytes.to_string())
+}

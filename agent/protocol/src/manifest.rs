@@ -201,6 +201,8 @@ pub struct Compacted {
     pub common: CommonFacts,
     pub members: Vec<Member>,
     /// As of a process.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hostname: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
 }

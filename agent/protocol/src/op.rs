@@ -124,7 +124,7 @@ pub struct Install {
     pub commands: Commands,
     /// Whoever asks has restarted the host, which an earlier install had awaited: what that said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub restarted: Option<u64>,
+    pub restarted: Option<Restarted>,
     /// What is recorded after the services have started; [`DEFAULT_LABEL`] where absent.
     #[serde(default)]
     pub label: Option<String>,
@@ -203,9 +203,10 @@ pub struct Collect {
     /// Seconds to wait for live processes to flush; `None` takes the data as it lies there.
     #[serde(default = "some_flush_timeout")]
     pub flush_timeout: Option<f64>,
-    /// Files already asked for by name, for hosts with more data files than one bundle holds.
-    #[serde(default)]
-    pub skip: u64,
+    /// The last name of the round before, for hosts with more data files than one bundle holds: a later round goes on
+    /// behind it, whatever was erased meanwhile, and by whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
     /// Which of the data.
     #[serde(default)]
     pub part: Part,
@@ -335,8 +336,28 @@ pub struct Commands {
     #[serde(default)]
     pub start: Option<String>,
     /// Whoever asks can restart all of it from outside, as a container's engine does: for what nothing on the host restarts.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub outside: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Outside>,
+}
+
+/// What becomes of a container's own files when it is restarted from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outside {
+    /// They stay, as with an engine's restart.
+    Keeps,
+    /// They are made anew, as by the kubelet: only volumes stay.
+    Anew,
+}
+
+/// What became of a restart that an op awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restarted {
+    /// It was asked for; the first process of before had started then, in clock ticks after boot.
+    Since(u64),
+    /// It did not come.
+    GivenUp,
 }
 
 impl Commands {
@@ -449,6 +470,9 @@ pub struct Uninstall {
     /// Stops and starts the services of a host without systemd.
     #[serde(default)]
     pub commands: Commands,
+    /// Whoever asks has restarted the host, which an earlier uninstall had awaited: what that said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted: Option<u64>,
     /// Only tell what would be done.
     #[serde(default)]
     pub check: bool,

@@ -243,6 +243,9 @@ pub struct CollectDetail {
     pub data_bytes: u64,
     /// Data files beyond this bundle's limit; ask again for them.
     pub remaining: u64,
+    /// The last name of the list, behind which a later round goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
     /// Data files that are not of the part that was asked for.
     #[serde(default)]
     pub others: u64,
@@ -300,6 +303,6 @@ pub struct UninstallDetail {
     pub data_left: u64,
     pub data_root: String,
     /// As of an install.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub awaits_restart: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaits_restart: Option<u64>,
 }

@@ -152,7 +152,9 @@ impl Profile {
     /// The first rule that fits a process.
     pub fn rule_of(&self, argv: &[String], exe: &str) -> Option<&ProcessRule> {
         let title = title(argv);
-        let names = title.map_or_else(|| programs(argv, exe), |(name, _)| vec![base_name(name)]);
+        // A title says who the process is; what it executes it is all the same.
+        let mut names = programs(argv, exe);
+        names.extend(title.map(|(name, _)| base_name(name)));
         let has_argument = |wanted: &str| {
             argv.iter()
                 .skip(1)
@@ -304,6 +306,21 @@ mod tests {
         for path in ["/usr/sbin/uwsgi", "/usr/bin/ipython3-like", "", "/python/apache2"] {
             assert!(!is_python_name(path), "{path}");
         }
+    }
+
+    #[test]
+    fn a_title_hides_nothing_of_what_a_process_executes() {
+        let mut profile = profile();
+        profile.processes.push(ProcessRule {
+            role: "uwsgi".into(),
+            program: vec!["uwsgi".into()],
+            argument: None,
+            children: None,
+        });
+        let role = |first: &str, exe: &str| profile.role_of(&[first.to_owned()], exe, "");
+        assert_eq!(role("pulp: worker", "/usr/bin/uwsgi").as_deref(), Some("uwsgi"));
+        assert_eq!(role("gunicorn: master [shop]", "/usr/bin/python3").as_deref(), Some("web"));
+        assert_eq!(role("gunicorn: master [other]", "/usr/bin/python3"), None);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Gathered {
     data: Vec<(Held, Entry)>,
     spool: Spool,
     pub(crate) remaining: u64,
+    /// The last name of the list.
+    pub(crate) last: Option<String>,
     pub(crate) others: u64,
     pub(crate) processes: Vec<Process>,
     pub(crate) compacted: Vec<Compacted>,
@@ -81,7 +83,7 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
     let root = &receipt.config.data_root;
     let lock = CollectLock::share(&receipt::path_in(lib_root), &root.join(LEDGER));
     let mut warnings = Vec::new();
-    if args.finish && args.skip == 0 {
+    if args.finish && args.after.is_none() {
         phase::finish(root)?;
     }
     let mut unasked = None;
@@ -92,12 +94,13 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
         asked.map_err(|failure| unasked = Some(format!("nobody was asked to flush: {}", failure.msg))).ok()
     });
     warnings.extend(unasked.clone());
-    let skip = usize::try_from(args.skip).unwrap_or(usize::MAX);
     let listing = {
         let before = ledger::read(&receipt.config)?;
         let runs = before.runs();
-        data_dir::list(root, skip, open_file_budget(), &|name| args.part.takes(runs.get(name).copied()))?
+        let wanted = |name: &str| args.part.takes(runs.get(name).copied());
+        data_dir::list(root, args.after.as_deref(), open_file_budget(), &wanted)?
     };
+    let last = listing.files.last().map(|file| file.name.clone());
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
     let mut ledger = ledger::read(&receipt.config)?;
@@ -153,6 +156,7 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
         extra,
         lib_root: lib_root.clone(),
         remaining: listing.remaining,
+        last,
         others: listing.others,
         receipt,
         data,

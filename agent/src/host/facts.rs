@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use pulpcov_protocol::op::DEFAULT_LIB_ROOT;
 use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::failure::{During, Failure};
 
@@ -30,7 +31,7 @@ impl HostLock {
         let fd = match usual {
             Some(Ok(fd)) => fd,
             // A container may have nothing there that can be written to.
-            None | Some(Err(rustix::io::Errno::ROFS | rustix::io::Errno::NOENT)) => {
+            None | Some(Err(Errno::ROFS | Errno::NOENT)) => {
                 let folder = existing_parent(lib_root);
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 rustix::fs::open(&folder, flags, Mode::empty()).during("open", folder.display())?
@@ -38,17 +39,24 @@ impl HostLock {
             Some(Err(error)) => return Err(error).during("open", LOCK),
         };
         let deadline = Instant::now() + PATIENCE;
-        while rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_err() {
-            if Instant::now() > deadline {
-                return Err(Failure::new("another pulpcov-agent is at work on this host")
-                    .hint("wait for it, then try again"));
+        loop {
+            match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { _held: fd }),
+                Err(Errno::WOULDBLOCK) if Instant::now() <= deadline => {}
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(Failure::new("another pulpcov-agent is at work on this host")
+                        .hint("wait for it, then try again"));
+                }
+                Err(error) => return Err(error).during("lock", existing_parent(lib_root).display()),
             }
             crate::host::caller::still_listens()?;
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(PAUSE);
         }
-        Ok(Self { _held: fd })
     }
 }
+
+/// Between two looks at a lock that somebody else has.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Held by a collect from its list to the end of its session: a compaction in between would put what
 /// is still to be fetched under names that were passed already.
@@ -58,16 +66,15 @@ pub(crate) struct CollectLock {
 
 impl CollectLock {
     /// On the receipt, and on the ledger, which other installs may have in common with this one: a compaction of theirs
-    /// is waited for. There anybody can hold a lock: after a while a collect does without.
+    /// is waited for. There anybody can hold a lock: after a while a collect does without, as on file systems that have none.
     pub(crate) fn share(receipt: &Path, ledger: &Path) -> Self {
         let operation = FlockOperation::NonBlockingLockShared;
         let deadline = Instant::now() + COMPACTION;
         let waited = |path: &Path| loop {
-            let held = lock(path, operation);
-            if held.is_some() || !path.exists() || Instant::now() > deadline {
-                return held;
+            match lock(path, operation) {
+                Err(Errno::WOULDBLOCK) if Instant::now() <= deadline => std::thread::sleep(PAUSE),
+                held => return held.ok(),
             }
-            std::thread::sleep(Duration::from_millis(50));
         };
         Self { _held: [receipt, ledger].into_iter().filter_map(waited).collect() }
     }
@@ -75,16 +82,16 @@ impl CollectLock {
     /// `None` while somebody collects.
     pub(crate) fn alone(receipt: &Path, ledger: &Path) -> Option<Self> {
         let operation = FlockOperation::NonBlockingLockExclusive;
-        let held: Option<Vec<_>> = [receipt, ledger].into_iter().map(|path| lock(path, operation)).collect();
-        Some(Self { _held: held? })
+        let held: Result<Vec<_>, _> =
+            [receipt, ledger].into_iter().map(|path| lock(path, operation)).collect();
+        Some(Self { _held: held.ok()? })
     }
 }
 
-fn lock(path: &Path, operation: FlockOperation) -> Option<rustix::fd::OwnedFd> {
-    let fd =
-        rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    rustix::fs::flock(&fd, operation).ok()?;
-    Some(fd)
+fn lock(path: &Path, operation: FlockOperation) -> Result<rustix::fd::OwnedFd, Errno> {
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::fs::flock(&fd, operation)?;
+    Ok(fd)
 }
 
 fn existing_parent(path: &str) -> std::path::PathBuf {

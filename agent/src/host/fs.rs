@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::failure::{During, Failure};
 use crate::host::budget::Candidate;
 use crate::host::dir_entry::{self, DirEntry};
-use crate::host::removal;
+use crate::host::{namespace, removal};
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes))
@@ -109,6 +109,22 @@ pub(crate) fn read_owned(path: &Path, limit: u64) -> Result<(Vec<u8>, u32), Fail
         return Err(Failure::new(format!("{} is larger than {limit} bytes", path.display())));
     }
     Ok((bytes, regular.uid))
+}
+
+/// Whether a path of a container lies on a volume: whatever becomes of the container, that stays.
+pub(crate) fn is_on_a_volume(path: &Path) -> bool {
+    let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
+    let there = path.ancestors().find(|path| path.exists());
+    !namespace::is_first() && there.and_then(device) != device(Path::new("/"))
+}
+
+/// What a file holds that root or this user wrote; nothing of anybody else's, however large theirs is.
+pub(crate) fn read_of_agents(path: &Path, limit: u64) -> Option<Vec<u8>> {
+    let regular = open_regular(path).ok().flatten()?;
+    let is_ours = regular.uid == 0 || regular.uid == rustix::process::geteuid().as_raw();
+    let mut bytes = Vec::new();
+    (&regular.file).take(if is_ours { limit + 1 } else { 0 }).read_to_end(&mut bytes).ok()?;
+    (is_ours && bytes.len() as u64 <= limit).then_some(bytes)
 }
 
 /// What there is at a path; a link is itself.

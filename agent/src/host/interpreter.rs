@@ -86,7 +86,7 @@ pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
     }
     let identity = Identity::of_interpreter(Path::new(path))?;
     let answer = run(Command::new(path).args(["-I", "-B", "-c", FACTS]), b"")?;
-    let facts: Facts = serde_json::from_slice(&answer)
+    let mut facts: Facts = serde_json::from_slice(&answer)
         .map_err(|error| Failure::new(format!("{path} does not answer as a Python 3: {error}")))?;
     if facts.implementation != "cpython" {
         return Err(Failure::new(format!(
@@ -94,6 +94,8 @@ pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
             facts.implementation
         )));
     }
+    // Without a home it is relative to nothing.
+    facts.user_site = facts.user_site.filter(|folder| folder.starts_with('/'));
     facts.check(path)?;
     let purelib = if identity.is_root() {
         facts.purelib
@@ -311,7 +313,10 @@ fn of_command_line(pid: u32) -> Option<String> {
     let words = words_of(pid)?;
     let first = words.first()?;
     if !is_python_name(first) {
-        return None;
+        // It has put a title there, or was started under its own name: its script says what runs it.
+        let title = first.split_once(": ").map(|(name, _)| name.to_owned());
+        let python = title.into_iter().chain(facts::name(pid)).find_map(|name| of_name(&name))?;
+        return is_of_process(Path::new(&python), pid).then_some(python);
     }
     let script = words.iter().skip(1).find(|word| !word.starts_with('-'));
     let named = Some(first.clone()).filter(|word| word.starts_with('/'));

@@ -41,6 +41,10 @@ impl OwnPlace {
         Self { pid_ns: own(), hostname: facts::hostname(), install: install.to_owned() }
     }
 
+    pub(crate) fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
     pub(crate) fn as_place<'a>(&'a self, boot_id: &'a str) -> Place<'a> {
         let Self { pid_ns, hostname, install } = self;
         Place { boot_id, pid_ns, hostname, install }
@@ -64,6 +68,8 @@ pub(crate) struct View {
     pid_ns: String,
     hostname: String,
     install: String,
+    /// Whether `/proc` shows others' processes.
+    sees_all: bool,
     /// By number and start in their own namespace, those that have another number here.
     inner: OnceLock<BTreeMap<(u32, u64), Vec<Inner>>>,
 }
@@ -78,13 +84,14 @@ struct Inner {
 impl View {
     /// From this process, which acts for an install.
     pub(crate) fn of(install: &str) -> Self {
-        Self::from(OwnPlace::of(install).as_place(&facts::boot_id()))
+        let own = OwnPlace::of(install);
+        Self { sees_all: facts::start_ticks(1).is_some(), ..Self::from(own.as_place(&facts::boot_id())) }
     }
 
     fn from(own: Place<'_>) -> Self {
         let [boot_id, pid_ns, hostname, install] =
             [own.boot_id, own.pid_ns, own.hostname, own.install].map(str::to_owned);
-        Self { boot_id, pid_ns, hostname, install, inner: OnceLock::new() }
+        Self { boot_id, pid_ns, hostname, install, sees_all: true, inner: OnceLock::new() }
     }
 
     /// Looks for a process by the number and the start that it has where it runs.
@@ -105,9 +112,19 @@ impl View {
         }
     }
 
-    /// Whether what an agent did there was done in another container or machine.
+    /// Whether what was done there is another install's: seen from here or not, it is theirs to keep and to remove.
     pub(crate) fn is_foreign(&self, place: Place<'_>) -> bool {
-        matches!(self.reach(place), Reach::Below { is_all: false } | Reach::None)
+        let (are_told, is_same) =
+            (!place.install.is_empty() && !self.install.is_empty(), place.install == self.install);
+        let is_other_name = !place.hostname.is_empty() && place.hostname != self.hostname;
+        match self.reach(place) {
+            Reach::None | Reach::Below { is_all: false } => true,
+            // Where the words of both are known, these say it; a container may have its host's name.
+            Reach::Below { is_all: true } if are_told => !is_same,
+            Reach::Below { is_all: true } => is_other_name,
+            // Containers may share one namespace; a host that was installed on anew has kept its name.
+            Reach::Here | Reach::Past => are_told && !is_same && is_other_name,
+        }
     }
 
     fn reach(&self, place: Place<'_>) -> Reach {
@@ -126,7 +143,7 @@ impl View {
         match (is_same_boot, is_known) {
             (true, false) => Reach::Here,
             (true, true) if place.pid_ns == self.pid_ns => Reach::Here,
-            (true, true) => Reach::Below { is_all: is_first || is_same_install },
+            (true, true) => Reach::Below { is_all: is_first && self.sees_all || is_same_install },
             // Records of before had neither, and every folder was one host's.
             (false, _) if is_same_install || is_same_host || place.hostname.is_empty() => Reach::Past,
             (false, _) => Reach::None,
@@ -262,6 +279,26 @@ mod tests {
         assert_eq!(reach(HERE, Place { hostname: "", install: "", pid_ns: "", ..other }), Reach::Past);
         assert_eq!(reach(HERE, Place { hostname: "", install: "", pid_ns: "", ..HERE }), Reach::Here);
         assert_eq!(reach(HERE, Place { boot_id: "", pid_ns: "", ..HERE }), Reach::Here);
+    }
+
+    #[test]
+    fn what_is_seen_may_be_anothers_all_the_same() {
+        let is_foreign = |own: Place<'_>, place: Place<'_>| View::from(own).is_foreign(place);
+        let host = Place { pid_ns: FIRST, hostname: "node", install: "i0", ..HERE };
+        assert!(is_foreign(host, HERE));
+        // With its host's name, and with a baked hook.
+        assert!(is_foreign(host, Place { hostname: "node", ..HERE }));
+        assert!(is_foreign(host, Place { install: "", ..HERE }));
+        // In one namespace with it.
+        assert!(is_foreign(host, Place { pid_ns: FIRST, ..HERE }));
+        // The host's own hook in a container, and in a namespace of a unit.
+        assert!(!is_foreign(host, Place { install: "i0", ..HERE }));
+        assert!(!is_foreign(host, Place { pid_ns: "pid:[9]", ..host }));
+        // Before it was installed on anew, and before records told.
+        assert!(!is_foreign(host, Place { install: "i9", ..host }));
+        assert!(!is_foreign(host, Place { install: "", hostname: "", pid_ns: "", ..host }));
+        assert!(!is_foreign(HERE, Place { pid_ns: "pid:[8]", ..HERE }));
+        assert!(is_foreign(HERE, Place { pid_ns: "pid:[8]", install: "i2", hostname: "worker", ..HERE }));
     }
 
     #[test]

@@ -121,7 +121,7 @@ pub(crate) fn commands(services: &[&Service], is_restart: bool) -> Commands {
     if is_restart {
         stop = format!("{stop} || {{ {start}; exit 1; }}");
     }
-    Commands { stop: Some(stop), start: Some(start), outside: false }
+    Commands { stop: Some(stop), start: Some(start), outside: None }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Stopping and starting the service: systemd's units, or a person's commands where there is none.
 
+use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,9 +27,7 @@ pub(crate) fn act(
 ) -> Result<Vec<UnitState>, Failure> {
     if commands.is_empty() {
         if !systemd::is_here() {
-            return Err(Failure::new("this host has neither systemd nor s6").hint(
-                "use --stop-command and --start-command, or pulpcov_stop_command and pulpcov_start_command",
-            ));
+            return Err(no_manager());
         }
         return systemd::act(action, units);
     }
@@ -44,6 +43,12 @@ pub(crate) fn act(
         run(command, lib_root)?;
     }
     Ok(Vec::new())
+}
+
+/// Nothing here stops and starts services.
+pub(crate) fn no_manager() -> Failure {
+    Failure::new("nothing of the service runs here that systemd or s6 watches over")
+        .hint("use --stop-command and --start-command, or pulpcov_stop_command and pulpcov_start_command")
 }
 
 /// The end of a log, however long it is.
@@ -88,11 +93,21 @@ pub(crate) fn end_of(child: &mut Child, patience: Duration) -> std::io::Result<O
     }
 }
 
+/// A file for what a command says. Where the hook came with a volume, nothing can be written beside it.
+fn new_log(lib_root: &str) -> Result<(PathBuf, File), Failure> {
+    let name = format!(".command-{}", facts::random_word()?);
+    let open = |folder: &Path| -> Result<(PathBuf, File), Failure> {
+        let path = folder.join(&name);
+        Ok((path.clone(), fs_err::OpenOptions::new().write(true).create_new(true).open(path)?.into_file()))
+    };
+    open(Path::new(lib_root))
+        .or_else(|_| open(&std::env::temp_dir()))
+        .or_else(|_| open(Path::new("/dev/shm")))
+}
+
 /// Runs a shell command to its end.
 fn run(command: &str, lib_root: &str) -> Result<(), Failure> {
-    let folder = if Path::new(lib_root).is_dir() { lib_root.into() } else { std::env::temp_dir() };
-    let path = folder.join(format!(".command-{}", facts::random_word()?));
-    let log = fs_err::OpenOptions::new().write(true).create_new(true).open(&path)?.into_file();
+    let (path, log) = new_log(lib_root)?;
     let result = (|| {
         let mut child = shell(command)
             .stdout(log.try_clone().during("write", path.display())?)

@@ -11,9 +11,11 @@ use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use crate::failure::{During, Failure};
 use crate::host::dir_entry::{self, DirEntry};
+use crate::host::facts;
 use crate::host::fs::{self, Attributes};
-use crate::host::{child, facts, owners};
 use crate::install::preview::Preview;
+use crate::install::sharing;
+use crate::install::undo::{gone, undo_file};
 use crate::receipt;
 use crate::receipt::{Config, MAX_REPLACED, Receipt, Replaced, TouchedFile, TouchedFolder, tree_digest};
 use crate::recorder::hook;
@@ -33,9 +35,6 @@ type MakeFolder = fn(&Path, u32) -> std::io::Result<()>;
 
 /// Times that a folder is tried which somebody else makes at the same moment.
 const TRIES: u32 = 3;
-
-/// How folders begin that a killed install may leave in the lib root; swept by the next op.
-const LEFTOVERS: [&str; 4] = [".selftest-", ".unpack-", ".aside-", ".command-"];
 
 pub(crate) struct Changes {
     lib_root: String,
@@ -271,7 +270,7 @@ impl Changes {
                 is_same = found == bytes && attributes.mode == mode;
                 let found_digest = fs::sha256(&found);
                 let is_ours = of_old.as_ref().is_some_and(|file| file.sha256.as_ref() == Some(&found_digest))
-                    || of_old.is_none() && hook::is_gate(path, &found);
+                    || of_old.is_none() && is_left_behind(path, &found, &self.lib_root);
                 if !is_same && !is_ours {
                     if !force {
                         let whose = if of_old.is_some() {
@@ -450,6 +449,9 @@ impl Changes {
             trouble = old.save(&self.lib_root).err().map(|failure| failure.msg);
         }
         for step in std::mem::take(&mut self.undo).into_iter().rev() {
+            if self.is_others_by_now(&step) {
+                continue;
+            }
             let result: Result<(), Failure> = match &step {
                 Undo::RemoveFile(path) => gone(dir_entry::remove_file(path), path),
                 Undo::RemoveFolder(path) => gone(dir_entry::remove_folder(path), path),
@@ -464,15 +466,29 @@ impl Changes {
         }
         trouble
     }
+
+    /// Whether a step would take the data folder from others who came meanwhile: what is to become of it is theirs to do,
+    /// the last of them.
+    fn is_others_by_now(&self, step: &Undo) -> bool {
+        let root = &self.config.data_root;
+        let (Undo::RemoveFolder(path) | Undo::PutBack(path, _)) = step else { return false };
+        if !path.starts_with(root) || sharing::others(root, &self.config.install).is_empty() {
+            return false;
+        }
+        if path == root {
+            let _ = sharing::hand_over(root, &self.config.install, &self.folders);
+        }
+        true
+    }
 }
 
-fn gone(result: std::io::Result<()>, path: &Path) -> Result<(), Failure> {
-    match result {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).during("remove", path.display())
-        }
-        _ => Ok(()),
-    }
+/// Whether a file is the gate of an install that was cut off or led astray: of this place, or of one that no receipt tells
+/// of. Another install's is its own.
+fn is_left_behind(path: &Path, bytes: &[u8], lib_root: &str) -> bool {
+    hook::folder_of_gate(path, bytes).is_some_and(|folder| {
+        let has_receipt = |place: &Path| place.to_str().is_some_and(|place| receipt::path_in(place).exists());
+        folder.starts_with(lib_root) || !folder.ancestors().skip(1).any(has_receipt)
+    })
 }
 
 /// What a file holds that stands where one of ours goes. Another name of a file that its owner may not read would show
@@ -491,87 +507,49 @@ fn of_one_name(path: &Path) -> Result<Vec<u8>, Failure> {
     })
 }
 
-/// Removes a file of ours, or puts back what it had replaced.
-pub(crate) fn undo_file(path: &Path, file: &TouchedFile, lib_root: &Path) -> Result<(), Failure> {
-    let folder = owners::follow(path.parent().unwrap_or(Path::new("/"))).ok();
-    match (&file.before, folder.and_then(|folder| folder.link_of_another())) {
-        (None, Some(uid)) if rustix::process::geteuid().is_root() => child::remove_as(uid, path),
-        (None, _) => gone(dir_entry::remove_file(path), path),
-        (Some(replaced), _) => {
-            let back = fs::read_limited(path, MAX_REPLACED).ok();
-            let back = back.filter(|bytes| fs::sha256(bytes) == replaced.sha256);
-            if back.is_some() && Attributes::of(path)?.as_ref() == Some(&replaced.attributes) {
-                return Ok(());
-            }
-            // A file of its own: that one may have other names, whose owner it would change.
-            let bytes = back.map_or_else(|| replaced.bytes(lib_root), Ok)?;
-            fs::write_back(path, &bytes, &replaced.attributes)
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
 
-/// Removes a folder that install made, or puts its mode, owner and label back. A folder that is not
-/// empty stays: what is in it is not ours.
-pub(crate) fn undo_folder(folder: &TouchedFolder) -> Result<bool, Failure> {
-    match &folder.before {
-        Some(attributes) => {
-            if folder.path.exists() {
-                attributes.put_back(&folder.path)?;
-            }
-            Ok(false)
-        }
-        None => match dir_entry::remove_folder(&folder.path) {
-            Ok(()) => Ok(true),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty
-                ) =>
-            {
-                Ok(false)
-            }
-            Err(error) => Err(error).during("remove", folder.path.display()),
-        },
-    }
-}
+    use super::*;
 
-/// The receipt's own path never counts as a file of the receipt.
-pub(crate) fn forget(lib_root: &str) -> Result<(), Failure> {
-    let path = receipt::path_in(lib_root);
-    gone(std::fs::remove_file(&path), &path)
-}
-
-/// Removes what installs that were killed have left: folders in the lib root, and half-written files
-/// beside ours.
-pub(crate) fn sweep(lib_root: &str, receipt: Option<&Receipt>) {
-    let ours = receipt.into_iter().flat_map(|receipt| receipt.files.keys().cloned());
-    for path in ours.chain([receipt::path_in(lib_root)]) {
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { continue };
-        let half_written = format!(".{}.", name.to_string_lossy());
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&half_written) {
-                let _ = dir_entry::remove_file(&entry.path());
-            }
-        }
+    fn changes(lib_root: &Path, data_root: &Path, install: &str) -> Changes {
+        let profile = serde_json::json!({"name": "shop", "packages": ["shop"]});
+        let args = serde_json::json!({"lib_root": lib_root, "profile": profile});
+        let config = serde_json::json!({
+            "profile": profile, "data_root": data_root, "host_label": null, "install": install, "interpreters": [],
+            "packages": [],
+        });
+        let args: Install = serde_json::from_value(args).expect("an install");
+        Changes::new(&args, serde_json::from_value(config).expect("what is installed"), None)
     }
-    for entry in std::fs::read_dir(lib_root).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if LEFTOVERS.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-            remove_for_good(&entry.path());
-        }
-    }
-}
 
-/// A Python that a killed agent had started may still be writing there; it ends when its folder is
-/// gone under it.
-fn remove_for_good(folder: &Path) {
-    const TRIES: u32 = 60;
-    const PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
-    for _ in 0..TRIES {
-        let _ = std::fs::remove_dir_all(folder);
-        std::thread::sleep(PAUSE);
-        if !folder.exists() {
-            return;
-        }
+    /// Who fails leaves the folder to those who came meanwhile, as it was for them.
+    #[test]
+    fn a_failed_install_takes_no_folder_from_others() {
+        let place = tempfile::tempdir().expect("a folder");
+        let root = place.path().join("data");
+        std::fs::create_dir(&root).expect("a folder");
+        let mode = || std::fs::metadata(&root).expect("it is there").permissions().mode() & 0o7777;
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).expect("its own");
+        let begun = |install: &str| {
+            let mut changes = changes(&place.path().join("lib"), &root, install);
+            changes.folder(&root, 0o1777).expect("its mode is set");
+            changes.folder(&root.join(".pulpcov"), 0o1777).expect("it is made");
+            changes
+        };
+        let mut alone = begun("a");
+        assert_eq!((alone.roll_back(), mode()), (None, 0o755));
+        let mut failing = begun("a");
+        let mut other = changes(&place.path().join("other"), &root, "b");
+        let mark = sharing::mark(other.config());
+        let text = br#"{"hostname": "other", "lib_root": "/elsewhere/lib"}"#;
+        other.file(&mark, text, 0o644, false).expect("written");
+        assert_eq!((failing.roll_back(), mode()), (None, 0o1777));
+        // What is to become of it is the last one's to do.
+        std::fs::remove_file(&mark).expect("removed");
+        let handed = sharing::handed_over(&root);
+        sharing::undo(&handed);
+        assert_eq!(mode(), 0o755);
     }
 }

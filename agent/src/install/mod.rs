@@ -6,4 +6,5 @@ pub(crate) mod preview;
 pub(crate) mod sandbox;
 pub(crate) mod selftest;
 pub(crate) mod sharing;
+pub(crate) mod undo;
 pub(crate) mod units;

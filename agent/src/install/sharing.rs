@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::host::{facts, fs, namespace};
-use crate::install::changes::undo_folder;
+use crate::install::undo::undo_folder;
 use crate::receipt::{self, Config, TouchedFolder};
 use crate::recorder::data_dir::LEDGER;
 
@@ -29,11 +29,15 @@ pub(crate) fn mark(config: &Config) -> PathBuf {
 struct Mark {
     hostname: String,
     lib_root: String,
+    /// A container may have its host's name.
+    #[serde(default)]
+    is_first: bool,
 }
 
 /// What stands in the mark of an install.
 pub(crate) fn mark_text(lib_root: &str) -> Result<Vec<u8>, Failure> {
-    let mark = Mark { hostname: facts::hostname(), lib_root: lib_root.to_owned() };
+    let mark =
+        Mark { hostname: facts::hostname(), lib_root: lib_root.to_owned(), is_first: namespace::is_first() };
     serde_json::to_vec(&mark).map_err(|error| Failure::new(error.to_string()))
 }
 
@@ -41,7 +45,7 @@ impl Mark {
     /// Whether its install is no longer there, as far as that can be seen: a host sees its own. Of containers that are
     /// gone nobody knows whether they come again.
     fn is_stale(&self, install: &str) -> bool {
-        let is_here = namespace::is_first() && self.hostname == facts::hostname();
+        let is_here = self.is_first && namespace::is_first() && self.hostname == facts::hostname();
         is_here
             && !matches!(receipt::load(&self.lib_root), Ok(Some(found)) if found.config.install == install)
     }
@@ -91,10 +95,6 @@ fn ours(data_root: &Path, begin: &str) -> Vec<(String, Vec<u8>)> {
     let ledger = data_root.join(LEDGER);
     let is_meant = |name: &OsStr| name.to_string_lossy().starts_with(begin);
     let names = fs::names_in(&ledger, &is_meant).map(|names| names.files).unwrap_or_default();
-    let me = rustix::process::geteuid().as_raw();
-    let read = |name: String| {
-        let (text, owner) = fs::read_owned(&ledger.join(&name), MAX_BYTES).ok()?;
-        (owner == 0 || owner == me).then_some((name, text))
-    };
+    let read = |name: String| fs::read_of_agents(&ledger.join(&name), MAX_BYTES).map(|text| (name, text));
     names.into_iter().filter_map(|candidate| read(candidate.name)).collect()
 }

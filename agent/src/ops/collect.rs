@@ -27,10 +27,10 @@ pub(super) fn list(args: &Collect, session: &mut OpContext<'_>) -> Result<Outcom
     }
     (session.progress)("flushing and listing");
     // On a full disk, what was known before is known.
-    let unnoted = Users::note(&receipt.config.data_root, &receipt.config.profile).err();
+    let unnoted = Users::note(&receipt.config).err();
     // Open files count against one limit: those of an earlier round are sent and done with.
-    let before = session.gathered.take().filter(|_| args.skip > 0).map(|gathered| gathered.unflushed);
-    let trouble = if args.skip == 0 { compact_first(args, &receipt) } else { None };
+    let before = session.gathered.take().filter(|_| args.after.is_some()).map(|gathered| gathered.unflushed);
+    let trouble = if args.after.is_none() { compact_first(args, &receipt) } else { None };
     let gathered = gather::gather(args, before)?;
     let mut warnings = gathered.warnings.clone();
     warnings.extend(
@@ -47,6 +47,7 @@ pub(super) fn list(args: &Collect, session: &mut OpContext<'_>) -> Result<Outcom
         data_files: gathered.data_files(),
         data_bytes: gathered.data_bytes(),
         remaining: gathered.remaining,
+        last: gathered.last.clone(),
         others: gathered.others,
         processes: gathered.process_count(),
         sources: gathered.sources.clone(),
@@ -64,7 +65,7 @@ pub(super) fn list(args: &Collect, session: &mut OpContext<'_>) -> Result<Outcom
 }
 
 /// On hosts without the timer this is where the many become few. Not in the middle of a collect, this one or somebody
-/// else's: what is skipped is counted in the order of the names. Returns why nothing was done, where it should have been.
+/// else's: a later round goes on behind a name. Returns why nothing was done, where it should have been.
 fn compact_first(args: &Collect, receipt: &Receipt) -> Option<Failure> {
     let ledger = receipt.config.data_root.join(LEDGER);
     let _alone = CollectLock::alone(&receipt::path_in(&args.lib_root), &ledger)?;

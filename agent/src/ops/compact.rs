@@ -19,7 +19,7 @@ pub(super) fn run(args: &Compact) -> Result<Outcome, Failure> {
         let nothing = Detail::Compact(CompactDetail { merged: 0, into: 0 });
         return Ok(Outcome::ok(false, "somebody collects; nothing was compacted", nothing));
     };
-    Users::note(&receipt.config.data_root, &receipt.config.profile)?;
+    Users::note(&receipt.config)?;
     let (merged, into) = compact::run(&receipt.config, args.at_least)?;
     let msg = format!("{} made {into}", super::counted(merged, "data file"));
     Ok(Outcome::ok(merged > 0, msg, Detail::Compact(CompactDetail { merged, into })))

@@ -11,7 +11,7 @@ use crate::host::removal;
 use crate::install::sharing;
 use crate::receipt::{Config, TouchedFolder};
 use crate::recorder::data_dir::{self, LEDGER};
-use crate::recorder::ledger;
+use crate::recorder::ledger::{self, Record};
 use crate::recorder::users::Users;
 
 /// Files that are held at once.
@@ -60,9 +60,14 @@ impl<'a> DataFolder<'a> {
         }
         self.others = sharing::others(self.root, self.install);
         let ledger = ledger::read_all(self.root, self.own_install)?;
-        let elsewhere = ledger.records.iter().filter(|record| record.is_elsewhere());
-        self.elsewhere = elsewhere.count();
-        let one = ledger.records.iter().map(|record| (&record.process, record.is_elsewhere()));
+        // A stranger's word keeps no folder.
+        let users = Users::known(self.root);
+        let is_open = |record: &Record| {
+            let is_others = record.is_elsewhere() || record.is_live() && record.process.foreign;
+            is_others && users.is_service(record.uid)
+        };
+        self.elsewhere = ledger.records.iter().filter(|record| is_open(record)).count();
+        let one = ledger.records.iter().map(|record| (&record.process, is_open(record)));
         // What ended where nobody is any more is for whoever is left to collect.
         let is_shared = self.is_shared();
         let one = one.filter(|(process, is_open)| *is_open || is_shared && process.foreign);
@@ -153,7 +158,7 @@ impl<'a> DataFolder<'a> {
         let mut failed = None;
         for _ in 0..=self.measure()? / HELD as u64 {
             // A few at a time: each listed file is held open.
-            let files = data_dir::list(self.root, 0, HELD, &|name| self.is_own(name))?.files;
+            let files = data_dir::list(self.root, None, HELD, &|name| self.is_own(name))?.files;
             if files.is_empty() {
                 break;
             }
@@ -166,7 +171,23 @@ impl<'a> DataFolder<'a> {
                 }
             }
         }
+        self.erase_records()?;
         failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Records of our own processes that are gone, and whose data is: nobody has lost what a person has erased.
+    fn erase_records(&self) -> Result<(), Failure> {
+        let ledger = ledger::read_all(self.root, self.own_install)?;
+        let one = ledger.records.iter().filter(|record| record.is_gone() && !record.process.foreign);
+        let one = one.map(|record| (&record.process.record, &record.process.data));
+        let many = ledger.many.iter().map(|many| &many.compacted).filter(|many| !many.foreign);
+        for (record, data) in one.chain(many.map(|many| (&many.record, &many.data))) {
+            if data.as_ref().is_none_or(|data| !self.root.join(data).exists()) {
+                // One that stays is only told of again.
+                let _ = std::fs::remove_file(self.root.join(LEDGER).join(record));
+            }
+        }
+        Ok(())
     }
 
     /// The last of an install: where others stay, they are told what is to become of the folder.

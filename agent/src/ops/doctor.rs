@@ -13,13 +13,13 @@ use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::fs::Attributes;
 use crate::host::systemd::Unit;
-use crate::host::{child, fs, interpreter, s6, systemd};
+use crate::host::{child, fs, interpreter, systemd};
 use crate::install::package_search;
 use crate::install::sandbox::{self, SandboxAccess};
 use crate::receipt;
 use crate::receipt::Receipt;
 use crate::recorder::data_dir::LEDGER;
-use crate::recorder::{data_dir, hook, ledger, processes, users};
+use crate::recorder::{data_dir, hook, ledger, processes, supervised, users};
 
 /// Room for the data of a long run; less is a warning.
 const ENOUGH: u64 = 500 * 1024 * 1024;
@@ -191,16 +191,13 @@ fn units(args: &Doctor, profile: &Profile, data_root: &Path, report: &mut Findin
 
 /// Who stops and starts the service where there is no systemd.
 fn supervisor(profile: &Profile, report: &mut Findings) {
-    let Some(services) = s6::services() else {
+    let Some(services) = supervised::services(profile) else {
         report
             .add(Grade::Warning, "systemd", "is not this host's service manager, and s6 is not either")
             .hint("use --stop-command and --start-command; a container's engine restarts it by itself");
         return;
     };
-    let running: Vec<u32> =
-        processes::of_service(profile).unwrap_or_default().iter().map(|running| running.pid).collect();
-    let names: Vec<&str> =
-        services.iter().filter(|one| one.is_of(profile, &running)).map(|one| one.name.as_str()).collect();
+    let names: Vec<&str> = services.iter().map(|one| one.name.as_str()).collect();
     if names.is_empty() {
         report.add(
             Grade::Warning,

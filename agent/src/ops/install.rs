@@ -1,32 +1,29 @@
 //! Puts the hook on the host: all of it, proven to work, or nothing.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use pulpcov_protocol::fleet::Fleet;
-use pulpcov_protocol::op::{DEFAULT_LABEL, Install, STARTUP_LABEL, ServiceAction};
+use pulpcov_protocol::op::{Install, ServiceAction};
 use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome, WheelsDetail};
 use pulpcov_protocol::profile::{Profile, is_glob};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use super::OpContext;
 use super::probe;
-use super::status;
+use super::start::{self, Started};
 use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::facts::HostLock;
-use crate::host::{caller, facts, fs, interpreter, namespace, ready, services, systemd};
-use crate::install::changes::{Changes, sweep};
+use crate::host::{caller, facts, fs, interpreter, systemd};
+use crate::install::changes::Changes;
+use crate::install::undo::sweep;
 use crate::install::{package_search, selftest, sharing, units};
 use crate::receipt;
 use crate::receipt::{Config, Receipt};
 use crate::recorder::coverage_dir::Wheels;
 use crate::recorder::data_dir::LEDGER;
-use crate::recorder::users::Users;
-use crate::recorder::{
-    coverage_dir, data_dir, flush, hook, ledger, phase, processes, proof, supervised, unwritten, users,
-};
+use crate::recorder::{coverage_dir, data_dir, hook, ledger, phase, supervised, users};
 
 pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome, Failure> {
     args.profile.check().map_err(|error| Failure::new(error.to_string()))?;
@@ -45,7 +42,7 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     }
     // Even the lock is a file that would come to be.
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
-    let commands = supervised::commands(&args.commands, &args.profile, ServiceAction::Restart);
+    let commands = supervised::commands(&args.commands, &args.profile, ServiceAction::Restart, &[]);
     let args = &Install { commands, ..args.clone() };
     (session.progress)("looking at the interpreters");
     let old = receipt::load(&args.lib_root)?;
@@ -71,6 +68,8 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     let old_data_root = old.as_ref().and_then(|old| old.config.data_root.to_str());
     let data_root = data_dir::resolve(args.data_root.as_deref().or(old_data_root))?;
     keep_what_is_left(old.as_ref(), &data_root)?;
+    let sites = interpreters.iter().map(|python| Path::new(&python.purelib));
+    start::check_survival(args, [Path::new(&args.lib_root), &data_root].into_iter().chain(sites))?;
     let known = old.as_ref().map(|old| old.config.install.clone()).filter(|word| !word.is_empty());
     // What several containers share is no container's own.
     let install = if args.bake { String::new() } else { known.map_or_else(facts::random_word, Ok)? };
@@ -99,21 +98,16 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     let changed = !touched.is_empty();
     let started = if args.bake { None } else { begin(args, &new, changed, session)? };
     let new_owner = changes.new_owner();
-    let mut msg = match (changed, &started) {
-        (false, None) => "already installed".to_owned(),
-        (true, None) => format!("installed for {}", super::counted(interpreters.len() as u64, "interpreter")),
-        (_, Some(started)) if started.awaited.is_some() => "installed, to be restarted".to_owned(),
-        (_, Some(started)) => {
-            format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
-        }
-    };
+    let mut msg = installed_words(changed, interpreters.len(), started.as_ref());
     if let Some(whose) = &new_owner {
         msg.push_str(&format!(", and {whose} from now on"));
     }
     let mut warnings = std::mem::take(&mut changes.remarks);
     let missing_packages = missing_packages(&new, &mut warnings);
     if changed && started.is_none() && !args.profile.units.is_empty() {
-        warnings.push(if args.restart {
+        warnings.push(if args.restart && !systemd::is_here() {
+            "nothing here restarts the service (--stop-command and --start-command do): it is recorded from its next start on".to_owned()
+        } else if args.restart {
             "no unit of the service runs, so none was restarted; it is recorded once it is started".to_owned()
         } else {
             "services that run already are recorded only after a restart".to_owned()
@@ -134,13 +128,24 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     Ok(Outcome { diff, ..outcome })
 }
 
+fn installed_words(changed: bool, interpreters: usize, started: Option<&Started>) -> String {
+    match (changed, started) {
+        (false, None) => "already installed".to_owned(),
+        (true, None) => format!("installed for {}", super::counted(interpreters as u64, "interpreter")),
+        (_, Some(started)) if started.awaited.is_some() => "installed, to be restarted".to_owned(),
+        (_, Some(started)) => {
+            format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
+        }
+    }
+}
+
 fn begin(
     args: &Install,
     receipt: &Receipt,
     changed: bool,
     session: &OpContext<'_>,
 ) -> Result<Option<Started>, Failure> {
-    begin_measuring(args, receipt, changed, session)
+    start::begin(args, receipt, changed, session)
         .map_err(|failure| Failure { msg: format!("the hook is installed, but {}", failure.msg), ..failure })
 }
 
@@ -160,6 +165,7 @@ fn go_on(args: &Install, receipt: &Receipt, session: &OpContext<'_>) -> Result<O
     if args.check {
         return Ok(Outcome::ok(false, BAKED, Detail::Install(detail(&Started::default()))));
     }
+    start::check_survival(args, [receipt.config.data_root.as_path()].into_iter())?;
     let started = begin(args, receipt, false, session)?;
     let msg = match &started {
         None => BAKED.to_owned(),
@@ -168,7 +174,22 @@ fn go_on(args: &Install, receipt: &Receipt, session: &OpContext<'_>) -> Result<O
             format!("{BAKED}; restarted, {} recorded", super::counted(started.proven, "process"))
         }
     };
-    Ok(Outcome::ok(started.is_some(), msg, Detail::Install(detail(&started.unwrap_or_default()))))
+    let outcome = Outcome::ok(started.is_some(), msg, Detail::Install(detail(&started.unwrap_or_default())));
+    Ok(outcome.with_warnings(not_as_asked(args, receipt)))
+}
+
+/// What was asked for otherwise than it was baked, as warnings.
+fn not_as_asked(args: &Install, receipt: &Receipt) -> Vec<String> {
+    let root = receipt.config.data_root.display();
+    let other_root = args.data_root.as_deref().filter(|asked| Path::new(asked) != receipt.config.data_root);
+    let root = other_root.map(|asked| format!("data goes to {root}, as it was baked, not to {asked}"));
+    let profile = (receipt.config.profile != args.profile).then(|| {
+        format!(
+            "it records as the profile {} was when it was baked; bake again for what has changed since",
+            receipt.config.profile.name
+        )
+    });
+    root.into_iter().chain(profile).collect()
 }
 
 /// Refuses a host of another fleet, unless it is to be taken over.
@@ -254,8 +275,8 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
     let diff = changes.preview.take();
     let touched = changes.touched();
     let changed = !touched.is_empty();
-    let units = units_to_restart(args, new)?;
-    let restarts = args.restart && runs(args, &units, new)? && needs_restart(new, changed)?;
+    let units = start::units_to_restart(args, new)?;
+    let restarts = args.restart && start::runs(args, &units, new)? && start::needs_restart(new, changed)?;
     let mut would = Vec::new();
     if changed {
         let interpreters = super::counted(new.config.interpreters.len() as u64, "interpreter");
@@ -289,13 +310,6 @@ fn foretold(args: &Install, new: &Receipt, changes: &mut Changes) -> Result<Outc
     Ok(Outcome { diff, ..outcome })
 }
 
-/// Whether a place of a container lies on a volume: who has its own root has an install of its own.
-fn is_on_a_volume(lib_root: &str) -> bool {
-    let device = |path: &Path| std::fs::metadata(path).map(|found| found.dev()).ok();
-    let there = Path::new(lib_root).ancestors().find(|path| path.exists());
-    !namespace::is_first() && there.and_then(device) != device(Path::new("/"))
-}
-
 /// What is to be installed, but for the packages: those are asked of the interpreters later.
 fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf, install: String) -> Config {
     Config {
@@ -303,7 +317,7 @@ fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf, inst
         data_root,
         host_label: args.host_label.clone(),
         install,
-        shared: args.bake || is_on_a_volume(&args.lib_root),
+        shared: args.bake || fs::is_on_a_volume(Path::new(&args.lib_root)),
         interpreters: interpreters
             .iter()
             .map(|python| Interpreter { coverage_present: true, ..python.clone() })
@@ -472,121 +486,4 @@ fn byte_compiled(changes: &mut Changes, python: &Interpreter, sources: &[PathBuf
         })?;
     }
     Ok(())
-}
-
-/// A restart that was made, and what it proved.
-#[derive(Default)]
-struct Started {
-    units: Vec<String>,
-    proven: u64,
-    /// It is for whoever asks to make it: the start of the first process until then.
-    awaited: Option<u64>,
-}
-
-/// Whether what runs of the service can be restarted, by the agent or by whoever asks.
-fn runs(args: &Install, units: &[String], receipt: &Receipt) -> Result<bool, Failure> {
-    let by_agent = !(units.is_empty() && args.commands.is_empty());
-    Ok(by_agent || args.commands.outside && !processes::of_service(&receipt.config.profile)?.is_empty())
-}
-
-/// Begins a session, and restarts the service where that is asked for and needed: until every process
-/// has proven that it records and has settled, what runs is `startup`; afterwards it is the tests'.
-fn begin_measuring(
-    args: &Install,
-    receipt: &Receipt,
-    changed: bool,
-    session: &OpContext<'_>,
-) -> Result<Option<Started>, Failure> {
-    let root = &receipt.config.data_root;
-    Users::note(root, &receipt.config.profile)?;
-    let units = units_to_restart(args, receipt)?;
-    let runs = args.restarted.is_some() || runs(args, &units, receipt)?;
-    // Who restarts what runs begins anew; who only installs again changes nothing.
-    let unnamed = || if args.restart && runs { DEFAULT_LABEL.to_owned() } else { phase::label(root) };
-    let label = args.label.clone().unwrap_or_else(unnamed);
-    let run = args.run.as_deref();
-    if let Some(before) = args.restarted {
-        // What is about to end still answers.
-        return if facts::start_ticks(1) == Some(before) {
-            Ok(Some(Started { awaited: Some(before), ..Started::default() }))
-        } else {
-            prove_start(receipt, units, (&label, run), session).map(Some)
-        };
-    }
-    if !(args.restart && runs && needs_restart(receipt, changed)?) {
-        let goes_on = phase::current(root).is_some_and(|now| now.label == label && now.recording);
-        if !goes_on || run.is_some() {
-            phase::begin(root, &label, run)?;
-            flush::flush(&receipt.config, proof::FLUSH)?;
-        }
-        if args.restart && runs {
-            // Nothing had to be restarted, but that says neither that the service is ready, nor that it is recorded.
-            await_ready(receipt, &units, session)?;
-            proof::wait(receipt, &units)?;
-        }
-        return Ok(None);
-    }
-    unwritten::check(&receipt.config, None, false)
-        .map_err(|failure| failure.hint("nothing was restarted; mend that and install again"))?;
-    phase::begin(root, STARTUP_LABEL, run)?;
-    if units.is_empty() && args.commands.is_empty() {
-        return Ok(Some(Started { awaited: facts::start_ticks(1), ..Started::default() }));
-    }
-    (session.progress)("restarting services");
-    match services::act(ServiceAction::Restart, &units, &args.commands, &args.lib_root) {
-        Ok(_) => prove_start(receipt, units, (&label, run), session).map(Some),
-        Err(failure) => {
-            end_start(receipt, (&label, run))?;
-            Err(failure)
-        }
-    }
-}
-
-/// Waits for the proof that all that was started is recorded, and ends the start.
-fn prove_start(
-    receipt: &Receipt,
-    units: Vec<String>,
-    next: (&str, Option<&str>),
-    session: &OpContext<'_>,
-) -> Result<Started, Failure> {
-    let proven = await_ready(receipt, &units, session)
-        .and_then(|()| {
-            (session.progress)("waiting until every process records");
-            proof::wait(receipt, &units)
-        })
-        .and_then(|()| proof::settle(receipt))
-        // What was begun by the service since: a slow program may fork after all of it was proven.
-        .and_then(|proven| proof::wait(receipt, &units).map(|()| proven));
-    end_start(receipt, next)?;
-    Ok(Started { units, proven: proven?, awaited: None })
-}
-
-/// Whatever came of it, what runs from here on is no start.
-fn end_start(receipt: &Receipt, (label, run): (&str, Option<&str>)) -> Result<(), Failure> {
-    let root = &receipt.config.data_root;
-    let noted = Users::note(root, &receipt.config.profile);
-    phase::begin(root, label, run)?;
-    flush::flush(&receipt.config, proof::FLUSH)?;
-    noted
-}
-
-fn await_ready(receipt: &Receipt, units: &[String], session: &OpContext<'_>) -> Result<(), Failure> {
-    let wanted = &receipt.config.profile.ready;
-    if !wanted.is_empty() {
-        (session.progress)("waiting until the service is ready");
-    }
-    ready::wait(wanted, units)
-}
-
-/// The running units of the service; none where commands restart it.
-fn units_to_restart(args: &Install, receipt: &Receipt) -> Result<Vec<String>, Failure> {
-    if args.commands.is_empty() { systemd::running(&receipt.config.profile.units) } else { Ok(Vec::new()) }
-}
-
-fn needs_restart(receipt: &Receipt, changed: bool) -> Result<bool, Failure> {
-    if changed {
-        return Ok(true);
-    }
-    let ledger = ledger::read(&receipt.config)?;
-    Ok(status::unrecorded(receipt, &ledger)?.iter().any(|process| process.restart))
 }

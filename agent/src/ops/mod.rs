@@ -13,6 +13,7 @@ mod probe;
 mod reset;
 mod salvage;
 mod services;
+mod start;
 mod status;
 mod uninstall;
 

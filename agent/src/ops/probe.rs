@@ -95,11 +95,14 @@ impl<'a> Sought<'a> {
             pythons.dedup();
             return Ok(pythons);
         }
-        // Not what somebody has started beside them, by an exec of the container's engine.
-        let service = processes::of_service(profile)?;
-        let service = service.iter().filter(|running| facts::descends_from(running.pid, 1));
+        let mut service = processes::of_service(profile)?;
+        // Not what somebody has started beside them, by an exec of the container's engine. Where containers share their
+        // processes, the first one is nobody's.
+        if service.iter().any(|running| facts::descends_from(running.pid, 1)) {
+            service.retain(|running| facts::descends_from(running.pid, 1));
+        }
         let mut pythons: Vec<String> =
-            service.filter_map(|running| interpreter::of_process(running.pid)).collect();
+            service.iter().filter_map(|running| interpreter::of_process(running.pid)).collect();
         pythons.sort();
         pythons.dedup();
         Ok(pythons)
@@ -112,6 +115,16 @@ impl<'a> Sought<'a> {
                 if self.units.is_empty() { "no units were named".to_owned() } else { self.units.join(", ") };
             return Failure::new(format!("no Python of the service was found on this host ({looked})"))
                 .hint(hint);
+        }
+        let service =
+            self.profile.and_then(|profile| processes::of_service(profile).ok()).unwrap_or_default();
+        if let Some(first) = service.first() {
+            let count = super::counted(service.len() as u64, "process");
+            return Failure::new(format!(
+                "{count} of the profile's, of which it cannot be seen what Python they run: {}",
+                first.title()
+            ))
+            .hint("set pulpcov_interpreters: [/path/to/python3]");
         }
         Failure::new(
             "no Python of the service was found: there is no systemd, and no process fits the profile",

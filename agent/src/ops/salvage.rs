@@ -8,7 +8,7 @@ use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
 
 use crate::failure::{During, Failure};
 use crate::host::{dir_entry, fs, interpreter, systemd};
-use crate::install::changes::{forget, sweep};
+use crate::install::undo::{forget, sweep};
 use crate::install::units::{self, concern_systemd, stop_timer};
 use crate::receipt::Replaced;
 use crate::recorder::hook::{GATE_FILE, PTH, PTH_TEXT};
@@ -87,7 +87,7 @@ fn detail(removed: &[String], data_root: Option<&Path>) -> Detail {
         removed: removed.to_vec(),
         data_left: data_root.map_or(0, |root| data_dir::measure(root).map_or(0, |found| found.0)),
         data_root: data_root.map(|root| root.to_string_lossy().into_owned()).unwrap_or_default(),
-        awaits_restart: false,
+        awaits_restart: None,
     })
 }
 

@@ -21,10 +21,12 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     }
     let commands = match &receipt {
         Some(receipt) if args.units.is_empty() => {
-            supervised::commands(&args.commands, &receipt.config.profile, args.action)
+            let noted = Stopped::of(&receipt.config).lines();
+            supervised::commands(&args.commands, &receipt.config.profile, args.action, &noted)
         }
         _ => args.commands.clone(),
     };
+    let is_supervised = args.commands.is_empty() && !commands.is_empty();
     let args = &Services { commands, ..args.clone() };
     let patterns = match &receipt {
         Some(receipt) if args.units.is_empty() => receipt.config.profile.units.clone(),
@@ -46,7 +48,12 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
         units.extend(known.into_iter().filter(|unit| !units.contains(unit)).collect::<Vec<_>>());
     }
     if units.is_empty() && args.commands.is_empty() {
-        return Err(Failure::new("no units to act on").hint("name them in the profile"));
+        let failure = if systemd::is_here() {
+            Failure::new("no units to act on").hint("name them in the profile")
+        } else {
+            services::no_manager()
+        };
+        return Err(failure);
     }
     if let (Some(receipt), ServiceAction::Stop | ServiceAction::Restart) = (&receipt, args.action) {
         // Units that were named, or all that the service has.
@@ -63,6 +70,13 @@ pub(super) fn run(args: &Services) -> Result<Outcome, Failure> {
     }
     if let (Some(stopped), ServiceAction::Stop, true) = (&stopped, args.action, args.commands.is_empty()) {
         stopped.add(&units)?;
+    }
+    if let (Some(stopped), Some(receipt), ServiceAction::Stop, true) =
+        (&stopped, &receipt, args.action, is_supervised)
+    {
+        // Who is known by what runs of it is not known afterwards.
+        let services = supervised::services(&receipt.config.profile).unwrap_or_default();
+        stopped.add(&services.into_iter().map(|one| one.name).collect::<Vec<_>>())?;
     }
     let before = systemd::states(&units)?;
     let mut warnings = Vec::new();
@@ -115,7 +129,7 @@ fn foretold(args: &Services, units: &[String]) -> Result<Outcome, Failure> {
     Ok(Outcome::ok(!concerned.is_empty(), msg, Detail::None))
 }
 
-/// Units that a stop of ours has stopped, noted for the start.
+/// Units, and services of s6, that a stop of ours has stopped, noted for the start.
 struct Stopped(std::path::PathBuf);
 
 /// Largest such note.
@@ -127,18 +141,18 @@ impl Stopped {
     }
 
     /// What was noted, by us: root starts what stands there.
+    fn lines(&self) -> Vec<String> {
+        let text = fs::read_of_agents(&self.0, MAX_NOTE).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().map(str::to_owned).collect()
+    }
+
     fn read(&self) -> Vec<String> {
-        let me = rustix::process::geteuid().as_raw();
-        let is_ours = fs::Attributes::of(&self.0)
-            .is_ok_and(|found| found.is_some_and(|found| found.uid == me || found.uid == 0));
-        let text = if is_ours { fs::read_limited(&self.0, MAX_NOTE).unwrap_or_default() } else { Vec::new() };
-        let units: Vec<String> = String::from_utf8_lossy(&text).lines().map(str::to_owned).collect();
-        units.into_iter().filter(|unit| systemd::is_known(unit).unwrap_or(false)).collect()
+        self.lines().into_iter().filter(|unit| systemd::is_known(unit).unwrap_or(false)).collect()
     }
 
     /// Before anything is stopped, and beside what an earlier stop noted: that is listed nowhere else.
     fn add(&self, units: &[String]) -> Result<(), Failure> {
-        let mut all = self.read();
+        let mut all = self.lines();
         all.extend(units.iter().filter(|unit| !all.contains(unit)).cloned().collect::<Vec<_>>());
         fs::write_whole(&self.0, all.join("\n").as_bytes(), 0o644)
     }

@@ -9,11 +9,13 @@ use pulpcov_protocol::outcome::{Detail, FileDiff, Outcome, UninstallDetail};
 use super::OpContext;
 use super::data_folder::DataFolder;
 use super::salvage;
+use super::start;
 use crate::failure::Failure;
-use crate::host::facts::HostLock;
+use crate::host::facts::{self, HostLock};
 use crate::host::{caller, fs, ready, services, systemd};
-use crate::install::changes::{forget, sweep, undo_file, undo_folder};
 use crate::install::preview::Preview;
+use crate::install::sharing;
+use crate::install::undo::{forget, sweep, undo_file, undo_folder};
 use crate::install::units::{concern_systemd, stop_timer};
 use crate::receipt;
 use crate::receipt::{Config, MAX_REPLACED, Receipt};
@@ -39,7 +41,7 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
     if receipt.baked {
         return leave_baked(args, &receipt);
     }
-    let commands = supervised::commands(&args.commands, &receipt.config.profile, ServiceAction::Restart);
+    let commands = supervised::commands(&args.commands, &receipt.config.profile, ServiceAction::Restart, &[]);
     let args = &Uninstall { commands, ..args.clone() };
     let changed = receipt.changed_since()?;
     if !changed.is_empty() && !args.force {
@@ -53,6 +55,9 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
     if !args.check {
         Users::note_if_possible(&receipt.config);
     }
+    if let Some(before) = args.restarted.filter(|before| facts::start_ticks(1) == Some(*before)) {
+        return Ok(still_the_old(root, before));
+    }
     if !args.erase_data {
         have_it_written(args, &receipt.config)?;
     }
@@ -62,7 +67,8 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
     (session.progress)("removing the hook");
     stop_timer(receipt.files.keys());
     let mut left = Vec::new();
-    let mut removed = remove_files(&receipt, lib_root, |path| !path.starts_with(lib_root), &mut left);
+    let stays = stays_for_collect(&receipt.config, lib_root);
+    let mut removed = remove_files(&receipt, lib_root, |path| !stays(path), &mut left);
     sweep(&args.lib_root, Some(&receipt));
     if concern_systemd(receipt.files.keys()) {
         systemd::reload()?;
@@ -74,13 +80,7 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
     let restarted = restart(args, &receipt, session)?;
     let has_restarted = restarted.is_some();
     let mut warnings: Vec<String> = left.into_iter().map(|why| format!("{why}: it is left")).collect();
-    if let Some(units) = restarted {
-        let failure = ready::wait(&receipt.config.profile.ready, &units).err();
-        warnings.extend(failure.map(|failure| match failure.hint {
-            Some(hint) => format!("{}; {hint}", failure.msg),
-            None => failure.msg,
-        }));
-    }
+    warnings.extend(restarted.and_then(|units| why_not_ready(&receipt.config, &units)));
     warnings.extend(keeps_the_hook(args, &receipt.config)?);
     // What a live process has written it writes again, and what it still holds it will.
     let live = live_processes(&receipt.config)?;
@@ -116,14 +116,24 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
         left_words(if changed { "uninstalled" } else { "not installed" }, data_left, still_live, root)
     };
     remove_cached_agent();
+    let is_asked_for = args.restart && !has_restarted && args.commands.outside.is_some() && live > 0;
     let detail = UninstallDetail {
         removed,
         data_left,
         data_root: root.to_string_lossy().into_owned(),
-        awaits_restart: args.restart && !has_restarted && args.commands.outside && live > 0,
+        awaits_restart: if is_asked_for { Some(start::first_start()?) } else { None },
     };
     let outcome = Outcome::ok(changed, msg, Detail::Uninstall(detail)).with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
+}
+
+/// Why the service is not ready after its restart, as a warning.
+fn why_not_ready(config: &Config, units: &[String]) -> Option<String> {
+    let failure = ready::wait(&config.profile.ready, units).err()?;
+    Some(match failure.hint {
+        Some(hint) => format!("{}; {hint}", failure.msg),
+        None => failure.msg,
+    })
 }
 
 /// Whether there is, or will be, something to collect. What no record tells of somebody else has put there: it needs
@@ -160,6 +170,13 @@ fn left_words(begin: &str, data_left: u64, live: usize, root: &Path) -> String {
 /// everything is as it was.
 fn have_it_written(args: &Uninstall, config: &Config) -> Result<(), Failure> {
     if args.restart && !args.force {
+        if start::is_made_anew(&args.commands) && !fs::is_on_a_volume(&config.data_root) {
+            return Err(Failure::new(format!(
+                "a restart makes the container anew, and {} lies on no volume of it: what is there would be lost",
+                config.data_root.display()
+            ))
+            .hint("collect, then use --erase-data with --restart"));
+        }
         return unwritten::check(config, None, args.check).map_err(|failure| {
             failure.hint("nothing was removed; mend that and try again: --force gives it up")
         });
@@ -172,14 +189,25 @@ fn have_it_written(args: &Uninstall, config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What is about to end still answers.
+fn still_the_old(root: &Path, before: u64) -> Outcome {
+    let detail = UninstallDetail {
+        removed: Vec::new(),
+        data_left: 0,
+        data_root: root.to_string_lossy().into_owned(),
+        awaits_restart: Some(before),
+    };
+    Outcome::ok(false, "not restarted yet", Detail::Uninstall(detail))
+}
+
 fn live_processes(config: &Config) -> Result<usize, Failure> {
-    Ok(ledger::read(config)?.records.iter().filter(|record| record.is_live()).count())
+    Ok(ledger::read(config)?.records.iter().filter(|record| record.is_own_and_live()).count())
 }
 
 /// What keeps the hook in memory, as a warning: after a restart, processes of another service that was recorded before.
 fn keeps_the_hook(args: &Uninstall, config: &Config) -> Result<Option<String>, Failure> {
     let ledger = ledger::read(config)?;
-    let live: Vec<_> = ledger.records.iter().filter(|record| record.is_live()).collect();
+    let live: Vec<_> = ledger.records.iter().filter(|record| record.is_own_and_live()).collect();
     if live.is_empty() {
         return Ok(None);
     }
@@ -221,10 +249,17 @@ fn restart(
     Ok(is_asked.then_some(units))
 }
 
+/// What stays as long as there is something to collect: the mark, too, by which others know that the data has an owner.
+fn stays_for_collect<'a>(config: &Config, lib_root: &'a Path) -> impl Fn(&Path) -> bool + 'a {
+    let mark = sharing::mark(config);
+    move |path: &Path| path.starts_with(lib_root) || path == mark
+}
+
 /// Data is left that nobody has collected: what it takes to collect it stays, and is told of by the receipt.
 fn leave_for_collect(receipt: &Receipt, lib_root: &str) -> Result<(), Failure> {
     let mut left = receipt.clone();
-    left.files.retain(|path, _| path.starts_with(lib_root));
+    let stays = stays_for_collect(&receipt.config, Path::new(lib_root));
+    left.files.retain(|path, _| stays(path));
     left.uninstalled = true;
     left.complete = true;
     left.save(lib_root)
@@ -258,7 +293,8 @@ fn remove_the_rest(
     let place = Path::new(lib_root);
     folder.leave(&receipt.folders)?;
     let mut left = Vec::new();
-    let mut removed = remove_files(receipt, place, |path| path.starts_with(place), &mut left);
+    let stayed = stays_for_collect(&receipt.config, place);
+    let mut removed = remove_files(receipt, place, |path| stayed(path), &mut left);
     if !left.is_empty() {
         return Err(Failure::new(left.join("; ")));
     }
@@ -288,7 +324,7 @@ fn leave_baked(args: &Uninstall, receipt: &Receipt) -> Result<Outcome, Failure> 
             removed: Vec::new(),
             data_left,
             data_root: receipt.config.data_root.to_string_lossy().into_owned(),
-            awaits_restart: false,
+            awaits_restart: None,
         })
     };
     let files = super::counted(found, "data file");
@@ -318,7 +354,7 @@ fn not_installed(args: &Uninstall) -> Result<Outcome, Failure> {
         removed: Vec::new(),
         data_left: found,
         data_root: root.to_string_lossy().into_owned(),
-        awaits_restart: false,
+        awaits_restart: None,
     };
     if !args.erase_data || found == 0 {
         return Ok(Outcome::ok(false, "not installed", Detail::Uninstall(detail)));
@@ -365,14 +401,15 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
             removed: Vec::new(),
             data_left: open,
             data_root: root.to_string_lossy().into_owned(),
-            awaits_restart: false,
+            awaits_restart: None,
         };
         let msg = left_words("not installed", open, live, root);
         return Ok(Outcome::ok(false, msg, Detail::Uninstall(detail)));
     }
     let mut would = Vec::new();
     // What a collect takes stays as long as there is something to collect.
-    let stays = |path: &Path| is_awaited && path.starts_with(&args.lib_root);
+    let stays = stays_for_collect(&receipt.config, Path::new(&args.lib_root));
+    let stays = |path: &Path| is_awaited && stays(path);
     let paths = receipt.files.keys().chain(receipt.trees.keys());
     let paths = paths.filter(|path| path.exists() && !stays(path));
     let removed: Vec<String> = paths.map(|path| path.display().to_string()).collect();
@@ -393,7 +430,7 @@ fn foretold(args: &Uninstall, receipt: &Receipt, diff: Vec<FileDiff>) -> Result<
         removed,
         data_left: if args.erase_data { 0 } else { data_left },
         data_root: root.to_string_lossy().into_owned(),
-        awaits_restart: false,
+        awaits_restart: None,
     };
     let outcome = Outcome::ok(true, format!("would {}", would.join(", and ")), Detail::Uninstall(detail));
     Ok(Outcome { diff, ..outcome })

@@ -90,23 +90,23 @@ pub(crate) fn gone(root: &Path) -> Failure {
     Failure::new(missing(root)).hint("run pulpcov fleet install again, or pulpcov fleet uninstall")
 }
 
-/// Data files in the order of their names, of those that `wanted` takes, after the first `skip`, at most `max`.
+/// Data files in the order of their names, of those that `wanted` takes, behind the name `after`, at most `max`.
 /// Each is held open: the recorder replaces files by renaming, so an open one keeps the bytes that were listed.
 pub(crate) fn list(
     root: &Path,
-    skip: usize,
+    after: Option<&str>,
     max: usize,
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Listing, Failure> {
-    let (names, mut remarks) = names(root)?;
+    let (mut names, mut remarks) = names(root)?;
+    names.sort_by(|a, b| a.name.cmp(&b.name));
     let mut files = Vec::new();
-    let (mut seen, mut remaining, mut others, mut bytes) = (0, 0, 0, 0);
+    let (mut remaining, mut others, mut bytes) = (0, 0, 0);
     for Candidate { name, .. } in names {
         match open_data(&root.join(&name)) {
             Ok(_) if !wanted(&name) => others += 1,
             Ok(regular) => {
-                seen += 1;
-                if seen <= skip {
+                if after.is_some_and(|after| name.as_str() <= after) {
                     continue;
                 }
                 bytes += regular.size;

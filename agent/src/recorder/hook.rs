@@ -1,7 +1,7 @@
 //! The Python that goes to the host, rendered. Pure: texts in, texts out.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pulpcov_protocol::op::DEFAULT_LABEL;
 use pulpcov_protocol::profile::Profile;
@@ -18,10 +18,15 @@ const GATE: &str = include_str!("../../hook/gate.py");
 pub(crate) const PTH: &str = "pulpcov.pth";
 pub(crate) const GATE_FILE: &str = "_pulpcov_gate.py";
 
-/// Whether a file is a gate by its own words: one that an install has left which was cut off or led astray.
-pub(crate) fn is_gate(path: &Path, bytes: &[u8]) -> bool {
+/// The hook's folder that a gate by its own words leads to; nothing where a file is none.
+pub(crate) fn folder_of_gate(path: &Path, bytes: &[u8]) -> Option<PathBuf> {
     let first = GATE.lines().next().unwrap_or_default();
-    path.file_name().is_some_and(|name| name == GATE_FILE) && bytes.starts_with(first.as_bytes())
+    if path.file_name().is_none_or(|name| name != GATE_FILE) || !bytes.starts_with(first.as_bytes()) {
+        return None;
+    }
+    let text = std::str::from_utf8(bytes).ok()?;
+    let literal = text.lines().find_map(|line| line.strip_prefix("HOOK = \"")?.strip_suffix('"'));
+    literal.filter(|literal| !literal.contains('\\')).map(PathBuf::from)
 }
 
 /// A `.pth` line runs in every Python at once: it must not raise even where the gate is gone.
@@ -129,6 +134,16 @@ mod tests {
     use pulpcov_protocol::profile::ProcessRule;
 
     use super::*;
+
+    #[test]
+    fn a_gate_says_where_its_hook_is() {
+        let folder = |name: &str, text: &str| folder_of_gate(Path::new(name), text.as_bytes());
+        let text = gate("shop");
+        let said = folder("/site/_pulpcov_gate.py", &text).expect("a gate");
+        assert!(said.ends_with("hook"), "{said:?}");
+        assert_eq!(folder("/site/other.py", &text), None);
+        assert_eq!(folder("/site/_pulpcov_gate.py", "x = 1\n"), None);
+    }
 
     fn gate(argument: &str) -> String {
         let profile = Profile {

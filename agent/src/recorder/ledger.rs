@@ -145,6 +145,11 @@ impl Record {
         self.process.state == ProcessState::Live
     }
 
+    /// The same of this install's own: others' go on as long as they like.
+    pub(crate) fn is_own_and_live(&self) -> bool {
+        self.is_live() && !self.process.foreign
+    }
+
     /// Whether it runs where it cannot be seen from here, or ran there.
     pub(crate) fn is_elsewhere(&self) -> bool {
         self.process.state == ProcessState::Elsewhere
@@ -326,8 +331,7 @@ pub(crate) fn read(config: &Config) -> Result<Ledger, Failure> {
 
 /// The same for who only looks, and notes nothing: of those users that the service has at this moment.
 pub(crate) fn read_now(config: &Config) -> Result<Ledger, Failure> {
-    Ok(read_all(&config.data_root, config.own_install())?
-        .of_service(&Users::now(&config.data_root, &config.profile)))
+    Ok(read_all(&config.data_root, config.own_install())?.of_service(&Users::now(config)))
 }
 
 /// The same of everybody.
@@ -425,6 +429,7 @@ fn read_many(folder: &Path, name: &str, view: &View) -> Result<CompactedProcesse
         record_sha256: fs::sha256(&bytes),
         data: raw.data.filter(|data| is_file_name(data)),
         foreign: view.is_foreign(raw.place.as_place(&raw.common.boot_id)),
+        hostname: raw.place.hostname().to_owned(),
         common: raw.common,
         members: raw.members,
     };
@@ -440,6 +445,7 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
     let place =
         Place { boot_id: &raw.boot_id, pid_ns: &raw.pid_ns, hostname: &raw.hostname, install: &raw.install };
     let sight = view.look(raw.pid, raw.start_ticks, place);
+    let foreign = sight == Sight::Elsewhere || view.is_foreign(place);
     let pid_here = if let Sight::Lives(pid) = sight { Some(pid) } else { None };
     if uid != 0 && pid_here.and_then(facts::uids).is_some_and(|uids| !uids.contains(&uid)) {
         return Err(Failure::new(format!("user {uid} wrote it, whose process that is not")));
@@ -461,7 +467,7 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
         pid: raw.pid,
         parent: raw.parent,
         hostname: raw.hostname,
-        foreign: sight == Sight::Elsewhere,
+        foreign,
         start_ticks: raw.start_ticks,
         started_at: raw.started_at,
         argv: raw.argv,

@@ -39,7 +39,7 @@ pub(crate) fn wait(receipt: &Receipt, units: &[String]) -> Result<(), Failure> {
     loop {
         caller::still_listens()?;
         // Processes may become another user after their start.
-        Users::note(&receipt.config.data_root, &receipt.config.profile)?;
+        Users::note(&receipt.config)?;
         let ledger = ledger::read(&receipt.config)?;
         let service = processes::of_service(&receipt.config.profile)?;
         let lasting = systemd::lasting(units)?;

@@ -39,6 +39,6 @@ fn live(config: &Config, units: Option<&[String]>) -> Result<Vec<Record>, Failur
         (Some(_), None) => false,
     };
     let mut records = ledger::read(config)?.records;
-    records.retain(|record| record.is_live() && is_of(record));
+    records.retain(|record| record.is_own_and_live() && is_of(record));
     Ok(records)
 }

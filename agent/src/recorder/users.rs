@@ -14,8 +14,9 @@ use crate::host::{fs, systemd};
 use crate::receipt::Config;
 use crate::recorder::data_dir::LEDGER;
 
-/// Root's note beside the records.
-const FILE: &str = "users";
+/// How the name of a note beside the records begins. Each install has its own: several may share the folder, and who is a
+/// stranger to one host is the service of another.
+const NOTE: &str = "users.";
 
 /// Largest note: a handful of numbers.
 const MAX_NOTE: u64 = 64 * 1024;
@@ -26,54 +27,53 @@ pub(crate) struct Users(Option<BTreeSet<u32>>);
 
 /// Those that this process found, by data directory: where they could not be noted, they are the service's all the
 /// same.
-static FOUND: Mutex<BTreeMap<PathBuf, BTreeSet<u32>>> = Mutex::new(BTreeMap::new());
+static FOUND: Mutex<BTreeMap<PathBuf, Users>> = Mutex::new(BTreeMap::new());
 
 impl Users {
-    /// Those that were noted for a data directory, or found since.
+    /// Those that were noted for a data directory by every install that uses it, or found since.
     pub(crate) fn known(data_root: &Path) -> Self {
-        let mut known = Self::noted(data_root);
-        let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = found.get(data_root) {
-            known.0.get_or_insert_default().extend(found);
-        }
-        known
+        let found = FOUND.lock().unwrap_or_else(PoisonError::into_inner).get(data_root).cloned();
+        let notes = noted(data_root).into_values();
+        notes.chain(found).reduce(Self::and).unwrap_or_default()
     }
 
-    fn noted(data_root: &Path) -> Self {
-        let path = data_root.join(LEDGER).join(FILE);
-        let me = rustix::process::geteuid().as_raw();
-        let owner = fs::Attributes::of(&path).ok().flatten().map(|found| found.uid);
-        if owner.is_none_or(|owner| owner != me && owner != 0) {
-            return Self::default();
-        }
-        let noted = fs::read_limited(&path, MAX_NOTE).ok();
-        Self(noted.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    /// Those of both; nobody is a stranger to one of whom either knows nothing.
+    fn and(self, other: Self) -> Self {
+        Self(self.0.zip(other.0).map(|(one, other)| &one | &other))
     }
 
-    /// Those that the units run as now, besides those that they ran as before: what these left may still lie there.
-    pub(crate) fn now(data_root: &Path, profile: &Profile) -> Self {
-        let mut all = Self::known(data_root).0.unwrap_or_default();
-        all.extend(of_service(profile));
+    /// Those that the units run as now, besides those that they ran as before: what these left may still lie there. Those
+    /// of other installs are not among them.
+    fn own(config: &Config) -> Self {
+        let mut all =
+            noted(&config.data_root).remove(&config.install).and_then(|users| users.0).unwrap_or_default();
+        all.extend(of_service(&config.profile));
         Self((!all.is_empty()).then_some(all))
+    }
+
+    /// The same with those of other installs.
+    pub(crate) fn now(config: &Config) -> Self {
+        let mut notes = noted(&config.data_root);
+        notes.insert(config.install.clone(), Self::own(config));
+        notes.into_values().reduce(Self::and).unwrap_or_default()
     }
 
     /// Notes them. A unit may run as somebody else since, or its processes become another user: it is for whoever is
     /// going to judge records to note them first.
-    pub(crate) fn note(data_root: &Path, profile: &Profile) -> Result<(), Failure> {
-        let now = Self::now(data_root, profile);
-        let Some(users) = &now.0 else { return Ok(()) };
-        let found = || FOUND.lock().unwrap_or_else(PoisonError::into_inner);
-        found().insert(data_root.to_owned(), users.clone());
-        if !data_root.join(LEDGER).is_dir() || now == Self::noted(data_root) {
+    pub(crate) fn note(config: &Config) -> Result<(), Failure> {
+        let own = Self::own(config);
+        let ledger = config.data_root.join(LEDGER);
+        FOUND.lock().unwrap_or_else(PoisonError::into_inner).insert(config.data_root.clone(), own.clone());
+        if !ledger.is_dir() || noted(&config.data_root).get(&config.install) == Some(&own) {
             return Ok(());
         }
-        let text = serde_json::json!(now.0).to_string();
-        fs::write_among_others(&data_root.join(LEDGER).join(FILE), text.as_bytes(), 0o644)
+        let text = serde_json::json!(own.0).to_string();
+        fs::write_among_others(&ledger.join(format!("{NOTE}{}", config.install)), text.as_bytes(), 0o644)
     }
 
     /// The same where it may fail: on a full disk those that were known are.
     pub(crate) fn note_if_possible(config: &Config) {
-        let _ = Self::note(&config.data_root, &config.profile);
+        let _ = Self::note(config);
     }
 
     /// Those that are known.
@@ -86,6 +86,18 @@ impl Users {
         let Some(known) = &self.0 else { return true };
         uid == 0 || uid == rustix::process::geteuid().as_raw() || known.contains(&uid)
     }
+}
+
+/// What each install has noted, by its word. Only root's and our own notes count.
+fn noted(data_root: &Path) -> BTreeMap<String, Users> {
+    let ledger = data_root.join(LEDGER);
+    let read = |name: String| {
+        let install = name.strip_prefix(NOTE)?.to_owned();
+        let bytes = fs::read_of_agents(&ledger.join(&name), MAX_NOTE)?;
+        Some((install, Users(serde_json::from_slice(&bytes).ok()?)))
+    };
+    let names = std::fs::read_dir(&ledger).into_iter().flatten().flatten();
+    names.filter_map(|entry| read(entry.file_name().into_string().ok()?)).collect()
 }
 
 /// Users of the units' processes, those that they will start as, and those that are named.
@@ -120,4 +132,28 @@ fn number_of(name: &str) -> Option<u32> {
         String::from_utf8_lossy(&output.stdout).trim().parse().ok()
     };
     name.parse().ok().or_else(of_host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_a_stranger_to_one_install_may_be_the_service_of_another() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ledger = folder.path().join(LEDGER);
+        std::fs::create_dir(&ledger).expect("a folder");
+        let note = |install: &str, text: &str| {
+            std::fs::write(ledger.join(format!("{NOTE}{install}")), text).expect("written");
+        };
+        let known = || Users::known(folder.path());
+        assert!(known().is_service(33), "nobody has said anything");
+        note("a", "[33]");
+        assert!(known().is_service(33) && !known().is_service(1002));
+        note("b", "[700]");
+        assert!(known().is_service(33) && known().is_service(700) && !known().is_service(1002));
+        // One that names nobody takes nobody for a stranger.
+        note("c", "null");
+        assert!(known().is_service(1002));
+    }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
-use pulpcov_protocol::op::{Commands, is_label};
+use pulpcov_protocol::op::{Commands, Outside, is_label};
 
 use crate::exit::{usage, usage_hint};
 use crate::fleet::access::{AccessRequest, HostKey};
@@ -357,7 +357,11 @@ impl ServiceCommands {
         Commands {
             stop: pick(&self.stop_command, &host.pulpcov.stop_command),
             start: pick(&self.start_command, &host.pulpcov.start_command),
-            outside: matches!(host.connection, Some(Connection::Container(_))),
+            outside: match &host.connection {
+                Some(Connection::Container(container)) if container.engine.has_pods() => Some(Outside::Anew),
+                Some(Connection::Container(_)) => Some(Outside::Keeps),
+                _ => None,
+            },
         }
     }
 }

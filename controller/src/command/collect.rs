@@ -162,20 +162,21 @@ async fn collect_one(
 ) -> Result<JobResult<Brought>, AgentError> {
     let lib_root = host.lib_root();
     let options = &plan.options;
-    let list = |flush_timeout, skip| {
+    let list = |flush_timeout, after| {
         Op::Collect(Collect {
             lib_root: lib_root.clone(),
             flush_timeout,
-            skip,
+            after,
             part: options.part.clone(),
             finish: options.finish.contains(&host.name),
             check: false,
             fleet: Some(plan.inventory.fleet_of(host)),
         })
     };
-    let (mut agent, mut outcome) = access.ask(host, &list(Some(options.flush_timeout), 0), reporter).await?;
+    let (mut agent, mut outcome) =
+        access.ask(host, &list(Some(options.flush_timeout), None), reporter).await?;
     let begin = Instant::now();
-    let (mut skip, mut files, mut bytes, mut erased) = (0, 0, 0, 0);
+    let (mut files, mut bytes, mut erased) = (0, 0, 0);
     let mut warnings = Vec::new();
     let mut rounds = 1;
     let (processes, others) = loop {
@@ -191,11 +192,10 @@ async fn collect_one(
         settle(&mut agent, host, reporter, plan, &listed.sources).await?;
         files += listed.data_files;
         bytes += listed.data_bytes;
-        let gone = if options.keep { 0 } else { erase(&mut agent, &lib_root, reporter, &bundle).await? };
-        erased += gone;
-        // What was erased no longer stands in the list; what was kept does.
-        skip += listed.data_files - gone.min(listed.data_files);
-        if listed.remaining == 0 || listed.data_files == 0 {
+        if !options.keep {
+            erased += erase(&mut agent, &lib_root, reporter, &bundle).await?;
+        }
+        if listed.remaining == 0 || listed.last.is_none() {
             break (listed.processes, listed.others);
         }
         // Rounds have the time of one op, all together: who always has more is never done.
@@ -210,7 +210,7 @@ async fn collect_one(
             )));
         }
         // Only the first round flushes: the later ones fetch what did not fit.
-        outcome = agent.call(&list(None, skip), reporter).await?;
+        outcome = agent.call(&list(None, listed.last), reporter).await?;
     };
     agent.close().await;
     let (files_word, processes) = (counted(files, "data file"), counted(processes, "process"));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use pulpcov_protocol::fleet::Fleet;
-use pulpcov_protocol::op::{Install, Op, Probe, Wheel};
+use pulpcov_protocol::op::{Install, Op, Probe, Restarted, Wheel};
 use pulpcov_protocol::outcome::{Detail, FileDiff, InstallDetail, Outcome};
 use pulpcov_protocol::profile::Profile;
 
@@ -175,7 +175,7 @@ async fn install(
     };
     let mut detail = detail_of(&mut outcome)?;
     if let Some(before) = detail.awaits_restart {
-        again.restarted = Some(before);
+        again.restarted = Some(Restarted::Since(before));
         let proven = restart(access, host, reporter, &Op::Install(Box::new(again)), before).await?;
         outcome = Outcome { diff: outcome.diff, warnings: outcome.warnings, changed: true, ..proven };
         detail = detail_of(&mut outcome)?;
@@ -200,10 +200,11 @@ async fn restart(
 ) -> Result<Outcome, AgentError> {
     let is_the_old = |outcome: &Outcome| matches!(&outcome.pulpcov, Detail::Install(detail) if detail.awaits_restart == Some(before));
     let restarted = access.restart_and_ask(host, again, reporter, is_the_old).await;
-    if restarted.is_err()
+    // An agent that answers has ended the start, whatever it found.
+    if restarted.as_ref().is_err_and(|error| error.may_pass() || matches!(error, AgentError::NotRestarted(_)))
         && let Op::Install(install) = again
     {
-        let end = Install { restarted: Some(0), ..(**install).clone() };
+        let end = Install { restarted: Some(Restarted::GivenUp), ..(**install).clone() };
         // What comes of it says nothing that the failure does not.
         let _ = access.ask_once(host, &Op::Install(Box::new(end)), reporter).await;
     }

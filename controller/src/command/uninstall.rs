@@ -87,6 +87,7 @@ pub(super) async fn uninstall_all(
                 data_root,
                 restart,
                 commands,
+                restarted: None,
                 check,
                 diff,
                 fleet: Some(inventory.fleet_of(&host)),
@@ -107,10 +108,12 @@ async fn uninstall(
     reporter: &Reporter,
     op: Uninstall,
 ) -> Result<JobResult<Vec<FileDiff>>, AgentError> {
-    let again = Uninstall { restart: false, ..op.clone() };
+    let mut again = Uninstall { restart: false, ..op.clone() };
     let mut outcome = access.ask_once(host, &Op::Uninstall(op), reporter).await?;
-    if matches!(&outcome.pulpcov, Detail::Uninstall(detail) if detail.awaits_restart) {
-        let rest = access.restart_and_ask(host, &Op::Uninstall(again), reporter, |_| false).await?;
+    if let Some(before) = awaits_restart(&outcome) {
+        again.restarted = Some(before);
+        let is_the_old = |outcome: &Outcome| awaits_restart(outcome) == Some(before);
+        let rest = access.restart_and_ask(host, &Op::Uninstall(again), reporter, is_the_old).await?;
         // Where nothing was left to be done, what was done before is what there is to tell.
         outcome = if rest.changed { Outcome { diff: outcome.diff, ..rest } } else { outcome };
     }
@@ -120,4 +123,12 @@ async fn uninstall(
         warnings: outcome.warnings,
         data: outcome.diff,
     })
+}
+
+/// The start of the first process that is to be restarted.
+const fn awaits_restart(outcome: &Outcome) -> Option<u64> {
+    match &outcome.pulpcov {
+        Detail::Uninstall(detail) => detail.awaits_restart,
+        _ => None,
+    }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Counts {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Identity {
     pub(super) boot_id: String,
-    /// Of another container or machine: what that calls itself. Its numbers are none of this host's.
+    /// What its container or machine calls itself: several may share a folder, and each has its own numbers.
     pub(super) hostname: String,
     pub(super) pid: u32,
     pub(super) start_ticks: u64,
@@ -93,7 +93,8 @@ impl HostLedger {
     pub(super) fn lost_data(&self) -> usize {
         let is_lost = |(key, process): &(&RecordKey, &Process)| {
             let is_there = process.data.as_ref().is_none_or(|data| self.data.contains(data));
-            process.state != ProcessState::Live && !is_there && !self.compacted.contains_key(*key)
+            let is_open = matches!(process.state, ProcessState::Live | ProcessState::Elsewhere);
+            !is_open && !is_there && !self.compacted.contains_key(*key)
         };
         // Somebody's, with no record that tells of them.
         let is_told =

@@ -181,7 +181,7 @@ impl Ledger {
         for process in &manifest.processes {
             let identity = Identity {
                 boot_id: manifest.boot_id.clone(),
-                hostname: if process.foreign { process.hostname.clone() } else { String::new() },
+                hostname: process.hostname.clone(),
                 pid: process.pid,
                 start_ticks: process.start_ticks,
             };
@@ -208,7 +208,7 @@ impl Ledger {
             for member in &many.members {
                 let identity = Identity {
                     boot_id: manifest.boot_id.clone(),
-                    hostname: String::new(),
+                    hostname: many.hostname.clone(),
                     pid: member.pid,
                     start_ticks: member.start_ticks,
                 };
@@ -217,27 +217,26 @@ impl Ledger {
         }
     }
 
-    /// What bundles of hosts say of others' processes, once all hosts' own words are here: those count before it, but that a
-    /// process has ended is the last word.
+    /// What bundles of hosts say of others' processes, once all hosts' own words are here: those count before it, unless
+    /// somebody knows more.
     pub(crate) fn adopt(&mut self, all: Vec<Adopted>) {
         let mut told: BTreeMap<String, BTreeMap<String, RecordKey>> = BTreeMap::new();
         for Adopted { boot_id, moved, data } in all {
             let (Moved::One(name, _) | Moved::Many(name, _)) = &moved;
             let host = self.hosts.entry(name.clone()).or_default();
             let told = told.entry(name.clone()).or_insert_with(|| host.keys_by_record());
-            let mut key_of = |record: &String, pid, start_ticks| {
-                let identity =
-                    Identity { boot_id: boot_id.clone(), hostname: String::new(), pid, start_ticks };
+            let mut key_of = |record: &String, hostname: &String, pid, start_ticks| {
+                let (boot_id, hostname) = (boot_id.clone(), hostname.clone());
+                let identity = Identity { boot_id, hostname, pid, start_ticks };
                 told.entry(record.clone()).or_insert_with(|| (identity, record.clone())).clone()
             };
             host.data.extend(data);
             match moved {
                 Moved::One(_, process) => {
-                    let key = key_of(&process.record, process.pid, process.start_ticks);
-                    let is_last = |known: &Process| {
-                        known.state == ProcessState::Live && process.state == ProcessState::Ended
-                    };
-                    if host.records.get(&key).is_none_or(is_last) && !host.compacted.contains_key(&key) {
+                    let key = key_of(&process.record, &process.hostname, process.pid, process.start_ticks);
+                    if host.records.get(&key).is_none_or(|known| knows_more(&process, known))
+                        && !host.compacted.contains_key(&key)
+                    {
                         host.records.insert(key, process);
                     }
                 }
@@ -245,7 +244,7 @@ impl Ledger {
                     host.compacted_data.extend(many.data);
                     let common = Arc::new(many.common);
                     for member in many.members {
-                        let key = key_of(&member.record, member.pid, member.start_ticks);
+                        let key = key_of(&member.record, &many.hostname, member.pid, member.start_ticks);
                         host.compacted.insert(key, Arc::clone(&common));
                     }
                 }
@@ -412,6 +411,19 @@ impl Ledger {
     }
 }
 
+/// Whether one word on a process says more than another: that it has ended is the last one, and who cannot see it knows
+/// least.
+fn knows_more(word: &Process, known: &Process) -> bool {
+    match known.state {
+        ProcessState::Live => word.state == ProcessState::Ended,
+        ProcessState::Elsewhere if word.state == ProcessState::Elsewhere => {
+            known.error.is_some() && word.error.is_none()
+        }
+        ProcessState::Elsewhere => true,
+        ProcessState::Ended | ProcessState::Died => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -438,6 +450,49 @@ mod tests {
         });
         ledger.add(&serde_json::from_value(manifest).expect("a manifest"), BTreeSet::new());
         ledger.silent().into_iter().collect()
+    }
+
+    /// A container that was made anew tells of what ran in it before as of another's.
+    #[test]
+    fn a_process_is_counted_once_whoever_tells_of_it() {
+        let mut ledger = Ledger::default();
+        let mut tell = |at: f64, state: &str, hostname: &str, foreign: bool| {
+            let process = json!({
+                "record": "proc.web.7.aa.json", "record_sha256": "", "pid": 7, "parent": 1, "start_ticks": 1,
+                "started_at": 0.0, "argv": [], "unit": null, "role": "web", "python": "3.11.2", "coverage": "7.17.3",
+                "data": null, "last_flush": null, "state": state, "error": null, "label": "tests", "hostname": hostname,
+                "foreign": foreign,
+            });
+            let manifest = json!({
+                "format": 1, "host": "web", "hostname": "id", "boot_id": "b", "agent": "0", "collected_at": at,
+                "data_root": "/d", "profile": "p", "interval": 5.0, "processes": [process], "entries": [], "sources": [],
+            });
+            ledger.add(&serde_json::from_value(manifest).expect("a manifest"), BTreeSet::new());
+            let counts = ledger.counts();
+            (counts.processes, counts.died, counts.elsewhere)
+        };
+        assert_eq!(tell(1.0, "live", "first", false), (1, 0, 0));
+        assert_eq!(tell(2.0, "ended", "first", true), (1, 0, 0));
+        // The same numbers in another one.
+        assert_eq!(tell(3.0, "live", "second", false).0, 2);
+    }
+
+    #[test]
+    fn a_word_that_knows_more_counts() {
+        let word = |state: &str, error: Option<&str>| -> Process {
+            serde_json::from_value(json!({
+                "record": "r", "record_sha256": "", "pid": 7, "parent": 1, "start_ticks": 1, "started_at": 0.0, "argv": [],
+                "unit": null, "role": "web", "python": "3", "coverage": "7", "data": null, "last_flush": null,
+                "state": state, "error": error, "label": "tests",
+            }))
+            .expect("a process")
+        };
+        let silent = word("elsewhere", Some("it did not answer"));
+        for more in [word("ended", None), word("died", None), word("live", None), word("elsewhere", None)] {
+            assert!(knows_more(&more, &silent) && !knows_more(&silent, &more), "{more:?}");
+        }
+        assert!(knows_more(&word("ended", None), &word("live", None)));
+        assert!(!knows_more(&word("died", None), &word("live", None)));
     }
 
     /// Somebody's file that is called a data file, comes with a bundle, cannot be read, and no record tells of it.

@@ -39,19 +39,18 @@ class ActionModule(AgentAction):
         keep = words.pop("keep")
         # Relative to where ansible-playbook was started, not to the playbook.
         folder = os.path.join(os.path.abspath(words.pop("run")), "hosts", self.host)
-        files, erased, skip = 0, 0, 0
+        files, erased, after = 0, 0, {}
         for _round in range(MAX_ROUNDS):
-            outcome = self.ask(self.OP, dict(words, host=self.host, skip=skip))
+            outcome = self.ask(self.OP, dict(words, host=self.host, **after))
             detail = outcome["pulpcov"]
             if outcome.get("failed") or "bundle" not in detail:
                 return outcome
             gone = self.take(detail, folder, keep, words.get("lib_root"))
             files, erased = files + detail["data_files"], erased + gone
-            if not detail["remaining"] or not detail["data_files"]:
+            if not detail["remaining"] or "last" not in detail:
                 break
-            # What was erased no longer stands in the list; what was kept does. Only the first round flushes: the
-            # later ones fetch what one bundle does not hold.
-            skip += detail["data_files"] - min(gone, detail["data_files"])
+            # Only the first round flushes: the later ones fetch what one bundle does not hold.
+            after = {"after": detail["last"]}
             words["flush_timeout"] = None
         else:
             raise AnsibleActionFail(f"the list of data files has no end after {MAX_ROUNDS} rounds")
