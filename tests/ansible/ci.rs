@@ -100,6 +100,7 @@ fn schema(kind: &str, path: &Path) {
 #[test]
 #[ignore = "needs root and Debian: hosts in namespaces"]
 fn github_actions() {
+    schema("vendor.github-workflows", &recipe("pulp-plugin.yml"));
     let name = "github-actions.yml";
     schema("vendor.github-workflows", &recipe(name));
     let lab = fleet("temp/wheels");

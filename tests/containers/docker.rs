@@ -4,9 +4,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pulpcov_tests::engine::{Engine, IMAGE};
-use pulpcov_tests::python;
+use pulpcov_tests::{programs, python};
 use tempfile::TempDir;
 
+use crate::recipes::step;
 use crate::{IS_UP, profile};
 
 /// As plugins of Pulp have it, but for what is the shop's.
@@ -106,30 +107,35 @@ fn the_container_of_pulps_ci_is_run_by_its_own_inventory() {
         std::thread::sleep(Duration::from_millis(200));
     }
     std::fs::create_dir_all(engine.path(".ci/ansible")).expect("a folder");
-    engine.write(".ci/ansible/inventory.yaml", INVENTORY);
+    engine.write(".ci/ansible/inventory.yaml", &format!("{INVENTORY}    pulpcov_profile: {profile}\n"));
+    // The tests of the plugin, and what its workflow has of pulpcov.
+    let scripts = engine.path(".github/workflows/scripts");
+    std::fs::create_dir_all(&scripts).expect("a folder");
+    let script =
+        format!("#!/bin/sh\nexec docker exec pulp sh -c '{}'\n", crate::EXERCISE.replace('\'', "'\\''"));
+    engine.write(".github/workflows/scripts/script.sh", &script);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(scripts.join("script.sh"), mode).expect("its own");
+    std::os::unix::fs::symlink(python::wheelhouse(), engine.path("wheels")).expect("linked");
     let output = engine
-        .command(pulpcov_tests::programs::pulpcov())
-        .args([
-            "fleet",
-            "run",
-            ".ci/ansible/inventory.yaml",
-            "--limit",
-            "pulp",
-            "--profile",
-            &profile,
-            "-o",
-            "run",
-        ])
-        .args(["--wheelhouse", &python::wheelhouse().to_string_lossy()])
-        .args(["--", "docker", "exec", "pulp", "sh", "-c", crate::EXERCISE])
+        .command("bash")
+        .args(["-eo", "pipefail", "-c", &step("pulp-plugin.yml", "test", "Script")])
+        .env("PATH", python::path_with(programs::pulpcov().parent().expect("a folder")))
+        .env("RUNNER_TEMP", engine.path(""))
+        .env("GITHUB_STEP_SUMMARY", engine.path("summary.md"))
         .envs([("DOCKER_HOST", daemon.host().as_str()), ("CI", "true")])
         .env("PULPCOV_STATE_DIR", engine.path("state"))
         .output()
-        .expect("pulpcov runs");
+        .expect("bash runs");
     let said =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    assert!(said.contains("based on 4 of 4 processes on 1 host"), "{said}");
+    assert!(said.contains(" of 4 processes"), "{said}");
+    let summary = std::fs::read_to_string(engine.path("summary.md")).expect("a summary");
+    assert!(summary.contains("4 of 4 processes") && summary.contains("shop/web.py"), "{summary}");
+    for path in ["coverage/run.json", "report/index.html", "coverage.xml", "summary.md"] {
+        assert!(engine.path(path).exists(), "no {path}");
+    }
     let left = daemon
         .docker(&["exec", "pulp", "sh", "-c", "ls -d /srv/pulp_coverage /usr/local/lib/pulpcov"])
         .output();

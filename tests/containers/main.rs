@@ -5,6 +5,7 @@ mod command_lines;
 mod discovered;
 mod docker;
 mod pods;
+mod recipes;
 mod shared_volume;
 
 use std::collections::BTreeSet;

@@ -91,6 +91,11 @@ pub fn ansible_lint() -> PathBuf {
     venv.join("bin")
 }
 
+/// podman-compose, which starts the environment of Pulp's developers.
+pub fn podman_compose() -> PathBuf {
+    environment("podman-compose-1", &["podman-compose==1.6.0"]).join("bin")
+}
+
 /// The tools that the benchmark of fleets compares with.
 pub fn ansible_bench() -> PathBuf {
     environment("ansible-bench-1", &["ansible-core==2.19.4", "mitogen==0.3.54", "pyinfra==3.10.0"])
