@@ -84,6 +84,16 @@ fn a_pod_that_may_nothing_is_recorded_from_its_own_volume() {
         &["fleet", "install", "hosts.yml", "--restart", "--wheelhouse", &wheels.to_string_lossy()],
     );
     assert!(said.contains("installed, restarted, 3 processes recorded"), "{said}");
+    // Found by its label it is the same pod.
+    let found = hosts
+        .replace("ansible_kubectl_pod: pulp-api", "pulpcov_pods: {selector: app=pulp-api}")
+        .replace("hosts: {api: {}}", "hosts: {pulp: {}}");
+    fs::write(node.path("found.yml"), found).expect("written");
+    let (_, said) = node.pulpcov(0, &["fleet", "status", "found.yml"]);
+    assert!(
+        said.lines().any(|line| line.starts_with("pulp-1 ") && line.contains("3 processes recorded")),
+        "{said}"
+    );
     node.shell("pulp-api", EXERCISE);
     node.pulpcov(0, &["fleet", "collect", "hosts.yml", "--output", "run"]);
     // Ended once more by whomever, nothing is lost.
