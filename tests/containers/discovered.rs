@@ -66,7 +66,10 @@ fn an_entry_stands_for_all_that_run_with_a_label() {
     let (_, said) = fleet(0, "status", &[]);
     assert!(!said.contains("which is gone"), "told once: {said}");
 
-    fleet(0, "install", &["--restart", "--wheelhouse", &wheels]);
+    // One of them by its own name.
+    let one = ["fleet", "install", "hosts.yml", "--limit", "worker-1", "--restart", "--wheelhouse", &wheels];
+    let (_, said) = engine.pulpcov(0, &one);
+    assert!(said.contains("1 host: 1 changed") && said.contains("worker-1"), "{said}");
     engine.shell("shop_c", EXERCISE);
     fleet(0, "collect", &["--output", "run"]);
     let (text, _) = engine.pulpcov(0, &["report", "run", "--json", "-", "--require-complete"]);

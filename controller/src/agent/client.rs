@@ -90,6 +90,11 @@ impl AgentError {
         matches!(self, Self::Transport(_) | Self::Gone(_) | Self::Bootstrap(_))
     }
 
+    /// Whether the bootstrap had found the agent, which was gone when it was to be started.
+    pub(crate) fn is_of_an_agent_taken_away(&self) -> bool {
+        matches!(self, Self::Bootstrap(words) if tells_of_a_gone_agent(words))
+    }
+
     /// Ansible's word for it: the host could not be reached, or it was and something failed there.
     pub(crate) const fn is_unreachable(&self) -> bool {
         matches!(self, Self::Transport(_))
@@ -209,7 +214,9 @@ impl RemoteAgent {
         let Some(by) = provisions.r#become else { return AgentError::Bootstrap(words) };
         let says = |any: &[&str]| any.iter().any(|one| words.contains(one));
         let method = by.method;
-        if says(&["you must have a tty"]) {
+        if tells_of_a_gone_agent(&words) {
+            AgentError::Bootstrap(words)
+        } else if says(&["you must have a tty"]) {
             AgentError::SudoNeedsTerminal
         } else if says(&["a password is required", "Authentication required", "Authorization required"]) {
             AgentError::BecomeNeedsPassword(method)
@@ -403,6 +410,11 @@ impl RemoteAgent {
     }
 }
 
+/// Whether these are a shell's words, or sudo's, on an agent of ours that is not there.
+fn tells_of_a_gone_agent(words: &str) -> bool {
+    words.contains("/.pulpcov-") && ["not found", "No such file"].iter().any(|gone| words.contains(gone))
+}
+
 /// Hears what an agent is doing.
 pub(crate) trait Progressing: Sync {
     fn step(&self, step: &str);
@@ -468,4 +480,23 @@ fn expect<T: DeserializeOwned>(kind: Kind, frame: &Frame) -> Result<T, AgentErro
     }
     serde_json::from_slice(&frame.payload)
         .map_err(|error| AgentError::Unexpected(format!("{kind:?} that is damaged: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_was_taken_away_is_told_from_a_program_that_is_missing() {
+        for words in [
+            "pulpcov: 1: exec: /tmp/.pulpcov-0/77f1: not found",
+            "sudo: /var/tmp/.pulpcov-1000/77f1: command not found",
+            "bash: /tmp/.pulpcov-0/77f1: No such file or directory",
+        ] {
+            assert!(AgentError::Bootstrap(words.to_owned()).is_of_an_agent_taken_away(), "{words}");
+        }
+        for words in ["pulpcov: 1: exec: /opt/sudo: not found", "/tmp/.pulpcov-0/77f1: Permission denied"] {
+            assert!(!AgentError::Bootstrap(words.to_owned()).is_of_an_agent_taken_away(), "{words}");
+        }
+    }
 }

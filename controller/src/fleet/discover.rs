@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::exit::usage;
 use crate::fleet::fan_out::Access;
 use crate::fleet::numbers::{Numbers, NumbersFile, Settled};
-use crate::inventory::{BecomeMethod, Connection, Host, Inventory, Sought};
+use crate::inventory::{BecomeMethod, Connection, Host, Inventory, Selection, Sought};
 use crate::transport::{Endpoint, Listed, TransportError};
 
 /// What entries came to.
@@ -50,6 +50,7 @@ pub(super) async fn discover(
     engines: &[Host],
     forks: usize,
     numbers: (Option<&Path>, &[PathBuf]),
+    selection: &Selection,
 ) -> Result<Discovered> {
     if hosts.iter().all(|host| host.sought.is_none()) {
         return Ok(Discovered { hosts, ..Discovered::default() });
@@ -74,7 +75,8 @@ pub(super) async fn discover(
             discovered.hosts.push(entry);
             continue;
         };
-        let Settled { here, gone } = settled.remove(&entry.name).unwrap_or_default();
+        let Settled { mut here, gone } = settled.remove(&entry.name).unwrap_or_default();
+        here.retain(|&number, _| selection.takes(&entry.name, number));
         discovered.warnings.extend(gone.iter().map(|(number, name)| {
             format!(
                 "{}-{number} was {name}, which is gone: what it recorded and was not collected is on its volumes, or lost",
@@ -102,7 +104,8 @@ fn members(
     inventory: &Inventory,
     reached: &mut Access,
 ) -> Result<Vec<Host>> {
-    let user = entry.user.clone().or_else(|| reached.user.clone());
+    // On another host, the command line's user is that host's.
+    let user = entry.user.clone().or_else(|| reached.user.clone().filter(|_| way.on.is_none()));
     let mut members = Vec::new();
     for (number, container) in here {
         let name = format!("{}-{number}", entry.name);
@@ -146,6 +149,7 @@ impl Way {
         let place = self.sought.on.as_deref().map_or_else(String::new, |host| format!("on {host}: "));
         let why = match list {
             Some(Err(error)) => error_chain(error),
+            Some(Ok(list)) if !list.is_empty() => "none of these numbers runs".to_owned(),
             _ => format!("nothing runs of {}", told(&self.sought)),
         };
         format!("{place}{why}")

@@ -142,10 +142,17 @@ impl Access {
             by,
             first,
         );
-        let channel = self.again(|| endpoint.open(&self.ring, self.limits, &command)).await?;
         let user = endpoint.user();
         let provisions = Provisions { agents: &self.agents, user, r#become: by, become_password };
-        RemoteAgent::start(channel, &provisions).await
+        let start = async || {
+            let channel = self.again(|| endpoint.open(&self.ring, self.limits, &command)).await?;
+            RemoteAgent::start(channel, &provisions).await
+        };
+        match start().await {
+            // Another uninstall on that machine has taken the agent away between its finding and its start.
+            Err(error) if error.is_of_an_agent_taken_away() => start().await,
+            started => started,
+        }
     }
 }
 

@@ -120,7 +120,8 @@ impl Targets {
         let mut access = Arc::new(access::access(request.access, &reached).await?);
         let numbers = (request.state_dir.as_deref(), sources.as_slice());
         let found =
-            discover::discover(hosts, &inventory, &mut access, &engines, request.forks, numbers).await?;
+            discover::discover(hosts, &inventory, &mut access, &engines, request.forks, numbers, &selection)
+                .await?;
         let mut hosts = found.hosts;
         let entry_of = |name: &str| found.members.iter().find(|(_, all)| all.iter().any(|one| one == name));
         hosts.retain(|host| {

@@ -1,12 +1,13 @@
 //! `--limit`: Ansible's host patterns. Hosts, groups, globs, `~regex`, subscripts, `@file`, `&` and `!`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
 use crate::inventory::model::groups::{ALL, Inventory};
 use crate::inventory::source::address;
+use crate::inventory::vars::sought::SEVERAL;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PatternError {
@@ -27,15 +28,31 @@ pub(crate) struct Selection {
     pub(crate) hosts: Vec<String>,
     /// Words that match nothing: slips of the pen, that the others would hide.
     pub(crate) warnings: Vec<String>,
+    /// Of entries that stand for several, those that are named by their numbers, and those that are named to be left out.
+    only: Members,
+    without: Members,
+}
+
+/// Entry to numbers.
+type Members = BTreeMap<String, BTreeSet<u32>>;
+
+impl Selection {
+    /// Whether it takes the member of a number of an entry that it takes.
+    pub(crate) fn takes(&self, entry: &str, number: u32) -> bool {
+        self.only.get(entry).is_none_or(|numbers| numbers.contains(&number))
+            && self.without.get(entry).is_none_or(|numbers| !numbers.contains(&number))
+    }
 }
 
 /// The hosts that `limit` names. None at all is an error.
 pub(crate) fn select(inventory: &Inventory, limit: &str) -> Result<Selection, PatternError> {
-    let patterns = read_files(split(limit))?;
+    let Named { patterns, mut only, without } = name_members(inventory, read_files(split(limit))?);
     let is_plain = |pattern: &&String| !pattern.starts_with(['!', '&']);
     let mut chosen: BTreeSet<&str> = BTreeSet::new();
     let mut warnings = Vec::new();
-    if !patterns.iter().any(|pattern| is_plain(&pattern)) {
+    let named = only.keys().filter_map(|entry| inventory.hosts.get_key_value(entry));
+    chosen.extend(named.map(|(entry, _)| entry.as_str()));
+    if chosen.is_empty() && !patterns.iter().any(|pattern| is_plain(&pattern)) {
         chosen = inventory.hosts.keys().map(String::as_str).collect();
     }
     for pattern in patterns.iter().filter(is_plain) {
@@ -43,6 +60,8 @@ pub(crate) fn select(inventory: &Inventory, limit: &str) -> Result<Selection, Pa
         if found.is_empty() {
             warnings.push(format!("--limit: no host or group matches {pattern:?}"));
         }
+        // Who is named as a whole is taken as a whole.
+        only.retain(|entry, _| !found.contains(&entry.as_str()));
         chosen.extend(found);
     }
     for pattern in patterns.iter().filter_map(|pattern| pattern.strip_prefix('&')) {
@@ -58,7 +77,39 @@ pub(crate) fn select(inventory: &Inventory, limit: &str) -> Result<Selection, Pa
     if hosts.is_empty() {
         return Err(PatternError::NoMatch(limit.to_owned()));
     }
-    Ok(Selection { hosts, warnings })
+    Ok(Selection { hosts, warnings, only, without })
+}
+
+/// Patterns, without those that name members of entries.
+struct Named {
+    patterns: Vec<String>,
+    only: Members,
+    without: Members,
+}
+
+fn name_members(inventory: &Inventory, all: Vec<String>) -> Named {
+    let mut named = Named { patterns: Vec::new(), only: Members::new(), without: Members::new() };
+    for pattern in all {
+        let members = if pattern.starts_with('!') { &mut named.without } else { &mut named.only };
+        match member(inventory, pattern.strip_prefix('!').unwrap_or(&pattern)) {
+            Some((entry, number)) => {
+                members.entry(entry).or_default().insert(number);
+            }
+            None => named.patterns.push(pattern),
+        }
+    }
+    named
+}
+
+/// The entry and the number of a name like `workers-2`, which is no host's own.
+fn member(inventory: &Inventory, name: &str) -> Option<(String, u32)> {
+    let (entry, number) = name.rsplit_once('-')?;
+    let number = number.parse().ok().filter(|number| *number > 0)?;
+    if inventory.hosts.contains_key(name) || !inventory.hosts.contains_key(entry) {
+        return None;
+    }
+    let vars = inventory.vars_of(entry);
+    SEVERAL.iter().any(|name| vars.contains_key(*name)).then(|| (entry.to_owned(), number))
 }
 
 /// At commas where there are any; else at colons outside of brackets, unless it is an address.
@@ -253,6 +304,27 @@ mod tests {
         let mut hosts = select(&inventory(), limit).unwrap_or_else(|error| panic!("{limit}: {error}")).hosts;
         hosts.sort();
         hosts
+    }
+
+    #[test]
+    fn members_of_an_entry_are_named_by_their_numbers() {
+        let text = "all:\n  hosts:\n    w: {pulpcov_containers: {name: x}}\n    v-1:\n    v: {pulpcov_pods: {name: x}}\n    other:\n";
+        let inventory = crate::inventory::from_yaml(text).expect("inventory");
+        let takes = |limit: &str| {
+            let selection = select(&inventory, limit).unwrap_or_else(|error| panic!("{limit}: {error}"));
+            let numbers = (1..=3).filter(|&number| selection.takes("w", number)).collect::<Vec<_>>();
+            (selection.hosts.join(" "), numbers)
+        };
+        assert_eq!(takes("w"), ("w".to_owned(), vec![1, 2, 3]));
+        assert_eq!(takes("w-2"), ("w".to_owned(), vec![2]));
+        assert_eq!(takes("w-2,w-3,other"), ("w other".to_owned(), vec![2, 3]));
+        assert_eq!(takes("w-2,w").1, [1, 2, 3]);
+        assert_eq!(takes("w,!w-1").1, [2, 3]);
+        assert_eq!(takes("all,!w-1").0, "w v-1 v other");
+        assert_eq!(takes("!w-1").1, [2, 3]);
+        // A host of that name is itself, and other hosts have no members.
+        assert_eq!(takes("v-1").0, "v-1");
+        assert!(select(&inventory, "other-1").is_err() && select(&inventory, "w-0").is_err());
     }
 
     #[test]

@@ -22,6 +22,9 @@ pub(crate) struct Sought {
 const CONTAINERS: &str = "pulpcov_containers";
 const PODS: &str = "pulpcov_pods";
 
+/// The variables by which an entry stands for several.
+pub(in crate::inventory) const SEVERAL: [&str; 2] = [CONTAINERS, PODS];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Containers {
