@@ -200,7 +200,7 @@ pub struct Compacted {
     #[serde(flatten)]
     pub common: CommonFacts,
     pub members: Vec<Member>,
-    /// As of a process.
+    /// Both as of a process.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hostname: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -64,6 +64,7 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
     if args.check {
         return foretold(args, &receipt, diff);
     }
+    let first = start_to_await(args, &receipt.config)?;
     (session.progress)("removing the hook");
     stop_timer(receipt.files.keys());
     let mut left = Vec::new();
@@ -116,15 +117,21 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
         left_words(if changed { "uninstalled" } else { "not installed" }, data_left, still_live, root)
     };
     remove_cached_agent();
-    let is_asked_for = args.restart && !has_restarted && args.commands.outside.is_some() && live > 0;
     let detail = UninstallDetail {
         removed,
         data_left,
         data_root: root.to_string_lossy().into_owned(),
-        awaits_restart: if is_asked_for { Some(start::first_start()?) } else { None },
+        awaits_restart: first.filter(|_| live > 0),
     };
     let outcome = Outcome::ok(changed, msg, Detail::Uninstall(detail)).with_warnings(warnings);
     Ok(Outcome { diff, ..outcome })
+}
+
+/// By which the first process is known that whoever asks is to restart: what cannot be done is said before anything is.
+fn start_to_await(args: &Uninstall, config: &Config) -> Result<Option<u64>, Failure> {
+    let is_for_others = args.restart && args.commands.is_empty() && args.commands.outside.is_some();
+    let is_awaited = is_for_others && live_processes(config)? > 0;
+    is_awaited.then(start::first_start).transpose()
 }
 
 /// Why the service is not ready after its restart, as a warning.

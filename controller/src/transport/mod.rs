@@ -96,8 +96,7 @@ impl Endpoint {
         let here = Self::Process(Box::new(local::program()));
         let (host, before) = on.map_or((&here, &[][..]), |(host, before)| (&**host, before));
         let words = listing::words(sought);
-        // A first word: who has nothing to list has been reached all the same.
-        let line = format!("echo; {}", nested::line(before.iter().chain(&words).map(String::as_str)));
+        let line = nested::line(before.iter().chain(&words).map(String::as_str));
         let list = nested::run(host, ring, limits, &line).await?;
         listing::parse(&list, sought.name.as_deref()).map_err(TransportError::Command)
     }

@@ -90,7 +90,8 @@ pub(super) async fn run(
     limits: Limits,
     line: &str,
 ) -> Result<String, TransportError> {
-    let mut channel = endpoint.open(ring, limits, line).await?;
+    // A first word: who has nothing to say has been reached all the same.
+    let mut channel = endpoint.open(ring, limits, &format!("echo; {line}")).await?;
     let (mut out, mut err, mut code) = (Vec::new(), Vec::new(), None);
     loop {
         match channel.next().await? {
