@@ -61,6 +61,11 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Whether the service runs in containers of this host: its Pythons and sources are in their image.
+    pub(crate) fn is_contained(&self) -> bool {
+        self.interpreters.iter().any(|python| python.image.is_some())
+    }
+
     /// The install's word, where it is of one host or container alone; else nothing.
     pub(crate) fn own_install(&self) -> &str {
         if self.shared { "" } else { &self.install }

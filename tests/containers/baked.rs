@@ -19,7 +19,7 @@ pub(crate) const CLOSED: [&str; 8] = [
     "700:700",
 ];
 
-const GUNICORN: [&str; 10] = [
+pub(crate) const GUNICORN: [&str; 10] = [
     "/usr/bin/gunicorn",
     "--chdir",
     "/opt/shop",
@@ -56,7 +56,7 @@ fn bake(engine: &Engine) -> String {
 }
 
 /// The words that give a container what the compose file gives it.
-fn volumes(engine: &Engine) -> Vec<String> {
+pub(crate) fn volumes(engine: &Engine) -> Vec<String> {
     let text = fs::read_to_string(engine.path("baked/compose.override.yml")).expect("a file");
     assert!(text.contains("  \"web\":\n    environment:\n      PULPCOV: \"1\"\n"), "{text}");
     // Each is a text of JSON, which YAML reads the same.

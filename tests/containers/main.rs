@@ -4,7 +4,9 @@ mod baked;
 mod command_lines;
 mod discovered;
 mod docker;
+mod every_kind;
 mod pods;
+mod quadlets;
 mod recipes;
 mod shared_volume;
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
 use pulpcov_tests::lab::{Lab, host_name};
-use pulpcov_tests::python;
+use pulpcov_tests::{python, shop};
 use serde_json::Value;
 
 fn json(path: &std::path::Path) -> Value {
@@ -32,69 +31,6 @@ fn exercise(lab: &mut Lab, hosts: usize) {
                 .is_some_and(|v| v["done"].as_u64() >= Some(3))
         });
     }
-}
-
-/// The data files of all bundles of a run, unpacked to one folder.
-fn unpack_data(lab: &Lab, run: &str) -> std::path::PathBuf {
-    let folder = lab.path("unpacked");
-    fs::create_dir_all(&folder).expect("a folder");
-    for host in fs::read_dir(lab.path(run).join("hosts")).expect("hosts") {
-        for bundle in fs::read_dir(host.expect("host").path()).expect("bundles") {
-            let bundle = bundle.expect("bundle").path();
-            let status = Command::new("tar")
-                .arg("-xzf")
-                .arg(&bundle)
-                .arg("-C")
-                .arg(&folder)
-                .args(["--wildcards", "data/*"])
-                .status()
-                .expect("tar");
-            // A bundle that only brought sources has no data.
-            let _ = status;
-        }
-    }
-    folder.join("data")
-}
-
-/// `coverage combine` and `coverage json` of coverage.py itself, with the hosts' sources at their paths.
-fn reference_report(lab: &Lab, data: &std::path::Path) -> Value {
-    let python = python::reference();
-    let work = lab.path("reference");
-    fs::create_dir_all(&work).expect("a folder");
-    let files: Vec<_> = fs::read_dir(data).expect("data").map(|entry| entry.expect("entry").path()).collect();
-    assert!(!files.is_empty());
-    let rcfile = work.join("rc");
-    fs::write(
-        &rcfile,
-        format!(
-            "[run]\ndata_file = {}\n[paths]\nshop =\n    {}\n    /opt/shop/shop\n",
-            work.join("combined").display(),
-            lab.path("skeleton/opt/shop/shop").display()
-        ),
-    )
-    .expect("rc");
-    let cwd = lab.path("skeleton/opt/shop");
-    let run = |words: &[&str], files: &[std::path::PathBuf]| {
-        let output = Command::new(&python)
-            .args(["-m", "coverage"])
-            .args(words)
-            .arg("--rcfile")
-            .arg(&rcfile)
-            .args(files)
-            .current_dir(&cwd)
-            .output()
-            .expect("coverage");
-        assert!(
-            output.status.success(),
-            "{words:?}: {}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    };
-    run(&["combine", "--keep", "-q"], &files);
-    let out = work.join("reference.json");
-    run(&["json", "-q", "-o", &out.to_string_lossy()], &[]);
-    json(&out)
 }
 
 #[test]
@@ -126,18 +62,9 @@ fn five_hosts_give_one_report_that_is_coverage_pys_own() {
     );
     assert!(table.contains("shop/catalogue.py") && table.contains("Hosts"), "{table}");
 
-    let data = unpack_data(&lab, "run");
-    let reference = reference_report(&lab, &data);
+    let data = shop::unpack_data(&lab.path("run"), &lab.path("unpacked"));
     let ours = json(&report);
-    for (name, file) in reference["files"].as_object().expect("files") {
-        assert_eq!(&ours["files"][name], file, "{name}");
-    }
-    // What never ran counts too: coverage.py's own report of the same data does not know it.
-    for (name, file) in ours["files"].as_object().expect("files") {
-        if reference["files"].get(name).is_none() {
-            assert_eq!(file["summary"]["covered_lines"], 0, "{name}");
-        }
-    }
+    shop::assert_equals_coverage_py(&ours, &data, &lab.path("reference"));
     let names: BTreeSet<String> = fs::read_dir(&data)
         .expect("data")
         .map(|e| e.expect("entry").file_name().to_string_lossy().into_owned())

@@ -60,11 +60,15 @@ pub fn mirror() -> Result<String> {
 }
 
 fn build(root: &Path) -> Result<()> {
-    let mirror = mirror()?;
+    bootstrap(root, RELEASE, PACKAGES)
+}
+
+/// Makes a host's root of a release with those packages, for the lab's users, keys and units.
+pub fn bootstrap(root: &Path, release: &str, packages: &str) -> Result<()> {
     run(Command::new("debootstrap")
-        .args(["--variant=minbase", &format!("--include={PACKAGES}"), RELEASE])
+        .args(["--variant=minbase", &format!("--include={packages}"), release])
         .arg(root)
-        .arg(mirror))?;
+        .arg(mirror()?))?;
     let chroot = |words: &[&str]| run(Command::new("chroot").arg(root).args(words));
     for user in ["deploy", "ops", "plain", "shop"] {
         chroot(&["useradd", "-m", "-s", "/bin/bash", user])?;

@@ -25,7 +25,7 @@ fn files() -> PathBuf {
 }
 
 /// A store with the image in it, made once for a machine.
-fn image_store() -> Result<PathBuf> {
+pub fn image_store() -> Result<PathBuf> {
     let root = base::ensure()?;
     let mut recipe = vec![root.as_os_str().as_encoded_bytes().to_vec(), include_bytes!("engine.rs").to_vec()];
     for file in ["web-run", "worker-run"] {

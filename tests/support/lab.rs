@@ -4,6 +4,7 @@
 //! The lab dies with the test, also on SIGKILL: it holds the other end of a pipe. Nothing of it is
 //! visible outside, so labs run side by side.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -44,8 +45,12 @@ pub fn cgroup(state: &Path) -> PathBuf {
 /// What the hosts of a lab have besides an operating system.
 #[derive(Debug, Default)]
 pub struct Options {
+    /// Hosts that have another root image than those of all labs, by number.
+    pub roots: BTreeMap<usize, PathBuf>,
     /// Folders over the root image, topmost first.
     pub layers: Vec<PathBuf>,
+    /// Whether the hosts have the machine's boot id: a container of a host's has no other.
+    pub machine_boot_id: bool,
     /// A folder that all hosts share, as `/shared`.
     pub shared: bool,
     /// The test's own service.
@@ -549,13 +554,19 @@ fn prepare(state: &Path, n: usize, image: &Path, options: &Options) -> anyhow::R
     if fs::read_to_string(limit)?.trim().parse::<u64>()? < 4096 {
         fs::write(limit, "8192")?;
     }
-    for folder in ["host", "keys", "log", "skeleton", "home"] {
+    for folder in ["host", "keys", "log", "skeleton", "services", "home"] {
         fs::create_dir_all(state.join(folder))?;
     }
     fs::set_permissions(state, fs::Permissions::from_mode(0o755))?;
     let layers: Vec<_> = options.layers.iter().map(PathBuf::as_path).chain([image]).collect();
     let layers: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy()).collect();
     fs::write(state.join("base"), layers.join(":"))?;
+    for (&i, root) in &options.roots {
+        fs::write(state.join(format!("base.{}", host_name(i))), root.as_os_str().as_encoded_bytes())?;
+    }
+    if options.machine_boot_id {
+        fs::write(state.join("machine_boot_id"), "")?;
+    }
     if options.shared {
         fs::create_dir(state.join("shared"))?;
         fs::set_permissions(state.join("shared"), fs::Permissions::from_mode(0o1777))?;
@@ -572,7 +583,7 @@ fn prepare(state: &Path, n: usize, image: &Path, options: &Options) -> anyhow::R
     fs::create_dir_all(skeleton.join("etc/ssh"))?;
     fs::copy(state.join("key.pub"), skeleton.join("etc/ssh/lab_authorized_keys"))?;
     if options.shop {
-        shop::put_into(&skeleton)?;
+        shop::put_into(&state.join("services"))?;
     }
     Ok(())
 }

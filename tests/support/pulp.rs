@@ -73,7 +73,7 @@ pub fn start() -> Lab {
 /// Hosts with Pulp's layer, and nothing of it running.
 pub fn hosts(n: usize) -> Lab {
     let layer = layer().unwrap_or_else(|error| panic!("no Pulp for the hosts: {error:#}"));
-    Lab::start_with(n, &Options { layers: vec![layer], shared: true, shop: false })
+    Lab::start_with(n, &Options { layers: vec![layer], shared: true, ..Options::default() })
 }
 
 /// What runs where.

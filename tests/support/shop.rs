@@ -4,6 +4,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::python;
 
 /// Its sources.
 pub fn sources() -> PathBuf {
@@ -52,4 +57,73 @@ db.execute('insert into context values (1, ?)', (os.urandom(MEGABYTES * 1000000)
 db.commit()
 ""#;
     script.replace("PATH", path).replace("MEGABYTES", &megabytes.to_string())
+}
+
+/// The data files of all bundles of a run, unpacked below a folder; where they lie.
+pub fn unpack_data(run: &Path, folder: &Path) -> PathBuf {
+    fs::create_dir_all(folder).expect("a folder");
+    for host in fs::read_dir(run.join("hosts")).expect("hosts") {
+        let bundles = fs::read_dir(host.expect("a host").path()).expect("bundles");
+        let mut bundles: Vec<_> = bundles.map(|bundle| bundle.expect("a bundle").path()).collect();
+        // What a process has written twice it has written more of.
+        bundles.sort_by_key(|path| fs::metadata(path).and_then(|meta| meta.modified()).expect("a time"));
+        for bundle in bundles {
+            let mut tar = Command::new("tar");
+            tar.arg("-xzf").arg(&bundle).arg("-C").arg(folder).args(["--wildcards", "data/*"]);
+            // A bundle that only brought sources has no data.
+            let _ = tar.stderr(std::process::Stdio::null()).status().expect("tar runs");
+        }
+    }
+    folder.join("data")
+}
+
+/// Holds a JSON report against `coverage combine` and `coverage json` of coverage.py itself, on the same data, with the
+/// hosts' sources at their paths.
+pub fn assert_equals_coverage_py(report: &Value, data: &Path, work: &Path) {
+    let reference = reference_report(data, work);
+    for (name, file) in reference["files"].as_object().expect("files") {
+        assert_eq!(&report["files"][name], file, "{name}");
+    }
+    // What never ran counts too: coverage.py's own report of the same data does not know it.
+    for (name, file) in report["files"].as_object().expect("files") {
+        if reference["files"].get(name).is_none() {
+            assert_eq!(file["summary"]["covered_lines"], 0, "{name}");
+        }
+    }
+}
+
+fn reference_report(data: &Path, work: &Path) -> Value {
+    fs::create_dir_all(work).expect("a folder");
+    let files: Vec<_> =
+        fs::read_dir(data).expect("data").map(|entry| entry.expect("an entry").path()).collect();
+    assert!(!files.is_empty());
+    let rcfile = work.join("rc");
+    let text = format!(
+        "[run]\ndata_file = {}\n[paths]\nshop =\n    {}\n    /opt/shop/shop\n",
+        work.join("combined").display(),
+        sources().join("shop").display()
+    );
+    fs::write(&rcfile, text).expect("written");
+    let python = python::reference();
+    let run = |words: &[&str], files: &[PathBuf]| {
+        let output = Command::new(&python)
+            .args(["-m", "coverage"])
+            .args(words)
+            .arg("--rcfile")
+            .arg(&rcfile)
+            .args(files)
+            .current_dir(sources())
+            .output()
+            .expect("coverage runs");
+        assert!(
+            output.status.success(),
+            "{words:?}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    };
+    run(&["combine", "--keep", "-q"], &files);
+    let out = work.join("reference.json");
+    run(&["json", "-q", "-o", &out.to_string_lossy()], &[]);
+    serde_json::from_slice(&fs::read(&out).expect("a report")).expect("JSON")
 }

@@ -5,6 +5,7 @@ Runs under the interpreter of the service with its pinned coverage.py, reads one
      "folders": {"shop": ["/opt/shop/shop"]}, "packages": ["shop"], "measured": [FILE...],
      "path": [FOLDER...]}           the site folders of another Python, which no longer runs
     {"mode": "archived", "coverage_dir": DIR, "paths": [FILE...]}
+    {"mode": "texts", "coverage_dir": DIR, "paths": [FILE...], "most": BYTES}
     {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]},
      "names": {FILE: NAME},             what errors call a file that is a copy
@@ -140,6 +141,33 @@ def list_archived(request):
         except Exception:
             found = None
         yield {"path": path, "text": None if found is None else binascii.hexlify(found).decode()}
+
+
+def list_texts(request):
+    """What is at each path, in hexadecimal digits, and where links lead: of files that whoever asks cannot open, as those
+    of an image. What lies in an archive stands for that archive's size, time and inode."""
+    for path in request["paths"]:
+        told = {"path": path, "real": os.path.realpath(path), "text": None, "archive": None}
+        try:
+            if os.path.isfile(path) and os.path.getsize(path) <= request["most"]:
+                with open(path, "rb") as f:
+                    told["text"] = binascii.hexlify(f.read(request["most"])).decode()
+            elif os.path.isabs(path):
+                told.update(text_in_archive(path))
+        except (OSError, ValueError):
+            pass
+        yield told
+
+
+def text_in_archive(path):
+    archive = os.path.dirname(path)
+    while not os.path.exists(archive):
+        archive = os.path.dirname(archive)
+    if not os.path.isfile(archive):
+        return {}
+    info = os.stat(archive)
+    found = next(list_archived({"paths": [path]}))
+    return {"text": found["text"], "archive": "%d %d %d" % (info.st_size, info.st_mtime_ns, info.st_ino)}
 
 
 def list_packages(request):
@@ -334,7 +362,7 @@ def main():
         import coverage             # noqa: F401
     except ImportError as e:
         sys.exit("%s cannot import coverage: %s" % (sys.executable, e))
-    answers = {"list": list_sources, "archived": list_archived, "packages": list_packages, "analyse": analyse_all,
+    answers = {"list": list_sources, "archived": list_archived, "texts": list_texts, "packages": list_packages, "analyse": analyse_all,
                "about": about, "configure": configure}[request["mode"]]
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)                   # a plugin may print what it likes

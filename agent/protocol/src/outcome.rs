@@ -127,6 +127,9 @@ pub struct Interpreter {
     /// Whom the agent runs it as: the one user who can change what it runs.
     #[serde(default)]
     pub uid: u32,
+    /// The container image that it is in, by its id; `None` for one of the host's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -80,6 +80,7 @@ mod tests {
             coverage_present: false,
             tags: tags.iter().map(|&t| t.to_owned()).collect(),
             uid: 0,
+            image: None,
         }
     }
 

@@ -39,6 +39,10 @@ impl Copies {
         Ok(Self { folder, count: 0, identity })
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Takes a copy, and says where it is. Its name ends as the source's does: coverage.py goes by that.
     pub(crate) fn take(&mut self, source: &Path, bytes: &[u8]) -> Result<PathBuf, Failure> {
         self.count += 1;

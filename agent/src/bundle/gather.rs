@@ -15,7 +15,7 @@ use pulpcov_protocol::outcome::FlushDetail;
 use pulpcov_protocol::version::BUNDLE_FORMAT;
 
 use crate::bundle::source_list;
-use crate::bundle::source_list::Sources;
+use crate::bundle::source_list::{Measured, Sources};
 use crate::bundle::spool::{Held, NotHeld, Spool};
 use crate::failure::{During, Failure};
 use crate::host::facts::CollectLock;
@@ -130,6 +130,7 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
             Err(NotHeld::Failed(error)) => return Err(error).during("read", &file.name),
         }
     }
+    drop_erased(&mut data, &ledger, root);
     let (measured, paths) = measured(&mut data, &mut spool, &ledger)?;
     let extra = extra(&data, &ledger);
     let sources = source_list::list(lib_root, &receipt.config, &ledger, &measured)?;
@@ -168,11 +169,18 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
     })
 }
 
-/// Measured path to `sys.prefix` of a process that ran it.
-type Measured = BTreeMap<String, Option<String>>;
-
 /// Data files whose records say what they ran, with their owner and their paths.
 type Paths = Vec<(String, Option<u32>, Vec<String>)>;
+
+/// Drops what another agent has erased between the list and the ledger, its record with it: that has it in a bundle of its
+/// own, and here nobody could say what it is.
+fn drop_erased<T>(data: &mut Vec<(T, Entry)>, ledger: &ledger::Ledger, root: &Path) {
+    let told = ledger.told_data();
+    data.retain(|(_, entry)| {
+        let name = entry.path.strip_prefix("data/").unwrap_or(&entry.path);
+        told.contains(name) || std::fs::symlink_metadata(root.join(name)).is_ok()
+    });
+}
 
 /// The files that data tells of, each with `sys.prefix` of a process that ran it, where that is known; and by data
 /// file. Data that cannot be read tells of nothing; a report says so.
@@ -211,7 +219,11 @@ fn extra(data: &[(Held, Entry)], ledger: &ledger::Ledger) -> BTreeMap<String, u3
 /// What ran of bytes that are no longer there, by the very sources that were listed.
 fn replaced(by_data: &Paths, ledger: &ledger::Ledger, sources: &Sources, trusted: &Trusted) -> Replaced {
     let mut present = Present::new(trusted);
-    for source in &sources.listed {
+    for (path, now) in &sources.present {
+        present.add(path, now.clone());
+    }
+    let of_host = |source: &&Source| !sources.present.contains_key(&source.path);
+    for source in sources.listed.iter().filter(of_host) {
         let is_archived = sources.archived.contains_key(&source.path);
         let now = if is_archived {
             fingerprint::of_archived(&source.path, trusted)
@@ -220,7 +232,7 @@ fn replaced(by_data: &Paths, ledger: &ledger::Ledger, sources: &Sources, trusted
         };
         present.add(&source.path, now);
     }
-    for one in &sources.unsourced {
+    for one in sources.unsourced.iter().filter(|one| !sources.present.contains_key(&one.path)) {
         present.add(&one.path, None);
     }
     let found = by_data.iter().filter_map(|(name, owner, paths)| {
@@ -366,5 +378,26 @@ impl<R: Read> Read for Exactly<R> {
         }
         self.left -= n as u64;
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_erased_by_others_meanwhile_is_theirs_and_what_somebody_put_there_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("data.there"), "").expect("written");
+        let entry = |name: &str| Entry {
+            path: EntryPath::Data(name.to_owned()).to_string(),
+            size: 0,
+            sha256: String::new(),
+            uid: None,
+        };
+        let mut data = vec![((), entry("data.there")), ((), entry("data.erased"))];
+        drop_erased(&mut data, &ledger::Ledger::default(), folder.path());
+        let left: Vec<&str> = data.iter().map(|((), entry)| entry.path.as_str()).collect();
+        assert_eq!(left, ["data/data.there"]);
     }
 }

@@ -23,14 +23,21 @@ pub(crate) struct PackagePlaces {
 }
 
 impl PackagePlaces {
-    /// What processes of an interpreter say, where nobody else can have put it.
-    pub(crate) fn of(config: &Config, ledger: &Ledger, python: &Interpreter, trusted: &Trusted) -> Self {
+    /// What processes of an interpreter say, where nobody else can have put it; of one whose files are not this host's,
+    /// `trusted` is nobody.
+    pub(crate) fn of(
+        config: &Config,
+        ledger: &Ledger,
+        python: &Interpreter,
+        trusted: Option<&Trusted>,
+    ) -> Self {
         let mut places = Self::default();
         // Many processes say the same.
         let mut judged: BTreeMap<String, bool> = BTreeMap::new();
         let mut counts = |package: &String, path: &String| {
             let is_known = config.packages.iter().any(|known| known == package);
-            is_known && *judged.entry(path.clone()).or_insert_with(|| trusted.is_sure(Path::new(path)))
+            let judge = || trusted.is_none_or(|trusted| trusted.is_sure(Path::new(path)));
+            is_known && *judged.entry(path.clone()).or_insert_with(judge)
         };
         for (package, path) in ledger.package_places(&python.prefix) {
             let tail = package.replace('.', "/");
@@ -46,7 +53,8 @@ impl PackagePlaces {
             }
         }
         for (path, _) in judged.into_iter().filter(|(_, counts)| !counts) {
-            places.refused.extend(trusted.distrusts(Path::new(&path)).map(|reason| (path, reason)));
+            let reason = trusted.and_then(|trusted| trusted.distrusts(Path::new(&path)));
+            places.refused.extend(reason.map(|reason| (path, reason)));
         }
         places
     }

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use pulpcov_protocol::bundle::{MAX_ANALYSIS_BYTES, MAX_SOURCE_BYTES};
 use pulpcov_protocol::manifest::{DEFAULT_OPTIONS, Source, Unsourced, analysis_key_text};
@@ -14,40 +13,48 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::bundle::copies::Copies;
+use crate::bundle::image_sources;
 use crate::bundle::package_places::{self, PackagePlaces, is_of, is_omitted};
 use crate::failure::Failure;
 use crate::host::budget::Remarks;
-use crate::host::identity::Identity;
 use crate::host::owners::{self, Trusted};
-use crate::host::{child, fs, interpreter};
+use crate::host::python::Start;
+use crate::host::{fs, interpreter};
 use crate::receipt::Config;
 use crate::recorder::ledger::Ledger;
 use crate::recorder::users::Users;
 use crate::recorder::{coverage_dir, users};
 
 /// Why there is no source of what the hook measured under other `packages`, or where no name leads to it.
-const OF_NO_PACKAGE: &str = "of no package that is measured now";
+pub(super) const OF_NO_PACKAGE: &str = "of no package that is measured now";
 
 #[derive(Deserialize)]
-struct Listed {
-    path: Option<String>,
-    module_path: Option<String>,
-    package: Option<String>,
+pub(super) struct Listed {
+    pub(super) path: Option<String>,
+    pub(super) module_path: Option<String>,
+    pub(super) package: Option<String>,
 }
+
+/// Measured path to `sys.prefix` of a process that ran it.
+pub(crate) type Measured = BTreeMap<String, Option<String>>;
 
 /// The program that a Python answers with.
 pub(crate) fn script(lib_root: &str) -> PathBuf {
     Path::new(lib_root).join("hook").join("analysis.py")
 }
 
-fn ask(lib_root: &str, python: &Interpreter, request: &Value) -> Result<Vec<u8>, Failure> {
-    child::run(
-        Command::new(&python.path).args(["-I", "-B"]).arg(script(lib_root)),
-        request.to_string().as_bytes(),
-    )
+/// Has a Python answer a request; one of an image sees the folder of copies that there may be.
+pub(super) fn ask(
+    lib_root: &str,
+    python: &Interpreter,
+    request: &Value,
+    copies: Option<&Path>,
+) -> Result<Vec<u8>, Failure> {
+    let start = Start::of(python).args(&["-I", "-B"]).path_arg(&script(lib_root)).sees(Path::new(lib_root));
+    copies.into_iter().fold(start, Start::sees).answer(request.to_string().as_bytes())
 }
 
-fn answers<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<Vec<T>, Failure> {
+pub(super) fn answers<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<Vec<T>, Failure> {
     serde_json::Deserializer::from_slice(text)
         .into_iter()
         .collect::<Result<_, _>>()
@@ -65,21 +72,37 @@ pub(crate) fn packages(
     if !profile.entry_points.is_empty() {
         let request =
             json!({"mode": "packages", "coverage_dir": coverage_dir, "entry_points": profile.entry_points});
-        let found: Vec<String> = answers(&ask(lib_root, python, &request)?)?;
+        let found: Vec<String> = answers(&ask(lib_root, python, &request, None)?)?;
         packages.extend(found);
     }
     Ok(packages.into_iter().collect())
 }
 
+#[derive(Default)]
 pub(crate) struct Sources {
     pub(crate) listed: Vec<Source>,
-    /// Texts of those that lie in archives, by path.
+    /// Texts of those that are no files of this host, by path: they lie in archives, or in an image.
     pub(crate) archived: BTreeMap<String, Vec<u8>>,
     /// What was measured and has no source, each with the reason.
     pub(crate) unsourced: Vec<Unsourced>,
     /// Packages that a Python may have which no longer runs, and that were not found in its folders.
     pub(crate) unlisted: BTreeSet<String>,
+    /// What lies at paths that are none of this host's: the fingerprint of each, where there is anything.
+    pub(crate) present: BTreeMap<String, Option<String>>,
     pub(crate) warnings: Vec<String>,
+}
+
+impl Sources {
+    /// Takes in what was listed, and warns of packages of which nothing was.
+    pub(super) fn finish(&mut self, found: SourceIndex, missing: BTreeSet<String>) {
+        self.listed = found.by_path.into_values().collect();
+        let nowhere =
+            |package: &String| !self.listed.iter().any(|source| is_of(&source.module_path, package));
+        let nowhere: Vec<String> = missing.into_iter().filter(nowhere).collect();
+        if !nowhere.is_empty() {
+            self.warnings.push(format!("no source of {} was found", nowhere.join(", ")));
+        }
+    }
 }
 
 /// Every Python file of the measured packages, run or not, of all interpreters; and the source of each path that
@@ -89,16 +112,13 @@ pub(crate) fn list(
     lib_root: &str,
     config: &Config,
     ledger: &Ledger,
-    measured: &BTreeMap<String, Option<String>>,
+    measured: &Measured,
 ) -> Result<Sources, Failure> {
+    if config.is_contained() {
+        return image_sources::list(lib_root, config, ledger, measured);
+    }
     let mut found = SourceIndex::default();
-    let mut sources = Sources {
-        listed: Vec::new(),
-        archived: BTreeMap::new(),
-        unsourced: Vec::new(),
-        unlisted: BTreeSet::new(),
-        warnings: Vec::new(),
-    };
+    let mut sources = Sources::default();
     let mut refused = Remarks::default();
     // Packages that some interpreter does not find.
     let mut missing: BTreeSet<String> = BTreeSet::new();
@@ -106,7 +126,7 @@ pub(crate) fn list(
     let able = able(config, &mut sources.warnings)?;
     let trusted = trusted(config);
     for python in &config.interpreters {
-        let own = PackagePlaces::of(config, ledger, python, &trusted);
+        let own = PackagePlaces::of(config, ledger, python, Some(&trusted));
         let is_able = able.iter().any(|one| one.path == python.path);
         // Of one that no longer runs, another can tell what lies in its folders, and where its processes had
         // imported from.
@@ -116,7 +136,7 @@ pub(crate) fn list(
         let request = json!({"mode": "list", "coverage_dir": coverage_dir::path(lib_root, asked),
             "roots": own.files, "folders": own.folders, "packages": config.packages, "omit": config.profile.omit,
             "path": (!is_able).then(|| site_folders(python)), "measured": measured.keys().collect::<Vec<_>>()});
-        for listed in answers::<Listed>(&ask(lib_root, asked, &request)?)? {
+        for listed in answers::<Listed>(&ask(lib_root, asked, &request, None)?)? {
             let (Some(path), Some(module_path)) = (listed.path, listed.module_path) else {
                 let package = listed.package.unwrap_or_default();
                 if !is_able {
@@ -126,7 +146,7 @@ pub(crate) fn list(
                 continue;
             };
             match trusted.read(Path::new(&path), MAX_SOURCE_BYTES) {
-                Ok(bytes) => found.add(path, module_path, asked, &bytes),
+                Ok(bytes) => found.add(path, module_path, asked, &bytes, None),
                 Err(failure) => {
                     // It is missing from the list, whether it ran or not.
                     let of = |package: &&String| is_of(&module_path, package);
@@ -143,7 +163,7 @@ pub(crate) fn list(
     sources.warnings.extend(refused.lines("is left out", "are left out"));
     let mut archived = Vec::new();
     for (path, prefix) in measured {
-        if found.has(path) {
+        if found.has(path, None) {
             continue;
         }
         let Some(module_path) = places.module_path(path, &config.packages) else {
@@ -160,7 +180,7 @@ pub(crate) fn list(
         let of_prefix = able.iter().copied().find(|python| Some(&python.prefix) == prefix.as_ref());
         let Some(python) = of_prefix.or(able.first().copied()) else { continue };
         match trusted.read(Path::new(path), MAX_SOURCE_BYTES) {
-            Ok(bytes) => found.add(path.clone(), module_path, python, &bytes),
+            Ok(bytes) => found.add(path.clone(), module_path, python, &bytes, None),
             Err(failure) if may_be_archived(path, &trusted) => {
                 archived.push((path.clone(), module_path, python, failure.msg));
             }
@@ -168,12 +188,7 @@ pub(crate) fn list(
         }
     }
     take_out_of_archives(lib_root, &able, archived, &mut found, &mut sources)?;
-    sources.listed = found.by_path.into_values().collect();
-    let nowhere = |package: &String| !sources.listed.iter().any(|source| is_of(&source.module_path, package));
-    let nowhere: Vec<String> = missing.into_iter().filter(nowhere).collect();
-    if !nowhere.is_empty() {
-        sources.warnings.push(format!("no source of {} was found", nowhere.join(", ")));
-    }
+    sources.finish(found, missing);
     Ok(sources)
 }
 
@@ -189,7 +204,7 @@ fn able<'c>(config: &'c Config, warnings: &mut Vec<String>) -> Result<Vec<&'c In
     let mut able = Vec::new();
     let mut broken = Vec::new();
     for python in &config.interpreters {
-        match child::run(Command::new(&python.path).args(["-I", "-S", "-B", "-c", ""]), b"") {
+        match Start::of(python).args(&["-I", "-S", "-B", "-c", ""]).answer(b"") {
             Ok(_) => able.push(python),
             Err(failure) => broken.push(failure.msg),
         }
@@ -207,14 +222,22 @@ fn able<'c>(config: &'c Config, warnings: &mut Vec<String>) -> Result<Vec<&'c In
 
 /// Sources as they are found.
 #[derive(Default)]
-struct SourceIndex {
+pub(super) struct SourceIndex {
     by_path: BTreeMap<String, Source>,
     /// Real path to the path under which it is listed.
     by_real_path: BTreeMap<PathBuf, String>,
 }
 
 impl SourceIndex {
-    fn add(&mut self, path: String, module_path: String, python: &Interpreter, bytes: &[u8]) {
+    /// `real` is where links lead; it is looked for on this host where it is not told.
+    pub(super) fn add(
+        &mut self,
+        path: String,
+        module_path: String,
+        python: &Interpreter,
+        bytes: &[u8],
+        real: Option<PathBuf>,
+    ) {
         let sha256 = fs::sha256(bytes);
         let key = analysis_key_text(
             &sha256,
@@ -230,7 +253,7 @@ impl SourceIndex {
             sha256,
             path: path.clone(),
         };
-        if let Ok(real) = std::fs::canonicalize(&path) {
+        if let Some(real) = real.or_else(|| std::fs::canonicalize(&path).ok()) {
             self.by_real_path.entry(real).or_insert_with(|| path.clone());
         }
         self.by_path.entry(path).or_insert(source);
@@ -238,11 +261,12 @@ impl SourceIndex {
 
     /// Whether a measured path is one that is listed, also where that leads to it through a link: then it is
     /// listed by this path, too.
-    fn has(&mut self, path: &str) -> bool {
+    pub(super) fn has(&mut self, path: &str, real: Option<&Path>) -> bool {
         if self.by_path.contains_key(path) {
             return true;
         }
-        let listed = std::fs::canonicalize(path).ok().and_then(|real| self.by_real_path.get(&real));
+        let real = real.map(Path::to_owned).or_else(|| std::fs::canonicalize(path).ok());
+        let listed = real.and_then(|real| self.by_real_path.get(&real));
         let Some(source) = listed.and_then(|listed| self.by_path.get(listed)).cloned() else { return false };
         self.by_path.insert(path.to_owned(), Source { path: path.to_owned(), ..source });
         true
@@ -270,7 +294,7 @@ fn take_out_of_archives(
         }
         let request =
             json!({"mode": "archived", "coverage_dir": coverage_dir::path(lib_root, python), "paths": paths});
-        let answered: Vec<Archived> = answers(&ask(lib_root, python, &request)?)?;
+        let answered: Vec<Archived> = answers(&ask(lib_root, python, &request, None)?)?;
         let mut texts: BTreeMap<String, Vec<u8>> = answered
             .into_iter()
             .filter_map(|one| Some((one.path, unhex(&one.text?)?)))
@@ -279,7 +303,7 @@ fn take_out_of_archives(
         for (path, module_path, _, reason) in mine {
             match texts.remove(path) {
                 Some(text) => {
-                    found.add(path.clone(), module_path.clone(), python, &text);
+                    found.add(path.clone(), module_path.clone(), python, &text, None);
                     sources.archived.insert(path.clone(), text);
                 }
                 None => sources.unsourced.push(Unsourced { path: path.clone(), reason: reason.clone() }),
@@ -308,7 +332,7 @@ pub(crate) fn trusted_now(
 /// Owners of interpreters' packages.
 fn owners_of(interpreters: &[Interpreter]) -> impl Iterator<Item = u32> {
     let owner = |python: &Interpreter| Some(fs::Attributes::of(Path::new(&python.purelib)).ok()??.uid);
-    interpreters.iter().filter_map(owner)
+    interpreters.iter().filter(|python| python.image.is_none()).filter_map(owner)
 }
 
 /// Whether a path that is no file lies in an archive that nobody else can have put there.
@@ -337,7 +361,7 @@ pub(crate) fn text_of(
 /// The analysis of one file by one interpreter, as the text of a JSON object.
 pub(crate) fn analyse_one(lib_root: &str, python: &Interpreter, path: &Path) -> Result<Vec<u8>, Failure> {
     let coverage = coverage_dir::path(lib_root, python);
-    ask(lib_root, python, &json!({"mode": "analyse", "coverage_dir": coverage, "paths": [path]}))
+    ask(lib_root, python, &json!({"mode": "analyse", "coverage_dir": coverage, "paths": [path]}), None)
 }
 
 /// An analysis, or what stands for one that no bundle may have.
@@ -366,8 +390,7 @@ pub(crate) fn analyse(
         if mine.is_empty() {
             continue;
         }
-        let mut copies =
-            Copies::new(lib_root, &config.data_root, Identity::of_interpreter(Path::new(&python.path))?)?;
+        let mut copies = Copies::new(lib_root, &config.data_root, interpreter::identity(python)?)?;
         let (mut paths, mut names) = (Vec::new(), BTreeMap::new());
         for source in mine.iter().filter_map(|&i| wanted.get(i)) {
             let copy = copies.take(Path::new(&source.path), &text_of(source, archived, &trusted)?)?;
@@ -378,7 +401,7 @@ pub(crate) fn analyse(
         copies.close()?;
         let request = json!({"mode": "analyse", "coverage_dir": coverage_dir::path(lib_root, python),
             "paths": paths, "names": names});
-        let answer = ask(lib_root, python, &request)?;
+        let answer = ask(lib_root, python, &request, Some(copies.folder()))?;
         let lines: Vec<&[u8]> = answer.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
         if lines.len() != mine.len() {
             return Err(Failure::new(format!(

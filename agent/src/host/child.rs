@@ -1,5 +1,5 @@
-//! Runs a Python as a child of the agent: as whoever can change what it runs, within bounds, and never waited for beyond
-//! its end.
+//! Runs a program as a child of the agent, above all a Python: as whoever can change what it runs, within bounds, and
+//! never waited for beyond its end.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -16,7 +16,7 @@ use crate::host::identity::Identity;
 
 /// Longest run of a Python that the agent starts. Unpacking and compiling coverage.py on a slow
 /// host takes seconds; analysing Pulp half a minute.
-const PATIENCE: Duration = Duration::from_mins(10);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Most that such a Python may answer.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
@@ -48,6 +48,16 @@ fn run_as(identity: &Identity, command: &mut Command, input: &[u8]) -> Result<Ve
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().during("run", &program)?;
+    finish(&mut child, &program, input)
+}
+
+/// Runs a container engine to its end, with the agent's own rights and environment: what it starts is confined by it.
+pub(crate) fn run_engine(command: &mut Command, input: &[u8]) -> Result<Vec<u8>, Failure> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut wrapped = Command::new("/proc/self/exe");
+    wrapped.arg(WITH_PARENT).arg(ENGINE).arg(command.get_program()).args(command.get_args());
+    wrapped.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = wrapped.spawn().during("run", &program)?;
     finish(&mut child, &program, input)
 }
 
@@ -115,13 +125,21 @@ fn is_for_all(name: &OsStr) -> bool {
 /// The word behind which [`become_child`] stands.
 pub(crate) const WITH_PARENT: &str = "with-parent";
 
+/// Stands where an identity would, for a program that keeps all that the agent has.
+const ENGINE: &str = "engine";
+
 /// Asks the kernel to end this process with its parent, and becomes the command.
 pub(crate) fn become_child(words: &[String]) -> Failure {
     let Some((identity, [program, args @ ..])) = words.split_first() else {
         return Failure::new("no command");
     };
-    let Some(identity) = Identity::parse(identity) else { return Failure::new("no identity") };
-    if let Err(error) = confine(&identity) {
+    let confined = if identity == ENGINE {
+        die_with_parent()
+    } else {
+        let Some(identity) = Identity::parse(identity) else { return Failure::new("no identity") };
+        confine(&identity)
+    };
+    if let Err(error) = confined {
         return Failure::new(format!("cannot confine {program}: {error}"));
     }
     let error = std::os::unix::process::CommandExt::exec(Command::new(program).args(args));
@@ -130,18 +148,25 @@ pub(crate) fn become_child(words: &[String]) -> Failure {
 
 /// What no Python that the agent starts may exceed, wherever its code comes from.
 fn confine(identity: &Identity) -> Result<(), rustix::io::Errno> {
-    use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     identity.assume()?;
     // A change of the user would undo it.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+    die_with_parent()?;
     rustix::thread::set_no_new_privs(true)?;
-    let _ = rustix::process::setsid();
     for (resource, most) in
         [(Resource::As, MAX_MEMORY), (Resource::Cpu, PATIENCE.as_secs()), (Resource::Core, 0)]
     {
         let maximum = getrlimit(resource).maximum.map_or(most, |now| now.min(most));
         setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) })?;
     }
+    Ok(())
+}
+
+/// In a group of its own, by which what it leaves running is found.
+fn die_with_parent() -> Result<(), rustix::io::Errno> {
+    use rustix::process::{Signal, set_parent_process_death_signal, setsid};
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    let _ = setsid();
     Ok(())
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Whoever runs the agent.
-    fn own() -> Self {
+    pub(crate) fn own() -> Self {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         Self { uid, gid, groups: Vec::new() }
     }

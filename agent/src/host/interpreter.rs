@@ -1,7 +1,7 @@
 //! The Pythons of a host: which ones, what they are, how to run one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use pulpcov_protocol::outcome::Interpreter;
 use pulpcov_protocol::profile::is_python_name;
@@ -9,8 +9,8 @@ use pulpcov_protocol::text::unhex;
 use pulpcov_protocol::wheel::pinned_coverage;
 
 use crate::failure::Failure;
-use crate::host::child::run;
 use crate::host::identity::{self, Identity};
+use crate::host::python::Start;
 use crate::host::{facts, fs, owners};
 
 /// Prints what the agent must know, as JSON. `-I`: nothing of the working directory or the user's
@@ -79,13 +79,13 @@ impl Facts {
 const MAX_WORD: usize = 100;
 const MAX_PATH: usize = 4096;
 
-/// Asks the interpreter at `path` what it is.
-pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
+/// Asks the interpreter at `path` what it is: one of the host, or of the image with that id.
+pub(crate) fn inspect(path: &str, image: Option<&str>) -> Result<Interpreter, Failure> {
     if !Path::new(path).is_absolute() {
         return Err(Failure::new(format!("interpreter {path} is not an absolute path")));
     }
-    let identity = Identity::of_interpreter(Path::new(path))?;
-    let answer = run(Command::new(path).args(["-I", "-B", "-c", FACTS]), b"")?;
+    let identity = identity_of(path, image)?;
+    let answer = Start::at(path, image).args(&["-I", "-B", "-c", FACTS]).answer(b"")?;
     let mut facts: Facts = serde_json::from_slice(&answer)
         .map_err(|error| Failure::new(format!("{path} does not answer as a Python 3: {error}")))?;
     if facts.implementation != "cpython" {
@@ -97,14 +97,14 @@ pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
     // Without a home it is relative to nothing.
     facts.user_site = facts.user_site.filter(|folder| folder.starts_with('/'));
     facts.check(path)?;
-    let purelib = if identity.is_root() {
+    let purelib = if identity.is_root() || image.is_some() {
         facts.purelib
     } else {
         into_text(identity::packages_folder(Path::new(path), identity.uid, &facts.purelib)?)
     };
     let purelib = facts
         .user_site
-        .filter(|_| !rustix::process::geteuid().is_root() && !is_writable(&purelib))
+        .filter(|_| image.is_none() && !rustix::process::geteuid().is_root() && !is_writable(&purelib))
         .unwrap_or(purelib);
     let coverage = pinned_coverage(facts.major, facts.minor).ok_or_else(|| {
         Failure::new(format!("{path} is Python {}, the hook needs 3.6 or later", facts.version))
@@ -119,7 +119,17 @@ pub(crate) fn inspect(path: &str) -> Result<Interpreter, Failure> {
         coverage_present: false,
         tags: facts.tags,
         uid: identity.uid,
+        image: image.map(str::to_owned),
     })
+}
+
+/// Whom an interpreter is run as. One of an image is shut in where it runs: it is nobody's but root's.
+pub(crate) fn identity(python: &Interpreter) -> Result<Identity, Failure> {
+    identity_of(&python.path, python.image.as_deref())
+}
+
+fn identity_of(path: &str, image: Option<&str>) -> Result<Identity, Failure> {
+    if image.is_some() { Ok(Identity::own()) } else { Identity::of_interpreter(Path::new(path)) }
 }
 
 /// Whether this process could write in a folder, or make it.
@@ -148,7 +158,9 @@ os.rmdir(os.path.dirname(out))
 /// The byte code of sources, in their order.
 pub(crate) fn compile(python: &Interpreter, sources: &[PathBuf]) -> Result<Vec<Vec<u8>>, Failure> {
     let request = serde_json::json!(sources).to_string();
-    let answer = run(Command::new(&python.path).args(["-I", "-c", COMPILE]), request.as_bytes())?;
+    let folders = sources.iter().filter_map(|source| source.parent()).collect::<BTreeSet<_>>();
+    let start = Start::of(python).args(&["-I", "-c", COMPILE]);
+    let answer = folders.into_iter().fold(start, Start::sees).answer(request.as_bytes())?;
     let text = String::from_utf8_lossy(&answer).into_owned();
     let compiled: Option<Vec<Vec<u8>>> = text.lines().map(unhex).collect();
     compiled
@@ -324,6 +336,44 @@ fn of_command_line(pid: u32) -> Option<String> {
         .or_else(|| of_program(script.filter(|word| word.starts_with('/'))?))
         .or_else(|| on_path(first, &std::env::var("PATH").unwrap_or_default()))?;
     is_of_process(Path::new(&python), pid).then_some(python)
+}
+
+/// The name under which a process of a container was started, where that is a Python's, and the file behind it: which
+/// of both is right only its image can tell.
+pub(crate) fn of_contained(pid: u32) -> Vec<String> {
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok().map(into_text);
+    let Some(exe) = exe.filter(|exe| is_python_name(exe)) else { return Vec::new() };
+    let first = words_of(pid).and_then(|words| words.into_iter().next());
+    first.filter(|word| word.starts_with('/') && is_python_name(word)).into_iter().chain([exe]).collect()
+}
+
+/// Answers which Pythons run programs of an image, by the first line of each; where none says so, its own.
+const FIND: &str = r##"
+import json, shutil, sys
+found = []
+for name in json.load(sys.stdin):
+    path = shutil.which(name)
+    try:
+        with open(path or "", "rb") as f:
+            words = f.readline(4096).decode("utf-8", "replace").split()
+    except OSError:
+        continue
+    if not words or not words[0].startswith("#!"):
+        continue
+    python = words[0][2:] or "".join(words[1:2])
+    if python.endswith("/env"):
+        python = shutil.which(words[-1]) or ""
+    if python.rpartition("/")[2].startswith("python") and python not in found:
+        found.append(python)
+print(json.dumps(found or [sys.executable]))
+"##;
+
+/// The Pythons of an image that run programs of these names.
+pub(crate) fn of_image(image: &str, programs: &[&str]) -> Result<Vec<String>, Failure> {
+    let request = serde_json::json!(programs).to_string();
+    let answer = Start::at("python3", Some(image)).args(&["-I", "-c", FIND]).answer(request.as_bytes())?;
+    serde_json::from_slice(&answer)
+        .map_err(|error| Failure::new(format!("the image answers not as a Python does: {error}")))
 }
 
 fn words_of(pid: u32) -> Option<Vec<String>> {

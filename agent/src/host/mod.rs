@@ -10,6 +10,8 @@ pub(crate) mod identity;
 pub(crate) mod interpreter;
 pub(crate) mod namespace;
 pub(crate) mod owners;
+pub(crate) mod python;
+pub(crate) mod quadlet;
 pub(crate) mod ready;
 pub(crate) mod removal;
 pub(crate) mod s6;

@@ -1,6 +1,7 @@
 //! systemd, by its own tool: which units there are, what they run, start and stop.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,7 @@ fn systemctl(args: &[&str]) -> Result<std::process::Output, Failure> {
 
 /// Whether systemd is this host's service manager.
 pub(crate) fn is_here() -> bool {
-    std::path::Path::new("/run/systemd/system").is_dir()
+    Path::new("/run/systemd/system").is_dir()
 }
 
 /// A unit that this host has, by its own name: an alias, or one without a kind, is in no control group.
@@ -219,17 +220,36 @@ fn parse_command_lines(text: &str) -> Vec<(String, Vec<String>)> {
     text.split("{ path=").skip(1).filter_map(parse).collect()
 }
 
-/// Processes of a unit, by its control group.
+/// Processes of a unit, by its control group, and by those below it: one that is given away, as to a container engine, has
+/// its processes there.
 fn pids_of_group(group: &str) -> Vec<u32> {
     if group.is_empty() {
         return Vec::new();
     }
     // Unified, then the two homes that systemd has for its own hierarchy on older hosts.
-    ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"]
-        .iter()
-        .find_map(|root| fs_err::read_to_string(format!("{root}{group}/cgroup.procs")).ok())
-        .map(|text| text.lines().filter_map(|line| line.parse().ok()).collect())
-        .unwrap_or_default()
+    let homes = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
+    let mut home = homes.iter().map(|root| PathBuf::from(format!("{root}{group}")));
+    let mut pids = Vec::new();
+    if let Some(folder) = home.find(|folder| folder.join("cgroup.procs").exists()) {
+        pids_below(&folder, MAX_GROUPS, &mut pids);
+    }
+    pids
+}
+
+/// Deepest groups below a unit's that are looked into.
+const MAX_GROUPS: u32 = 8;
+
+fn pids_below(group: &Path, depth: u32, pids: &mut Vec<u32>) {
+    let text = std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+    if depth == 0 {
+        return;
+    }
+    for entry in std::fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            pids_below(&entry.path(), depth - 1, pids);
+        }
+    }
 }
 
 /// Starts, stops or restarts units in order, and waits until systemd says it is done.
@@ -286,6 +306,19 @@ pub(crate) fn last_log_lines(unit: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn processes_below_a_units_group_are_its_own() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let payload = folder.path().join("libpod-payload-1/inner");
+        std::fs::create_dir_all(&payload).expect("folders");
+        std::fs::write(folder.path().join("cgroup.procs"), "").expect("written");
+        std::fs::write(folder.path().join("libpod-payload-1/cgroup.procs"), "7\n8\n").expect("written");
+        std::fs::write(payload.join("cgroup.procs"), "9\n").expect("written");
+        let mut pids = Vec::new();
+        super::pids_below(folder.path(), super::MAX_GROUPS, &mut pids);
+        assert_eq!(pids, [7, 8, 9]);
+    }
+
     #[test]
     fn properties_of_several_units_are_kept_apart() {
         let text = "LoadState=loaded\nId=a.service\nUser=\n\nLoadState=not-found\nId=b.service\nUser=x=y\n";

@@ -6,5 +6,6 @@ pub(crate) mod preview;
 pub(crate) mod sandbox;
 pub(crate) mod selftest;
 pub(crate) mod sharing;
+pub(crate) mod sites;
 pub(crate) mod undo;
 pub(crate) mod units;

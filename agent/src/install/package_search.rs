@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
 
 use pulpcov_protocol::outcome::Interpreter;
 use pulpcov_protocol::profile::Profile;
@@ -10,8 +9,9 @@ use serde_json::json;
 
 use crate::failure::Failure;
 use crate::host::owners::Trusted;
+use crate::host::python::Start;
 use crate::host::systemd::Unit;
-use crate::host::{child, interpreter, systemd};
+use crate::host::{interpreter, systemd};
 use crate::recorder::ledger::Ledger;
 use crate::recorder::processes;
 
@@ -61,7 +61,7 @@ pub(crate) fn search(
         found.entry(name.clone()).or_default().insert(path.clone());
     }
     for python in interpreters {
-        let answer = child::run(Command::new(&python.path).args(["-I", "-c", FIND]), asked.as_bytes())?;
+        let answer = Start::of(python).args(&["-I", "-c", FIND]).answer(asked.as_bytes())?;
         let places: BTreeMap<String, Vec<String>> = serde_json::from_slice(&answer)
             .map_err(|error| Failure::new(format!("{} answered no JSON: {error}", python.path)))?;
         for (name, places) in places.into_iter().filter(|(_, places)| !places.is_empty()) {
@@ -69,7 +69,10 @@ pub(crate) fn search(
         }
     }
     let missing = profile.packages.iter().filter(|name| !found.contains_key(*name)).cloned().collect();
-    let places = found.into_values().flatten().filter(|place| place.starts_with('/')).collect();
+    // Those in an image are nobody's on this host.
+    let of_host =
+        found.into_values().flatten().filter(|_| interpreters.iter().all(|one| one.image.is_none()));
+    let places = of_host.filter(|place| place.starts_with('/')).collect();
     let is_sure = if running.is_empty() {
         !units.is_empty() && shows_its_python(&units)
     } else {
@@ -103,7 +106,7 @@ pub(crate) fn words(missing: &[String]) -> String {
 mod tests {
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
-    use std::process::Stdio;
+    use std::process::{Command, Stdio};
 
     use super::*;
 

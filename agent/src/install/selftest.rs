@@ -1,15 +1,14 @@
 //! Proves gate, recorder, flush and data file under an interpreter.
 
 use std::path::Path;
-use std::process::Command;
 
 use pulpcov_protocol::outcome::Interpreter;
 use serde::Deserialize;
 
 use crate::bundle::source_list;
 use crate::failure::Failure;
-use crate::host::identity::Identity;
-use crate::host::{child, facts};
+use crate::host::{facts, interpreter};
+use crate::install::sites;
 use crate::receipt::Config;
 use crate::recorder::coverage_dir;
 use crate::recorder::data_dir::LEDGER;
@@ -26,7 +25,7 @@ pub(crate) fn run(lib_root: &str, python: &Interpreter, config: &Config) -> Resu
     fs_err::create_dir(&root)?;
     let result = fs_err::create_dir(root.join(LEDGER)).map_err(Failure::from).and_then(|()| {
         // Whoever it is run as writes there; others need not look.
-        let identity = Identity::of_interpreter(Path::new(&python.path))?;
+        let identity = interpreter::identity(python)?;
         identity.give(&root.join(LEDGER))?;
         identity.give(&root)?;
         prove(lib_root, python, config, &root)
@@ -65,18 +64,12 @@ const CANARY_STATEMENTS: [u32; 5] = [4, 5, 6, 11, 18];
 
 fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> Result<(), Failure> {
     let script = Path::new(lib_root).join("hook").join("pulpcov-selftest");
-    child::run(
-        Command::new(&python.path)
-            .arg(&script)
-            .arg("run")
-            .env("PULPCOV_SELFTEST", root)
-            .env(hook::SWITCH, "1"),
-        b"",
-    )?;
+    let start = || sites::hooked(lib_root, python).path_arg(&script);
+    start().args(&["run"]).writes(root).env("PULPCOV_SELFTEST", root).env(hook::SWITCH, "1").answer(b"")?;
     let coverage = coverage_dir::path(lib_root, python);
-    let mut check = Command::new(&python.path);
-    check.arg(&script).arg("check").arg(root).arg(coverage).arg(config.profile.branch.to_string());
-    let answer = child::run(&mut check, b"")?;
+    let branch = config.profile.branch.to_string();
+    let check = start().args(&["check"]).path_arg(root).path_arg(&coverage).args(&[&branch]);
+    let answer = check.answer(b"")?;
     let verdict: SelftestAnswer = serde_json::from_slice(&answer)
         .map_err(|error| Failure::new(format!("it answered no JSON: {error}")))?;
     if let Some(problem) = verdict.problems.first() {
@@ -84,10 +77,9 @@ fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> 
     }
     analysis(lib_root, python)?;
     // And a Python that is nobody's service stays untouched.
-    let other = child::run(
-        Command::new(&python.path).args(["-c", "import sys; print('coverage' in sys.modules)"]),
-        b"",
-    )?;
+    let other = sites::hooked(lib_root, python)
+        .args(&["-c", "import sys; print('coverage' in sys.modules)"])
+        .answer(b"")?;
     if other.trim_ascii() != b"False" {
         return Err(Failure::new("a process that is not the profile's imports coverage"));
     }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use pulpcov_protocol::op::ServiceAction;
 
 use crate::failure::Failure;
+use crate::host::quadlet::{self, Containers};
 use crate::host::systemd;
 use crate::install::changes::Changes;
 use crate::install::sandbox::{self, SandboxAccess};
+use crate::install::sites;
 
 const UNIT_FOLDER: &str = "/etc/systemd/system";
 const TIMER: &str = "pulpcov-compact.timer";
@@ -61,6 +63,54 @@ pub(crate) fn open_sandboxes(
     Ok(())
 }
 
+/// Drop-ins by which each container sees the hook and the data directory.
+pub(crate) fn open_containers(
+    changes: &mut Changes,
+    containers: &Containers,
+    lib_root: &str,
+    force: bool,
+) -> Result<(), Failure> {
+    let config = changes.config();
+    let mut volumes: BTreeMap<PathBuf, (PathBuf, bool)> = BTreeMap::new();
+    for python in config.interpreters.iter().filter(|python| python.image.is_some()) {
+        let mounts = sites::mounts(lib_root, python).into_iter();
+        volumes.extend(mounts.map(|(path, name)| (name, (path, false))));
+    }
+    volumes.insert(config.data_root.clone(), (config.data_root.clone(), true));
+    let volumes: Vec<_> =
+        volumes.into_iter().map(|(name, (path, is_writable))| (path, name, is_writable)).collect();
+    if let Some((path, ..)) =
+        volumes.iter().find(|(path, name, _)| ![path, name].into_iter().all(|path| quadlet::is_plain(path)))
+    {
+        return Err(Failure::new(format!("{} cannot be named in a .container file", path.display()))
+            .hint("set pulpcov_lib_root and pulpcov_data_root to paths of plain letters"));
+    }
+    let text = quadlet::drop_in_text(&volumes);
+    let drop_ins: BTreeSet<PathBuf> =
+        containers.units.iter().map(|(_, source)| quadlet::drop_in(source)).collect();
+    for path in drop_ins {
+        changes.folder(path.parent().unwrap_or(Path::new(quadlet::FOLDER)), 0o755)?;
+        changes.file(&path, text.as_bytes(), 0o644, force)?;
+    }
+    Ok(())
+}
+
+/// Whether podman's generator has taken the drop-ins: that of older versions reads none.
+pub(crate) fn check_containers(containers: &Containers, data_root: &Path) -> Result<(), Failure> {
+    let names: Vec<String> = containers.units.iter().map(|(name, _)| name.clone()).collect();
+    let mount = format!("{0}:{0}", data_root.display());
+    let is_mounted = |unit: &systemd::Unit| unit.property("ExecStart").contains(&mount);
+    match systemd::units(&names, &["ExecStart"])?.iter().find(|unit| !is_mounted(unit)) {
+        None => Ok(()),
+        Some(unit) => Err(Failure::new(format!(
+            "{} takes no drop-in: podman's generator makes it without {}",
+            unit.name,
+            data_root.display()
+        ))
+        .hint("drop-ins of .container files came with podman 5.0; older hosts have their containers recorded by pulpcov bake")),
+    }
+}
+
 fn lines_of_ours(changes: &Changes, path: &Path) -> Option<Vec<String>> {
     changes.old()?.files.get(path)?;
     let text = fs_err::read_to_string(path).ok()?;
@@ -101,7 +151,10 @@ pub(crate) fn compaction(changes: &mut Changes, lib_root: &Path, force: bool) ->
 /// Whether systemd has to read one of these again.
 pub(crate) fn concern_systemd<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> bool {
     systemd::is_here()
-        && paths.into_iter().any(|path| path.starts_with(UNIT_FOLDER) && path.extension().is_some())
+        && paths.into_iter().any(|path| {
+            [UNIT_FOLDER, quadlet::FOLDER].iter().any(|folder| path.starts_with(folder))
+                && path.extension().is_some()
+        })
 }
 
 /// Lets systemd see what is new, and starts the timer.

@@ -1,7 +1,6 @@
 //! Judges what would keep this host's services from being measured. Changes nothing.
 
 use std::path::Path;
-use std::process::Command;
 
 use pulpcov_protocol::op::Doctor;
 use pulpcov_protocol::outcome::{Detail, DoctorDetail, Finding, Grade, Interpreter, Outcome};
@@ -12,8 +11,9 @@ use super::status;
 use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::fs::Attributes;
+use crate::host::python::Start;
 use crate::host::systemd::Unit;
-use crate::host::{child, fs, interpreter, systemd};
+use crate::host::{fs, interpreter, quadlet, systemd};
 use crate::install::package_search;
 use crate::install::sandbox::{self, SandboxAccess};
 use crate::receipt;
@@ -29,9 +29,6 @@ const LEAST: u64 = 30 * 1024 * 1024;
 
 /// SELinux types that Pulp's domains may write to.
 const WRITABLE_TYPES: [&str; 3] = ["pulpcore_var_lib_t", "httpd_sys_rw_content_t", "public_content_rw_t"];
-
-/// Largest sitecustomize that is looked into.
-const MAX_SITE: u64 = 256 * 1024;
 
 pub(super) fn run(args: &Doctor) -> Result<Outcome, Failure> {
     let receipt = receipt::load(&args.lib_root)?;
@@ -236,7 +233,27 @@ fn command_lines(profile: &Profile, unit: &Unit, report: &mut Findings) -> Vec<S
     roles
 }
 
+/// A unit whose service runs in a container: what it runs is told of by its image's Pythons.
+fn judge_container(profile: &Profile, unit: &Unit, report: &mut Findings) {
+    let state = unit.property("ActiveState");
+    let mut roles: Vec<String> =
+        processes::of_unit(unit).iter().filter_map(|running| running.role(profile)).collect();
+    roles.sort();
+    roles.dedup();
+    let recorded =
+        if roles.is_empty() { String::new() } else { format!(", recorded as {}", roles.join(", ")) };
+    let grade = if state == "active" { Grade::Ok } else { Grade::Warning };
+    report.add(
+        grade,
+        &unit.name,
+        format!("{state}, a container by {}{recorded}", unit.property(quadlet::SOURCE)),
+    );
+}
+
 fn judge_unit(args: &Doctor, profile: &Profile, unit: &Unit, data_root: &Path, report: &mut Findings) {
+    if quadlet::is_container(unit) {
+        return judge_container(profile, unit, report);
+    }
     let pythons = probe::unit_pythons(unit);
     let state = unit.property("ActiveState");
     let roles = command_lines(profile, unit, report);
@@ -279,11 +296,9 @@ fn judge_unit(args: &Doctor, profile: &Profile, unit: &Unit, data_root: &Path, r
 
 /// Each Python: which coverage.py belongs to it, whether that is here, and who else is in its start.
 fn interpreters(args: &Doctor, profile: &Profile, report: &mut Findings) -> Vec<Interpreter> {
-    let found = match probe::interpreters(
-        &args.lib_root,
-        &probe::Sought::of(profile, &args.interpreters),
-        &args.interpreters,
-    ) {
+    let found = probe::Sought::of(profile, &args.interpreters)
+        .and_then(|sought| probe::interpreters(&args.lib_root, &sought, &args.interpreters));
+    let found = match found {
         Ok(found) => found,
         Err(failure) => {
             report.add(Grade::Bad, "interpreters", failure.msg).hint = failure.hint;
@@ -351,17 +366,16 @@ fn untold(profile: &Profile, report: &mut Findings) -> Result<(), Failure> {
 }
 
 fn has_pip(python: &Interpreter) -> bool {
-    child::run(Command::new(&python.path).args(["-I", "-c", "import pip"]), b"").is_ok()
+    Start::of(python).args(&["-I", "-c", "import pip"]).answer(b"").is_ok()
 }
 
 /// A sitecustomize, and what the original `coverage_hook` or coverage.py's own start left.
 fn others_in_the_start(python: &Interpreter, report: &mut Findings) {
-    const FIND: &str = "import importlib.util as u\nfor n in ('sitecustomize', 'usercustomize'):\n    s = u.find_spec(n)\n    print(s.origin if s and s.origin else '')";
-    let answer = child::run(Command::new(&python.path).args(["-I", "-c", FIND]), b"").unwrap_or_default();
-    for path in String::from_utf8_lossy(&answer).lines().filter(|line| !line.is_empty()) {
-        let text = fs::read_limited(Path::new(path), MAX_SITE).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        if text.contains("coverage") {
+    const FIND: &str = "import importlib.util as u\nfor n in ('sitecustomize', 'usercustomize'):\n    s = u.find_spec(n)\n    if s and s.origin:\n        with open(s.origin, 'rb') as f:\n            print(int(b'coverage' in f.read(262144)), s.origin)";
+    let answer = Start::of(python).args(&["-I", "-c", FIND]).answer(b"").unwrap_or_default();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    for (is_coverages, path) in answer.lines().filter_map(|line| line.split_once(' ')) {
+        if is_coverages == "1" {
             report
                 .add(
                     Grade::Bad,
@@ -374,7 +388,7 @@ fn others_in_the_start(python: &Interpreter, report: &mut Findings) {
         }
     }
     let start = Path::new(&python.purelib).join("a1_coverage.pth");
-    if start.exists() {
+    if python.image.is_none() && start.exists() {
         report.add(Grade::Ok, start.display(), "is coverage.py's own, idle without COVERAGE_PROCESS_START");
     }
 }

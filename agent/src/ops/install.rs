@@ -15,10 +15,11 @@ use super::start::{self, Started};
 use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::facts::HostLock;
+use crate::host::quadlet::Containers;
 use crate::host::{caller, facts, fs, interpreter, systemd};
 use crate::install::changes::Changes;
 use crate::install::undo::sweep;
-use crate::install::{package_search, selftest, sharing, units};
+use crate::install::{package_search, selftest, sharing, sites, units};
 use crate::receipt;
 use crate::receipt::{Config, Receipt};
 use crate::recorder::coverage_dir::Wheels;
@@ -52,10 +53,11 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     }
     let mut named = args.interpreters.clone();
     let same_service = old.as_ref().filter(|old| old.config.profile.name == args.profile.name);
-    named.extend(probe::installed_for(same_service));
     let sought =
-        probe::Sought { programs: args.bake, ..probe::Sought::of(&args.profile, &args.interpreters) };
+        probe::Sought { programs: args.bake, ..probe::Sought::of(&args.profile, &args.interpreters)? };
+    named.extend(probe::installed_for(same_service, sought.containers.as_ref()));
     let interpreters = probe::interpreters(&args.lib_root, &sought, &named)?;
+    let containers = sought.containers.as_ref();
 
     let wanted = wanted(args, session, &interpreters)?;
     if !wanted.is_empty() && !args.check {
@@ -68,14 +70,15 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     let old_data_root = old.as_ref().and_then(|old| old.config.data_root.to_str());
     let data_root = data_dir::resolve(args.data_root.as_deref().or(old_data_root))?;
     keep_what_is_left(old.as_ref(), &data_root)?;
-    let sites = interpreters.iter().map(|python| Path::new(&python.purelib));
+    let sites = interpreters.iter().map(|python| sites::site(&args.lib_root, python)).collect::<Vec<_>>();
+    let sites = sites.iter().map(PathBuf::as_path);
     start::check_survival(args, [Path::new(&args.lib_root), &data_root].into_iter().chain(sites))?;
     let known = old.as_ref().map(|old| old.config.install.clone()).filter(|word| !word.is_empty());
     // What several containers share is no container's own.
     let install = if args.bake { String::new() } else { known.map_or_else(facts::random_word, Ok)? };
     let config = config(args, &interpreters, data_root, install);
     let mut changes = Changes::new(args, config, old);
-    let result = put_in_place(args, session, &interpreters, &mut changes);
+    let result = put_in_place(args, session, &interpreters, containers, &mut changes);
     let new = match result {
         Ok(receipt) => receipt,
         Err(failure) if args.check => return Err(failure),
@@ -98,7 +101,7 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     let changed = !touched.is_empty();
     let started = if args.bake { None } else { begin(args, &new, changed, session)? };
     let new_owner = changes.new_owner();
-    let mut msg = installed_words(changed, interpreters.len(), started.as_ref());
+    let mut msg = installed_words(changed, interpreters.len(), containers, started.as_ref());
     if let Some(whose) = &new_owner {
         msg.push_str(&format!(", and {whose} from now on"));
     }
@@ -128,10 +131,19 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     Ok(Outcome { diff, ..outcome })
 }
 
-fn installed_words(changed: bool, interpreters: usize, started: Option<&Started>) -> String {
+fn installed_words(
+    changed: bool,
+    interpreters: usize,
+    containers: Option<&Containers>,
+    started: Option<&Started>,
+) -> String {
     match (changed, started) {
         (false, None) => "already installed".to_owned(),
-        (true, None) => format!("installed for {}", super::counted(interpreters as u64, "interpreter")),
+        (true, None) => {
+            let of_image =
+                containers.map_or(String::new(), |found| format!(" of the image {}", found.reference));
+            format!("installed for {}{of_image}", super::counted(interpreters as u64, "interpreter"))
+        }
         (_, Some(started)) if started.awaited.is_some() => "installed, to be restarted".to_owned(),
         (_, Some(started)) => {
             format!("installed, restarted, {} recorded", super::counted(started.proven, "process"))
@@ -315,7 +327,10 @@ fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf, inst
     Config {
         profile: args.profile.clone(),
         data_root,
-        host_label: args.host_label.clone(),
+        host_label: args.host_label.clone().or_else(|| {
+            // A container has a name of its own, a new one each time.
+            interpreters.iter().any(|python| python.image.is_some()).then(facts::hostname)
+        }),
         install,
         shared: args.bake || fs::is_on_a_volume(Path::new(&args.lib_root)),
         interpreters: interpreters
@@ -331,6 +346,7 @@ fn put_in_place(
     args: &Install,
     session: &OpContext<'_>,
     interpreters: &[Interpreter],
+    containers: Option<&Containers>,
     changes: &mut Changes,
 ) -> Result<Receipt, Failure> {
     let lib_root = Path::new(&args.lib_root);
@@ -387,7 +403,10 @@ fn put_in_place(
     for python in interpreters {
         put_into_start(args, python, interpreters, &config, &service_units, changes)?;
     }
-    units::open_sandboxes(changes, &args.profile.units, lib_root, args.force)?;
+    match containers {
+        Some(containers) => units::open_containers(changes, containers, &args.lib_root, args.force)?,
+        None => units::open_sandboxes(changes, &args.profile.units, lib_root, args.force)?,
+    }
     units::compaction(changes, lib_root, args.force)?;
     changes.remove_what_is_no_longer_wanted()?;
     let unchanged = changes.old().is_some_and(|old| old.is_whole() && old.config == config);
@@ -411,6 +430,9 @@ fn put_in_place(
         new.save(&args.lib_root)?;
     }
     units::take_effect(changes.touched())?;
+    if let Some(containers) = containers {
+        units::check_containers(containers, &new.config.data_root)?;
+    }
     changes.finish();
     Ok(new)
 }
@@ -448,13 +470,15 @@ fn put_into_start(
         install: config.own_install(),
         baked: args.bake,
     });
-    let purelib = Path::new(&python.purelib);
-    changes.folder(purelib, 0o755)?;
+    let site = sites::site(&args.lib_root, python);
+    changes.folder(&site, 0o755)?;
     byte_compiled(changes, python, &RECORDED_WITH.map(|(name, _)| hook_dir.join(name)))?;
-    changes.file(&purelib.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;
-    byte_compiled(changes, python, &[purelib.join(hook::GATE_FILE)])?;
-    // The last piece: from here on the hook runs.
-    changes.file(&purelib.join(hook::PTH), hook::PTH_TEXT.as_bytes(), 0o644, args.force)
+    changes.file(&site.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;
+    if python.image.is_none() {
+        byte_compiled(changes, python, &[site.join(hook::GATE_FILE)])?;
+    }
+    // The last piece: from here on the hook runs, or is there to be mounted.
+    changes.file(&site.join(hook::PTH), hook::PTH_TEXT.as_bytes(), 0o644, args.force)
 }
 
 /// The profile's units by all names that a control group may have: a unit that is not here yet by the one it has there.

@@ -1,12 +1,15 @@
 //! Looks, changes nothing.
 
+use std::collections::BTreeSet;
+
 use pulpcov_protocol::op::Probe;
 use pulpcov_protocol::outcome::{Detail, Interpreter, Outcome, ProbeDetail};
 use pulpcov_protocol::profile::Profile;
 
 use crate::failure::Failure;
+use crate::host::quadlet::Containers;
 use crate::host::systemd::Unit;
-use crate::host::{facts, interpreter, systemd};
+use crate::host::{facts, interpreter, quadlet, systemd};
 use crate::receipt;
 use crate::receipt::Receipt;
 use crate::recorder::{coverage_dir, data_dir, processes};
@@ -14,8 +17,10 @@ use crate::recorder::{coverage_dir, data_dir, processes};
 pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
     let receipt = receipt::load(&args.lib_root)?;
     let mut named = args.interpreters.clone();
-    named.extend(installed_for(receipt.as_ref()));
+    let containers = quadlet::containers(&args.units)?;
+    named.extend(installed_for(receipt.as_ref(), containers.as_ref()));
     let sought = Sought {
+        containers,
         units: &args.units,
         profile: args.profile.as_ref(),
         programs: args.programs,
@@ -44,14 +49,15 @@ pub(super) fn run(args: &Probe) -> Result<Outcome, Failure> {
 }
 
 /// What was installed for, where it is still there: a service that is stopped just now does not always
-/// show its Python.
-pub(super) fn installed_for(receipt: Option<&Receipt>) -> Vec<String> {
+/// show its Python. In an image it is sought anew, for that may be another one by now.
+pub(super) fn installed_for(receipt: Option<&Receipt>, containers: Option<&Containers>) -> Vec<String> {
     let known = receipt.into_iter().flat_map(|receipt| &receipt.config.interpreters);
+    let known = known.filter(|python| python.image.is_none() && containers.is_none());
     known.map(|python| python.path.clone()).filter(|path| std::path::Path::new(path).is_file()).collect()
 }
 
 /// Properties of a unit by which its interpreters are found.
-pub(super) const SHOW_PYTHON: [&str; 2] = ["ExecStart", "ControlGroup"];
+pub(super) const SHOW_PYTHON: [&str; 4] = quadlet::PROPERTIES;
 
 /// The interpreters behind a unit's programs; behind a wrapper that hides them, those that run now. Not those of its
 /// processes besides: root runs what is found here, and a service's user may start anything under the name of Python.
@@ -69,6 +75,8 @@ pub(super) fn unit_pythons(unit: &Unit) -> Vec<String> {
 
 /// Whose interpreters are looked for.
 pub(super) struct Sought<'a> {
+    /// Where its units are containers, those: its Pythons are in their image.
+    pub(super) containers: Option<Containers>,
     pub(super) units: &'a [String],
     /// Where there are no units, as in a container, the processes that its rules fit.
     pub(super) profile: Option<&'a Profile>,
@@ -79,8 +87,10 @@ pub(super) struct Sought<'a> {
 }
 
 impl<'a> Sought<'a> {
-    pub(super) fn of(profile: &'a Profile, named: &[String]) -> Self {
-        Self { units: &profile.units, profile: Some(profile), programs: false, is_named: !named.is_empty() }
+    pub(super) fn of(profile: &'a Profile, named: &[String]) -> Result<Self, Failure> {
+        let containers = quadlet::containers(&profile.units)?;
+        let is_named = !named.is_empty();
+        Ok(Self { containers, units: &profile.units, profile: Some(profile), programs: false, is_named })
     }
 
     fn pythons(&self) -> Result<Vec<String>, Failure> {
@@ -106,6 +116,42 @@ impl<'a> Sought<'a> {
         pythons.sort();
         pythons.dedup();
         Ok(pythons)
+    }
+
+    /// Those of an image: what runs in the containers, or else what the profile's programs are run by.
+    fn contained(&self, containers: &Containers, named: &[String]) -> Result<Vec<Interpreter>, Failure> {
+        let units = systemd::units(self.units, &SHOW_PYTHON)?;
+        let mut others = units.iter().filter(|unit| !quadlet::is_container(unit));
+        if let Some(other) = others.find(|unit| !unit_pythons(unit).is_empty()) {
+            return Err(Failure::new(format!(
+                "{} runs a Python of the host, and {} runs in a container: one install is for one of both",
+                other.name,
+                containers.units.first().map_or("another unit", |(name, _)| name)
+            ))
+            .hint(quadlet::ONE_EACH));
+        }
+        let inspect = |path: &str| interpreter::inspect(path, Some(&containers.image));
+        let mut found = named.iter().map(|path| inspect(path)).collect::<Result<Vec<_>, _>>()?;
+        if self.is_named {
+            return Ok(found);
+        }
+        let running = units.iter().filter(|unit| quadlet::is_container(unit)).flat_map(processes::of_unit);
+        let names: BTreeSet<Vec<String>> = running
+            .map(|running| interpreter::of_contained(running.pid))
+            .filter(|names| !names.is_empty())
+            .collect();
+        // What runs may be of an older image.
+        found.extend(names.iter().filter_map(|names| names.iter().find_map(|path| inspect(path).ok())));
+        if found.is_empty() {
+            let rules = self.profile.into_iter().flat_map(|profile| &profile.processes);
+            let programs: Vec<&str> =
+                rules.flat_map(|rule| rule.program.iter()).map(String::as_str).collect();
+            let pythons = interpreter::of_image(&containers.image, &programs).map_err(|failure| {
+                failure.hint("start the service first, or set pulpcov_interpreters: [/path/in/the/image]")
+            })?;
+            found = pythons.iter().map(|path| inspect(path)).collect::<Result<_, _>>()?;
+        }
+        Ok(found)
     }
 
     fn nobody(&self) -> Failure {
@@ -139,14 +185,19 @@ pub(super) fn interpreters(
     sought: &Sought<'_>,
     named: &[String],
 ) -> Result<Vec<Interpreter>, Failure> {
-    let mut paths = named.to_vec();
-    paths.extend(sought.pythons()?);
-    let mut found: Vec<Interpreter> = Vec::new();
-    for path in paths {
-        if found.iter().any(|python| python.path == path) {
-            continue;
+    let mut inspected = Vec::new();
+    if let Some(containers) = &sought.containers {
+        inspected = sought.contained(containers, named)?;
+    } else {
+        let mut paths = named.to_vec();
+        paths.extend(sought.pythons()?);
+        let mut seen = BTreeSet::new();
+        for path in paths.iter().filter(|path| seen.insert(*path)) {
+            inspected.push(interpreter::inspect(path, None)?);
         }
-        let mut python = interpreter::inspect(&path)?;
+    }
+    let mut found: Vec<Interpreter> = Vec::new();
+    for mut python in inspected {
         if found.iter().any(|other| other.purelib == python.purelib && other.cache_tag == python.cache_tag) {
             continue;
         }

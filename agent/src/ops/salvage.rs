@@ -7,7 +7,8 @@ use pulpcov_protocol::op::Uninstall;
 use pulpcov_protocol::outcome::{Detail, Outcome, UninstallDetail};
 
 use crate::failure::{During, Failure};
-use crate::host::{dir_entry, fs, interpreter, systemd};
+use crate::host::{dir_entry, fs, interpreter, quadlet, systemd};
+use crate::install::sites;
 use crate::install::undo::{forget, sweep};
 use crate::install::units::{self, concern_systemd, stop_timer};
 use crate::receipt::Replaced;
@@ -94,7 +95,7 @@ fn detail(removed: &[String], data_root: Option<&Path>) -> Detail {
 /// Files outside of the lib root that say they are ours, the `.pth` of each hook first; and where data went.
 fn found(lib_root: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
     let (mut first, mut rest, mut data_root) = (Vec::new(), Vec::new(), None);
-    for site in sites() {
+    for site in folders_of_packages().into_iter().chain([sites::mounted(lib_root)]) {
         let gate = site.join(GATE_FILE);
         let text = read(&gate);
         // Its own folder, or that of a user's interpreters.
@@ -112,11 +113,12 @@ fn found(lib_root: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
             }
         }
     }
-    let units = Path::new("/etc/systemd/system");
-    let drop_ins = std::fs::read_dir(units).into_iter().flatten().flatten().flat_map(|entry| {
+    let folders = [Path::new("/etc/systemd/system"), Path::new(quadlet::FOLDER)];
+    let entries = folders.iter().flat_map(std::fs::read_dir).flatten().flatten();
+    let drop_ins = entries.flat_map(|entry| {
         let path = entry.path();
-        let inner = path.join("50-pulpcov.conf");
-        if path.is_dir() { vec![inner] } else { vec![path] }
+        let inner = ["50-pulpcov.conf", quadlet::DROP_IN].map(|name| path.join(name));
+        if path.is_dir() { inner.to_vec() } else { vec![path] }
     });
     rest.extend(
         drop_ins
@@ -129,7 +131,10 @@ fn found(lib_root: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
 fn own_folders(lib_root: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(lib_root).into_iter().flatten().flatten();
     let ours = |name: &str| {
-        name == "hook" || name.starts_with("coverage-") || name.starts_with(coverage_dir::OF_USER)
+        name == "hook"
+            || name == "site"
+            || name.starts_with("coverage-")
+            || name.starts_with(coverage_dir::OF_USER)
     };
     entries
         .filter(|entry| ours(&entry.file_name().to_string_lossy()) && entry.path().is_dir())
@@ -138,7 +143,7 @@ fn own_folders(lib_root: &Path) -> Vec<PathBuf> {
 }
 
 /// Folders where Pythons look for `.pth` files: those of the usual places, and of every Python that runs.
-fn sites() -> BTreeSet<PathBuf> {
+fn folders_of_packages() -> BTreeSet<PathBuf> {
     let mut sites = BTreeSet::new();
     let mut left = MAX_FOLDERS;
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -3,14 +3,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use pulpcov_protocol::outcome::Interpreter;
 use pulpcov_protocol::wheel;
 
 use crate::failure::{During, Failure};
-use crate::host::identity::Identity;
-use crate::host::{child, facts, fs, interpreter};
+use crate::host::python::Start;
+use crate::host::{facts, fs, interpreter};
 use crate::recorder::wheel_archive;
 
 /// Largest wheel that is taken.
@@ -128,14 +127,16 @@ fn find(python: &Interpreter, wheels: &Wheels<'_>, staging: &Path) -> Result<Pat
     // Its pip is its owner's: it brings a wheel to a place of its own.
     let brought = staging.join("brought");
     fs_err::create_dir(&brought)?;
-    Identity::of_interpreter(Path::new(&python.path))?.give(&brought)?;
+    interpreter::identity(python)?.give(&brought)?;
     fs_err::set_permissions(staging, std::fs::Permissions::from_mode(0o755))?;
-    let mut pip = Command::new(&python.path);
-    pip.args(["-I", "-B", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"])
-        .args(["--no-deps", "--only-binary", ":all:", "--dest"])
-        .arg(&brought)
-        .arg(&wanted);
-    child::run(&mut pip, b"").map_err(|failure| {
+    let pip = Start::of(python)
+        .args(&["-I", "-B", "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"])
+        .args(&["--no-deps", "--only-binary", ":all:", "--dest"])
+        .path_arg(&brought)
+        .args(&[&wanted])
+        .writes(&brought)
+        .with_network();
+    pip.answer(b"").map_err(|failure| {
         Failure::new(format!("no wheel of coverage {} for {}: {}", python.coverage, python.path, failure.msg))
             .hint(format!("pip download --no-deps {wanted} into a folder, and give it as --wheelhouse"))
     })?;

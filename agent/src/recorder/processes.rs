@@ -9,10 +9,10 @@ use pulpcov_protocol::profile::{Profile, is_python_name};
 
 use crate::failure::Failure;
 use crate::host::systemd::Unit;
-use crate::host::{facts, systemd};
+use crate::host::{facts, quadlet, systemd};
 use crate::receipt::Receipt;
 use crate::recorder::data_dir::LEDGER;
-use crate::recorder::hook::SWITCH;
+use crate::recorder::hook::{PTH, SWITCH};
 use crate::recorder::ledger::Ledger;
 use crate::recorder::users;
 
@@ -104,7 +104,8 @@ fn likely_exe(argv: &[String], name: &str) -> String {
 /// The processes of the profile's units; without systemd, or where it has no units, those that the profile's rules fit.
 pub(crate) fn of_service(profile: &Profile) -> Result<Vec<Running>, Failure> {
     if systemd::is_here() && !profile.units.is_empty() {
-        return Ok(systemd::units(&profile.units, &["ControlGroup"])?.iter().flat_map(of_unit).collect());
+        let units = systemd::units(&profile.units, &["ControlGroup", quadlet::SOURCE])?;
+        return Ok(units.iter().flat_map(of_unit).collect());
     }
     // Anybody may start something of that name.
     let users = users::of_service(profile);
@@ -119,9 +120,14 @@ pub(crate) fn of_service(profile: &Profile) -> Result<Vec<Running>, Failure> {
         .collect())
 }
 
-/// Those of a unit that was asked for its `ControlGroup`.
+/// Those of a unit that was asked for its `ControlGroup`, and for what it was made of. Of a container's, what runs in the
+/// container: the engine is beside it.
 pub(crate) fn of_unit(unit: &Unit) -> Vec<Running> {
-    unit.pids().into_iter().filter_map(|pid| Running::of(pid, &unit.name)).collect()
+    let mut pids = unit.pids();
+    if quadlet::is_container(unit) {
+        pids.retain(|&pid| facts::is_contained(pid));
+    }
+    pids.into_iter().filter_map(|pid| Running::of(pid, &unit.name)).collect()
 }
 
 /// Processes that left no record, each with the reason. Of a program with a Python inside, as Apache has
@@ -252,6 +258,9 @@ fn no_hook(running: &Running, receipt: &Receipt) -> Option<Why> {
     if let Some(flag) = skips_site(&running.argv) {
         return Some(Why::with(format!("its Python runs with {flag}, which reads no .pth"), WITHOUT_SITE));
     }
+    if let Some(why) = not_in_container(running, receipt) {
+        return Some(why);
+    }
     // What may not be looked at is not known to be hidden.
     let is_absent = |path: &Path| {
         std::fs::symlink_metadata(path).is_err_and(|error| error.kind() != ErrorKind::PermissionDenied)
@@ -264,8 +273,9 @@ fn no_hook(running: &Running, receipt: &Receipt) -> Option<Why> {
             "set pulpcov_lib_root to a folder that the sandbox shows",
         ));
     }
+    let is_contained = receipt.config.interpreters.iter().any(|python| python.image.is_some());
     // A bare name may be that of any.
-    if running.is_python() && (running.is_exe_told || running.exe.starts_with('/')) {
+    if running.is_python() && !is_contained && (running.is_exe_told || running.exe.starts_with('/')) {
         let exe =
             if running.is_exe_told { running.exe.clone().into() } else { resolved(Path::new(&running.exe)) };
         let known = receipt.config.interpreters.iter().any(|python| resolved(Path::new(&python.path)) == exe);
@@ -277,6 +287,25 @@ fn no_hook(running: &Running, receipt: &Receipt) -> Option<Why> {
         }
     }
     None
+}
+
+/// Where the hook comes by mounts, a container may have been made without them, or of an image whose Python looks in
+/// another place.
+fn not_in_container(running: &Running, receipt: &Receipt) -> Option<Why> {
+    let contained = receipt.config.interpreters.iter().filter(|python| python.image.is_some());
+    let mut hooks = contained.map(|python| Path::new(&python.purelib).join(PTH)).peekable();
+    let first = hooks.peek()?.display().to_string();
+    let is_there = |hook: PathBuf| match std::fs::symlink_metadata(in_view_of(running.pid, &hook)) {
+        Ok(_) => true,
+        // What may not be looked at is not known to be missing.
+        Err(error) => error.kind() == ErrorKind::PermissionDenied,
+    };
+    (!hooks.any(is_there)).then(|| {
+        Why::with(
+            format!("its container has no {first}: it was made without the drop-in"),
+            "restart the service; where its image is another one by now, install again",
+        )
+    })
 }
 
 /// Where links lead; the path itself where they lead nowhere.

@@ -16,10 +16,12 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::fcntl::AT_FDCWD;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, makedev, mknod};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{pivot_root, sethostname};
 use pulpcov_tests::base;
@@ -247,11 +249,14 @@ fn host(state: &Path, i: &str) -> Result<i32> {
         fs::create_dir_all(disk.join(folder))?;
     }
     let upper = disk.join("u");
+    let own = state.join(format!("base.{name}"));
     if !upper.join("etc/hostname").exists() {
-        first_boot(state, &upper, &name, &address)?;
+        // One with a root of its own brings its services.
+        let skeletons: &[&str] = if own.exists() { &["skeleton"] } else { &["skeleton", "services"] };
+        first_boot(state, skeletons, &upper, &name, &address)?;
     }
     let root = disk.join("m");
-    let lower = fs::read_to_string(state.join("base"))?;
+    let lower = fs::read_to_string(if own.exists() { own } else { state.join("base") })?;
     let layers =
         format!("lowerdir={lower},upperdir={},workdir={}", upper.display(), disk.join("w").display());
     mount_fs("overlay", &root, MsFlags::empty(), &layers)?;
@@ -269,9 +274,11 @@ fn host(state: &Path, i: &str) -> Result<i32> {
         bind(&shared, &mounted("shared"))?;
     }
     // A boot id of its own, new at every boot, as a machine has.
-    let boot_id = mounted("run/boot_id");
-    fs::write(&boot_id, fs::read("/proc/sys/kernel/random/uuid")?)?;
-    bind(&boot_id, &mounted("proc/sys/kernel/random/boot_id"))?;
+    if !state.join("machine_boot_id").exists() {
+        let boot_id = mounted("run/boot_id");
+        fs::write(&boot_id, fs::read("/proc/sys/kernel/random/uuid")?)?;
+        bind(&boot_id, &mounted("proc/sys/kernel/random/boot_id"))?;
+    }
     mount_fs("cgroup2", &mounted("sys/fs/cgroup"), safe, "")?;
     std::env::set_current_dir(&root)?;
     pivot_root(".", "mnt")?;
@@ -292,9 +299,12 @@ fn host(state: &Path, i: &str) -> Result<i32> {
 }
 
 /// What makes this host itself, written into its disk before the first start.
-fn first_boot(state: &Path, upper: &Path, name: &str, address: &str) -> Result<()> {
-    // The files of the test's service, the same on every host, and the host's own.
-    run(Command::new("cp").args(["-a", "--no-preserve=ownership"]).arg(state.join("skeleton/.")).arg(upper))?;
+fn first_boot(state: &Path, skeletons: &[&str], upper: &Path, name: &str, address: &str) -> Result<()> {
+    // The files that are the same on every host, and the host's own.
+    for skeleton in skeletons {
+        let files = state.join(skeleton).join(".");
+        run(Command::new("cp").args(["-a", "--no-preserve=ownership"]).arg(files).arg(upper))?;
+    }
     fs::create_dir_all(upper.join("etc/ssh"))?;
     for file in ["ssh_host_ed25519_key", "ssh_host_ed25519_key.pub"] {
         let from = file.replace("ssh_host_ed25519_key", name);
@@ -322,10 +332,16 @@ fn protect_kernel(root: &Path) -> Result<()> {
 fn devices(root: &Path) -> Result<()> {
     let dev = root.join("dev");
     mount_fs("tmpfs", &dev, MsFlags::MS_NOSUID, "mode=755,size=64k,nr_inodes=256")?;
-    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
-        fs::write(dev.join(name), "")?;
-        bind(&Path::new("/dev").join(name), &dev.join(name))?;
+    // Nodes of its own: a container engine gives its streams to the container's user, and the machine's /dev/null with them.
+    let mode = Mode::from_bits_truncate(0o666);
+    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+        let path = dev.join(name);
+        mknod(&path, SFlag::S_IFCHR, mode, makedev(1, minor))
+            .and_then(|()| fchmodat(AT_FDCWD, &path, mode, FchmodatFlags::FollowSymlink))
+            .with_context(|| format!("cannot make {}", path.display()))?;
     }
+    fs::write(dev.join("tty"), "")?;
+    bind(Path::new("/dev/tty"), &dev.join("tty"))?;
     fs::create_dir(dev.join("pts"))?;
     fs::create_dir(dev.join("shm"))?;
     mount_fs("devpts", &dev.join("pts"), MsFlags::empty(), "newinstance,ptmxmode=0666,mode=620,gid=5")?;

@@ -1,0 +1,30 @@
+//! Where an interpreter's hook lies: among its packages, or, of one in an image, in a folder of ours that is mounted there.
+
+use std::path::{Path, PathBuf};
+
+use pulpcov_protocol::outcome::Interpreter;
+
+use crate::host::python::Start;
+use crate::recorder::hook::{GATE_FILE, PTH};
+
+/// Where the files of a hook are that is mounted: for all interpreters the same.
+pub(crate) fn mounted(lib_root: &Path) -> PathBuf {
+    lib_root.join("site")
+}
+
+/// Where an interpreter's hook is written.
+pub(crate) fn site(lib_root: &str, python: &Interpreter) -> PathBuf {
+    if python.image.is_some() { mounted(Path::new(lib_root)) } else { PathBuf::from(&python.purelib) }
+}
+
+/// What of a hook is mounted, and where, read-only.
+pub(crate) fn mounts(lib_root: &str, python: &Interpreter) -> Vec<(PathBuf, PathBuf)> {
+    let folder = mounted(Path::new(lib_root));
+    let files = [PTH, GATE_FILE].map(|name| (folder.join(name), Path::new(&python.purelib).join(name)));
+    [(lib_root.into(), lib_root.into())].into_iter().chain(files).collect()
+}
+
+/// A start of an interpreter with its hook, as the service has it.
+pub(crate) fn hooked<'a>(lib_root: &str, python: &'a Interpreter) -> Start<'a> {
+    mounts(lib_root, python).iter().fold(Start::of(python), |start, (path, name)| start.sees_as(path, name))
+}
