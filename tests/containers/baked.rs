@@ -32,7 +32,7 @@ pub(crate) const GUNICORN: [&str; 10] = [
     "shop.web:app",
 ];
 
-fn bake(engine: &Engine) -> String {
+pub(crate) fn bake(engine: &Engine) -> String {
     let profile = profile(engine);
     let wheels = python::wheelhouse();
     let (wrote, said) = engine.pulpcov(

@@ -2,12 +2,12 @@
 
 use std::process::Output;
 
-use pulpcov_tests::engine::{Engine, IMAGE};
+use pulpcov_tests::engine::Engine;
 use pulpcov_tests::lab::{Lab, host_address};
 use pulpcov_tests::{programs, python, quadlet, shop};
 use serde_json::Value;
 
-use crate::baked::{GUNICORN, volumes};
+use crate::baked::{GUNICORN, bake, volumes};
 use crate::{CLOSED, EXERCISE, IS_UP};
 
 /// Hosts that are reached by SSH: one with systemd, one whose units are containers.
@@ -42,21 +42,7 @@ impl Fleet {
     fn start() -> Self {
         let lab = Lab::start_with(2, &crate::quadlets::options(2));
         let engine = Engine::podman();
-        let wheels = python::wheelhouse();
-        let profile = shop::profile();
-        let words = [
-            "bake",
-            IMAGE,
-            "--profile",
-            &profile.to_string_lossy(),
-            "--wheelhouse",
-            &wheels.to_string_lossy(),
-            "--service",
-            "web",
-            "-o",
-            "baked",
-        ];
-        engine.pulpcov(0, &words);
+        bake(&engine);
         let volumes = volumes(&engine);
         let mut fleet = Self { lab, engine, volumes };
         Self::make_volumes(&fleet.engine);

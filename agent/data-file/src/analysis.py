@@ -5,7 +5,7 @@ Runs under the interpreter of the service with its pinned coverage.py, reads one
      "folders": {"shop": ["/opt/shop/shop"]}, "packages": ["shop"], "measured": [FILE...],
      "path": [FOLDER...]}           the site folders of another Python, which no longer runs
     {"mode": "archived", "coverage_dir": DIR, "paths": [FILE...]}
-    {"mode": "texts", "coverage_dir": DIR, "paths": [FILE...], "most": BYTES}
+    {"mode": "texts", "coverage_dir": DIR, "paths": [FILE...], "digests": [FILE...], "most": BYTES, "total": BYTES}
     {"mode": "packages", "entry_points": ["pulpcore.plugin"]}
     {"mode": "analyse", "coverage_dir": DIR, "paths": [FILE...], "options": {"exclude_also": [REGEX...]},
      "names": {FILE: NAME},             what errors call a file that is a copy
@@ -16,6 +16,7 @@ and answers one JSON object a line. A line is one source file.
 """
 import binascii
 import fnmatch
+import hashlib
 import json
 import os
 import re
@@ -144,19 +145,29 @@ def list_archived(request):
 
 
 def list_texts(request):
-    """What is at each path, in hexadecimal digits, and where links lead: of files that whoever asks cannot open, as those
-    of an image. What lies in an archive stands for that archive's size, time and inode."""
-    for path in request["paths"]:
-        told = {"path": path, "real": os.path.realpath(path), "text": None, "archive": None}
+    """What is at each path, in hexadecimal digits or as its SHA-256, and where links lead: of files that whoever asks
+    cannot open, as those of an image. What lies in an archive stands for that archive's size, time and inode. Once the
+    texts have so many bytes in all, the rest is to be asked for again."""
+    total = 0
+    texts = set(request["paths"])
+    for path in request["paths"] + request["digests"]:
+        told = {"path": path, "real": path, "text": None, "sha256": None, "archive": None}
         try:
+            told["real"] = os.path.realpath(path)
             if os.path.isfile(path) and os.path.getsize(path) <= request["most"]:
                 with open(path, "rb") as f:
-                    told["text"] = binascii.hexlify(f.read(request["most"])).decode()
+                    found = f.read(request["most"])
+                told["sha256"] = hashlib.sha256(found).hexdigest()
+                if path in texts:
+                    total += len(found)
+                    told["text"] = binascii.hexlify(found).decode()
             elif os.path.isabs(path):
                 told.update(text_in_archive(path))
         except (OSError, ValueError):
             pass
         yield told
+        if total > request["total"]:
+            return
 
 
 def text_in_archive(path):

@@ -5,6 +5,9 @@ use std::fmt;
 /// Name of the first entry.
 pub const MANIFEST: &str = "manifest.json";
 
+/// Longest path that a manifest tells of; Linux takes none that is longer.
+pub const MAX_PATH_BYTES: usize = 4096;
+
 /// Most entries that a bundle may have: a long run of short tasks on one host, with room.
 pub const MAX_ENTRIES: usize = 200_000;
 

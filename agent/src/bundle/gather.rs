@@ -8,12 +8,13 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use pulpcov_data_file::data_file;
-use pulpcov_protocol::bundle::{EntryPath, MANIFEST, MAX_DATA_FILES};
+use pulpcov_protocol::bundle::{EntryPath, MANIFEST, MAX_DATA_FILES, MAX_PATH_BYTES};
 use pulpcov_protocol::manifest::{Compacted, Entry, Manifest, Process, Replaced, Source, Unsourced};
 use pulpcov_protocol::op::{Collect, Want};
 use pulpcov_protocol::outcome::FlushDetail;
 use pulpcov_protocol::version::BUNDLE_FORMAT;
 
+use crate::bundle::image_sources;
 use crate::bundle::source_list;
 use crate::bundle::source_list::{Measured, Sources};
 use crate::bundle::spool::{Held, NotHeld, Spool};
@@ -75,14 +76,15 @@ impl Gathered {
 /// `unflushed` are processes of which an earlier round knows that they hold what nobody has.
 pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gathered, Failure> {
     let lib_root = &args.lib_root;
-    let receipt = receipt::of_data(lib_root)?;
+    let mut receipt = receipt::of_data(lib_root)?;
     if !receipt.complete && !source_list::script(lib_root).exists() {
         // It was cut off before anything could be recorded. What an earlier install left can wait.
         return Err(Failure::new("an install was not finished here").hint("install again, or uninstall"));
     }
+    let mut warnings = Vec::new();
+    image_sources::use_present_image(&mut receipt.config, &mut warnings)?;
     let root = &receipt.config.data_root;
     let lock = CollectLock::share(&receipt::path_in(lib_root), &root.join(LEDGER));
-    let mut warnings = Vec::new();
     if args.finish && args.after.is_none() {
         phase::finish(root)?;
     }
@@ -195,7 +197,9 @@ fn measured(
         let name = entry.path.strip_prefix("data/").unwrap_or(&entry.path);
         let mut bytes = Vec::new();
         spool.read(held).and_then(|mut from| from.read_to_end(&mut bytes)).during("read", name)?;
-        let paths = data_file::open(&bytes).and_then(|opened| opened.paths()).unwrap_or_default();
+        let mut paths = data_file::open(&bytes).and_then(|opened| opened.paths()).unwrap_or_default();
+        // Those of no file: anybody's data may have them. A report finds no source for them.
+        paths.retain(|path| path.len() <= MAX_PATH_BYTES && !path.contains('\0'));
         let prefix = prefixes.get(name);
         for path in &paths {
             let known = measured.entry(path.clone()).or_default();

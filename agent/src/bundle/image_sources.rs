@@ -14,9 +14,28 @@ use serde_json::json;
 use crate::bundle::package_places::{self, PackagePlaces, is_of, is_omitted};
 use crate::bundle::source_list::{Listed, Measured, OF_NO_PACKAGE, SourceIndex, Sources, answers, ask};
 use crate::failure::Failure;
+use crate::host::{fs, quadlet};
 use crate::receipt::Config;
 use crate::recorder::ledger::Ledger;
 use crate::recorder::{coverage_dir, fingerprint};
+
+/// Has the Pythons of an image that is gone stand for those of the image that the units run now, with a warning.
+pub(crate) fn use_present_image(config: &mut Config, warnings: &mut Vec<String>) -> Result<(), Failure> {
+    let installed = config.interpreters.iter().find_map(|python| python.image.clone());
+    let Some(installed) = installed.filter(|image| !quadlet::has_image(image)) else { return Ok(()) };
+    let now = quadlet::containers(&config.profile.units).ok().flatten().ok_or_else(|| {
+        Failure::new(format!("the image {installed}, for which the hook is installed, is gone"))
+            .hint("start the service, and install again; what was measured stays here until then")
+    })?;
+    warnings.push(format!(
+        "the image {installed}, for which the hook is installed, is gone: sources are those of {} now; install again",
+        now.reference
+    ));
+    for python in config.interpreters.iter_mut().filter(|python| python.image.is_some()) {
+        python.image = Some(now.image.clone());
+    }
+    Ok(())
+}
 
 /// What a Python says of a path.
 #[derive(Deserialize)]
@@ -26,6 +45,7 @@ struct Told {
     real: String,
     /// In hexadecimal digits.
     text: Option<String>,
+    sha256: Option<String>,
     /// The archive that it lies in: size, time and inode.
     archive: Option<String>,
 }
@@ -56,8 +76,10 @@ pub(crate) fn list(
                 _ => missing.extend(one.package),
             }
         }
-        let paths = listed.iter().map(|(path, _)| path).chain(measured.keys()).collect();
-        let mut texts = texts(lib_root, python, &paths)?;
+        let of_package = |path: &&String| places.module_path(path, &config.packages).is_some();
+        let sources_of =
+            listed.iter().map(|(path, _)| path).chain(measured.keys().filter(of_package)).collect();
+        let mut texts = texts(lib_root, python, &sources_of, &measured.keys().collect())?;
         for (path, module_path) in listed {
             let Some(Found { real, text: Some(text), .. }) = texts.get(&path) else {
                 sources.warnings.push(format!("{path} is left out: it cannot be read in the image"));
@@ -114,24 +136,64 @@ fn list_of(
     answers(&ask(lib_root, python, &request, None)?)
 }
 
-/// What is at each of the paths; nothing else that it may tell of counts.
+/// What is at each of the paths: the texts of sources, the fingerprints of all. Nothing else that it may tell of counts.
 fn texts(
     lib_root: &str,
     python: &Interpreter,
-    paths: &BTreeSet<&String>,
+    sources: &BTreeSet<&String>,
+    others: &BTreeSet<&String>,
 ) -> Result<BTreeMap<String, Found>, Failure> {
-    let request = json!({"mode": "texts", "coverage_dir": coverage_dir::path(lib_root, python),
-        "paths": paths, "most": MAX_SOURCE_BYTES});
-    let told: Vec<Told> = answers(&ask(lib_root, python, &request, None)?)?;
-    let found = told.into_iter().filter(|one| paths.contains(&one.path)).map(|one| {
-        let text = one.text.and_then(|text| unhex(&text));
-        let text = text.filter(|text| text.len() as u64 <= MAX_SOURCE_BYTES);
-        let fingerprint = match (&one.archive, &text) {
-            (Some(archive), _) => Some(fingerprint::of_source(&one.path, archive)),
-            (None, Some(text)) => Some(fingerprint::of_source(&one.path, &crate::host::fs::sha256(text))),
-            (None, None) => None,
+    let mut found = BTreeMap::new();
+    let mut held = 0;
+    for _ in 0..MAX_ROUNDS {
+        // Of what is beyond, nobody has a text.
+        let is_full = held > MAX_TEXTS;
+        let left = |paths: &BTreeSet<&String>| -> Vec<String> {
+            paths.iter().filter(|path| !found.contains_key(**path)).map(|&path| path.clone()).collect()
         };
-        (one.path, Found { real: one.real.into(), text, fingerprint })
-    });
-    Ok(found.collect())
+        let (mut texts, mut digests) = (left(sources), left(others));
+        digests.retain(|path| !sources.contains(path));
+        if is_full {
+            digests.append(&mut texts);
+        }
+        if texts.is_empty() && digests.is_empty() {
+            return Ok(found);
+        }
+        let request = json!({"mode": "texts", "coverage_dir": coverage_dir::path(lib_root, python),
+            "paths": texts, "digests": digests, "most": MAX_SOURCE_BYTES, "total": MAX_ANSWERED});
+        let told: Vec<Told> = answers(&ask(lib_root, python, &request, None)?)?;
+        let before = found.len();
+        for one in told.into_iter().filter(|one| sources.contains(&one.path) || others.contains(&one.path)) {
+            let path = one.path.clone();
+            let is_source = sources.contains(&path);
+            let told = one.found(is_source);
+            held += told.text.as_ref().map_or(0, Vec::len) as u64;
+            found.insert(path, told);
+        }
+        if found.len() == before {
+            break;
+        }
+    }
+    Err(Failure::new(format!("{} does not tell of all sources of its image", python.path)))
+}
+
+/// Answers that are waited for.
+const MAX_ROUNDS: u32 = 64;
+
+/// Bytes of texts that a Python answers at once, and that are held in all.
+const MAX_ANSWERED: u64 = 32 * 1024 * 1024;
+const MAX_TEXTS: u64 = 512 * 1024 * 1024;
+
+impl Told {
+    fn found(self, is_source: bool) -> Found {
+        let text = self.text.and_then(|text| unhex(&text));
+        let text = text.filter(|text| is_source && text.len() as u64 <= MAX_SOURCE_BYTES);
+        let digest = match (&text, self.archive) {
+            (_, Some(archive)) => Some(archive),
+            (Some(text), None) => Some(fs::sha256(text)),
+            (None, None) => self.sha256,
+        };
+        let fingerprint = digest.map(|digest| fingerprint::of_source(&self.path, &digest));
+        Found { real: self.real.into(), text, fingerprint }
+    }
 }

@@ -3,7 +3,7 @@
 pub(crate) mod compact;
 mod copies;
 pub(crate) mod gather;
-mod image_sources;
+pub(crate) mod image_sources;
 mod package_places;
 pub(crate) mod source_list;
 mod spool;

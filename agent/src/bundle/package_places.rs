@@ -18,6 +18,8 @@ pub(crate) struct PackagePlaces {
     pub(crate) files: BTreeMap<String, BTreeSet<String>>,
     /// Package to its folders: a namespace and an extended path have several.
     pub(crate) folders: BTreeMap<String, BTreeSet<String>>,
+    /// Whether they are paths of another root than this host's.
+    is_elsewhere: bool,
     /// What does not count of what they say, each place with the reason.
     pub(crate) refused: BTreeMap<String, String>,
 }
@@ -31,7 +33,7 @@ impl PackagePlaces {
         python: &Interpreter,
         trusted: Option<&Trusted>,
     ) -> Self {
-        let mut places = Self::default();
+        let mut places = Self { is_elsewhere: trusted.is_none(), ..Self::default() };
         // Many processes say the same.
         let mut judged: BTreeMap<String, bool> = BTreeMap::new();
         let mut counts = |package: &String, path: &String| {
@@ -76,7 +78,7 @@ impl PackagePlaces {
         let path = Path::new(path);
         packages
             .iter()
-            .find_map(|package| self.below_folder(package, path).or_else(|| by_name(package, path)))
+            .find_map(|package| self.below_folder(package, path).or_else(|| self.by_name(package, path)))
     }
 
     /// By a folder that a process has imported the package from, also through a link.
@@ -85,10 +87,29 @@ impl PackagePlaces {
         let own = own.filter_map(|file| file.strip_suffix("/__init__.py").map(str::to_owned));
         let folders = own.chain(self.folders.get(package).into_iter().flatten().cloned());
         folders.into_iter().find_map(|folder| {
-            let real = std::fs::canonicalize(&folder).unwrap_or_else(|_| folder.clone().into());
+            let real = std::fs::canonicalize(&folder).ok().filter(|_| !self.is_elsewhere);
+            let real = real.unwrap_or_else(|| folder.clone().into());
             let rest = path.strip_prefix(&folder).or_else(|_| path.strip_prefix(real)).ok()?;
             Some(format!("{}/{}", package.replace('.', "/"), rest.to_str()?))
         })
+    }
+
+    /// By the names of its folders: `shop/orders.py` of `/opt/shop/shop/orders.py`; or as the one file of a module.
+    fn by_name(&self, package: &str, path: &Path) -> Option<String> {
+        let parts: Vec<&str> = path.to_str()?.split('/').collect();
+        let name: Vec<&str> = package.split('.').collect();
+        let (file, folders) = parts.split_last()?;
+        let (module, above) = name.split_last()?;
+        let is_module = Path::new(file).file_stem().is_some_and(|stem| stem == *module);
+        // A module of its own may well lie in a folder of its name.
+        if is_module
+            && folders.ends_with(above)
+            && (self.is_elsewhere || !path.with_file_name("__init__.py").exists())
+        {
+            return Some(format!("{}.py", name.join("/")));
+        }
+        let last = folders.windows(name.len()).rposition(|window| window == name.as_slice());
+        Some(parts.get(last?..)?.join("/"))
     }
 }
 
@@ -96,21 +117,6 @@ impl PackagePlaces {
 pub(crate) fn is_python(path: &str) -> bool {
     let path = Path::new(path);
     path.is_absolute() && path.extension().is_some_and(|end| end == "py" || end == "pyw")
-}
-
-/// By the names of its folders: `shop/orders.py` of `/opt/shop/shop/orders.py`; or as the one file of a module.
-fn by_name(package: &str, path: &Path) -> Option<String> {
-    let parts: Vec<&str> = path.to_str()?.split('/').collect();
-    let name: Vec<&str> = package.split('.').collect();
-    let (file, folders) = parts.split_last()?;
-    let (module, above) = name.split_last()?;
-    let is_module = Path::new(file).file_stem().is_some_and(|stem| stem == *module);
-    // A module of its own may well lie in a folder of its name.
-    if is_module && folders.ends_with(above) && !path.with_file_name("__init__.py").exists() {
-        return Some(format!("{}.py", name.join("/")));
-    }
-    let last = folders.windows(name.len()).rposition(|window| window == name.as_slice());
-    Some(parts.get(last?..)?.join("/"))
 }
 
 /// Whether a module's path is of a package.

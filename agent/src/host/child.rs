@@ -122,6 +122,12 @@ fn is_for_all(name: &OsStr) -> bool {
         || name.to_ascii_lowercase().ends_with("_proxy")
 }
 
+/// Names of variables that say how packages are fetched here.
+pub(crate) fn network_variables() -> impl Iterator<Item = String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| name.starts_with("PIP_") || name.to_ascii_lowercase().ends_with("_proxy"))
+}
+
 /// The word behind which [`become_child`] stands.
 pub(crate) const WITH_PARENT: &str = "with-parent";
 

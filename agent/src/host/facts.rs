@@ -141,10 +141,12 @@ pub(crate) fn parent(pid: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// Whether a process has other mounts than the first one, as in a container; not where nobody may look.
+/// Whether a process has another root than the first one, as in a container; not where nobody may look.
 pub(crate) fn is_contained(pid: u32) -> bool {
-    let mounts = |of: u32| std::fs::read_link(format!("/proc/{of}/ns/mnt")).ok();
-    mounts(pid).zip(mounts(1)).is_some_and(|(its, first)| its != first)
+    use std::os::unix::fs::MetadataExt;
+    let root =
+        |of: u32| std::fs::metadata(format!("/proc/{of}/root/")).ok().map(|found| (found.dev(), found.ino()));
+    root(pid).zip(root(1)).is_some_and(|(its, first)| its != first)
 }
 
 /// Whether a process comes from another, or is it. Who is brought into a container by its engine does not come from the

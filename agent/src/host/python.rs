@@ -123,6 +123,10 @@ impl<'a> Start<'a> {
         command.args(CONTAINER);
         command.arg(format!("--timeout={}", child::PATIENCE.as_secs()));
         command.arg(if self.has_network { "--network=host" } else { "--network=none" });
+        if self.has_network {
+            // How this host reaches a package index. Of each the name alone: the value is taken from our environment.
+            command.args(child::network_variables().map(|name| format!("--env={name}")));
+        }
         for (name, value) in &self.environment {
             let mut word = OsString::from(format!("--env={name}="));
             word.push(value);

@@ -143,6 +143,19 @@ impl Changes {
         self.folder_by(path, mode, dir_entry::make_folder)
     }
 
+    /// The same for one that several installs have files in: whichever goes last takes it along.
+    pub(crate) fn folder_of_installs(&mut self, path: &Path, mode: u32) -> Result<(), Failure> {
+        self.folder(path, mode)?;
+        let is_known = self.folders.iter().any(|folder| folder.path == path);
+        let mut entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        let is_ours = entries.all(|entry| entry.file_name().to_string_lossy().contains("pulpcov"));
+        if !self.check && !is_known && is_ours {
+            self.folders.push(TouchedFolder { path: path.to_owned(), before: None });
+            self.note_intent()?;
+        }
+        Ok(())
+    }
+
     fn folder_by(&mut self, path: &Path, mode: u32, make: MakeFolder) -> Result<(), Failure> {
         // Another container's install may make it at this moment: then it is looked at like any that was there.
         for _ in 0..TRIES {

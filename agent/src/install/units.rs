@@ -3,21 +3,46 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use pulpcov_protocol::op::ServiceAction;
+use pulpcov_protocol::op::{DEFAULT_LIB_ROOT, ServiceAction};
 
 use crate::failure::Failure;
-use crate::host::quadlet::{self, Containers};
-use crate::host::systemd;
+use crate::host::quadlet::{self, Containers, Kind, Volume};
+use crate::host::{fs, systemd};
 use crate::install::changes::Changes;
 use crate::install::sandbox::{self, SandboxAccess};
 use crate::install::sites;
+use crate::install::undo::undo_file;
+use crate::receipt::{Config, Receipt};
 
 const UNIT_FOLDER: &str = "/etc/systemd/system";
-const TIMER: &str = "pulpcov-compact.timer";
-const SERVICE: &str = "pulpcov-compact.service";
 
-/// Starts the timer at boot. A drop-in, not an enabled unit: one file more, and no link.
-const WANTS: &str = "multi-user.target.d/50-pulpcov.conf";
+/// How the names of our units begin.
+const COMPACT: &str = "pulpcov-compact";
+
+/// The name of an install's units, and of the drop-in that starts its timer at boot (not an enabled unit: one file more,
+/// and no link). A host may have several installs, each with a lib root of its own.
+struct Names {
+    unit: String,
+    wants: String,
+}
+
+impl Names {
+    fn of(lib_root: &Path) -> Self {
+        let lib_root = lib_root.to_string_lossy();
+        if lib_root == DEFAULT_LIB_ROOT {
+            return Self {
+                unit: COMPACT.to_owned(),
+                wants: "multi-user.target.d/50-pulpcov.conf".to_owned(),
+            };
+        }
+        let mut word = fs::sha256(lib_root.as_bytes());
+        word.truncate(8);
+        Self {
+            unit: format!("{COMPACT}-{word}"),
+            wants: format!("multi-user.target.d/50-pulpcov-{word}.conf"),
+        }
+    }
+}
 
 /// The agent's own place on the host, for the timer and for people.
 pub(crate) const AGENT: &str = "pulpcov-agent";
@@ -70,29 +95,44 @@ pub(crate) fn open_containers(
     lib_root: &str,
     force: bool,
 ) -> Result<(), Failure> {
-    let config = changes.config();
-    let mut volumes: BTreeMap<PathBuf, (PathBuf, bool)> = BTreeMap::new();
-    for python in config.interpreters.iter().filter(|python| python.image.is_some()) {
-        let mounts = sites::mounts(lib_root, python).into_iter();
-        volumes.extend(mounts.map(|(path, name)| (name, (path, false))));
-    }
-    volumes.insert(config.data_root.clone(), (config.data_root.clone(), true));
-    let volumes: Vec<_> =
-        volumes.into_iter().map(|(name, (path, is_writable))| (path, name, is_writable)).collect();
-    if let Some((path, ..)) =
-        volumes.iter().find(|(path, name, _)| ![path, name].into_iter().all(|path| quadlet::is_plain(path)))
+    let volumes = volumes(changes.config(), lib_root);
+    if let Some(odd) =
+        volumes.iter().flat_map(|one| [&one.path, &one.name]).find(|path| !quadlet::is_plain(path))
     {
-        return Err(Failure::new(format!("{} cannot be named in a .container file", path.display()))
+        return Err(Failure::new(format!("{} cannot be named in a .container file", odd.display()))
             .hint("set pulpcov_lib_root and pulpcov_data_root to paths of plain letters"));
     }
-    let text = quadlet::drop_in_text(&volumes);
-    let drop_ins: BTreeSet<PathBuf> =
-        containers.units.iter().map(|(_, source)| quadlet::drop_in(source)).collect();
-    for path in drop_ins {
+    let names: Vec<String> = containers.units.iter().map(|(name, _)| name.clone()).collect();
+    let units = systemd::units(&names, &["ExecStart"])?;
+    let mut wanted: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for (name, source) in &containers.units {
+        let path = quadlet::drop_in(source);
+        let command_line =
+            units.iter().find(|unit| unit.name == *name).map_or("", |unit| unit.property("ExecStart"));
+        let is_ours = changes.old().is_some_and(|old| old.files.contains_key(&path));
+        let before = is_ours.then(|| fs_err::read_to_string(&path).ok()).flatten().unwrap_or_default();
+        let missing = quadlet::missing(&volumes, command_line, &before)
+            .map_err(|failure| Failure { msg: format!("{name} {}", failure.msg), ..failure })?;
+        wanted.insert(path, quadlet::drop_in_text(&missing));
+    }
+    for (path, text) in wanted {
         changes.folder(path.parent().unwrap_or(Path::new(quadlet::FOLDER)), 0o755)?;
         changes.file(&path, text.as_bytes(), 0o644, force)?;
     }
     Ok(())
+}
+
+/// What the containers of an install see of the host.
+fn volumes(config: &Config, lib_root: &str) -> Vec<Volume> {
+    let data = Volume { path: config.data_root.clone(), name: config.data_root.clone(), kind: Kind::Data };
+    let mut volumes: BTreeMap<PathBuf, Volume> = BTreeMap::from([(data.name.clone(), data)]);
+    for python in config.interpreters.iter().filter(|python| python.image.is_some()) {
+        for (path, name) in sites::mounts(lib_root, python) {
+            let kind = if path == Path::new(lib_root) { Kind::Folder } else { Kind::File };
+            volumes.insert(name.clone(), Volume { path, name, kind });
+        }
+    }
+    volumes.into_values().collect()
 }
 
 /// Whether podman's generator has taken the drop-ins: that of older versions reads none.
@@ -107,8 +147,32 @@ pub(crate) fn check_containers(containers: &Containers, data_root: &Path) -> Res
             unit.name,
             data_root.display()
         ))
-        .hint("drop-ins of .container files came with podman 5.0; older hosts have their containers recorded by pulpcov bake")),
+        .hint(
+            "drop-ins of .container files came with podman 5.0 (older hosts have their containers recorded by pulpcov \
+             bake), and a later one with an empty Volume= takes away what ours has",
+        )),
     }
+}
+
+/// After a start that failed: what does not run with its drop-in is started without. Returns which units those are.
+pub(crate) fn start_without(containers: &Containers, receipt: &Receipt) -> Result<Vec<String>, Failure> {
+    let names: Vec<String> = containers.units.iter().map(|(name, _)| name.clone()).collect();
+    let states = systemd::states(&names)?;
+    let down =
+        containers.units.iter().zip(states).filter(|(_, state)| state != "active").map(|(unit, _)| unit);
+    let down: Vec<_> = down.collect();
+    if down.is_empty() {
+        return Ok(Vec::new());
+    }
+    for path in down.iter().map(|(_, source)| quadlet::drop_in(source)) {
+        if let Some(file) = receipt.files.get(&path) {
+            undo_file(&path, file, Path::new(""))?;
+        }
+    }
+    systemd::reload()?;
+    let down: Vec<String> = down.into_iter().map(|(name, _)| name.clone()).collect();
+    systemd::act(ServiceAction::Restart, &down)?;
+    Ok(down)
 }
 
 fn lines_of_ours(changes: &Changes, path: &Path) -> Option<Vec<String>> {
@@ -138,11 +202,14 @@ pub(crate) fn compaction(changes: &mut Changes, lib_root: &Path, force: bool) ->
     let timer = "# Written by pulpcov; `pulpcov fleet uninstall` removes it.\n\
          [Unit]\nDescription=Compact coverage data of processes that are gone\n\n\
          [Timer]\nOnActiveSec=1min\nOnUnitInactiveSec=1min\nAccuracySec=10s\n";
-    let wants =
-        format!("# Written by pulpcov; `pulpcov fleet uninstall` removes it.\n[Unit]\nWants={TIMER}\n");
-    for (name, text) in [(SERVICE, service.as_str()), (TIMER, timer), (WANTS, &wants)] {
+    let Names { unit, wants } = Names::of(lib_root);
+    let wanted =
+        format!("# Written by pulpcov; `pulpcov fleet uninstall` removes it.\n[Unit]\nWants={unit}.timer\n");
+    for (name, text) in
+        [(format!("{unit}.service"), service.as_str()), (format!("{unit}.timer"), timer), (wants, &wanted)]
+    {
         let path = Path::new(UNIT_FOLDER).join(name);
-        changes.folder(path.parent().unwrap_or(Path::new(UNIT_FOLDER)), 0o755)?;
+        changes.folder_of_installs(path.parent().unwrap_or(Path::new(UNIT_FOLDER)), 0o755)?;
         changes.file(&path, text.as_bytes(), 0o644, force)?;
     }
     Ok(())
@@ -163,18 +230,33 @@ pub(crate) fn take_effect(touched: &[PathBuf]) -> Result<(), Failure> {
         return Ok(());
     }
     systemd::reload()?;
-    if Path::new(UNIT_FOLDER).join(TIMER).exists() {
-        systemd::own_unit(ServiceAction::Start, TIMER)?;
+    for timer in touched
+        .iter()
+        .filter_map(|path| own_timer(path))
+        .filter(|timer| Path::new(UNIT_FOLDER).join(timer).exists())
+    {
+        systemd::own_unit(ServiceAction::Start, timer)?;
     }
     Ok(())
 }
 
+/// Where the units of an install at that lib root lie.
+pub(crate) fn own_units(lib_root: &Path) -> [PathBuf; 3] {
+    let Names { unit, wants } = Names::of(lib_root);
+    [format!("{unit}.service"), format!("{unit}.timer"), wants].map(|name| Path::new(UNIT_FOLDER).join(name))
+}
+
+/// The name of a timer of ours.
+fn own_timer(path: &Path) -> Option<&str> {
+    let name = path.strip_prefix(UNIT_FOLDER).ok()?.to_str()?;
+    (name.starts_with(COMPACT) && name.ends_with(".timer") && !name.contains('/')).then_some(name)
+}
+
 /// Stops the timer before its files go.
 pub(crate) fn stop_timer<'a>(files: impl IntoIterator<Item = &'a PathBuf>) {
-    let ours = Path::new(UNIT_FOLDER).join(TIMER);
-    if systemd::is_here() && files.into_iter().any(|path| *path == ours) {
+    for timer in files.into_iter().filter_map(|path| own_timer(path)).filter(|_| systemd::is_here()) {
         // One that does not run is stopped.
-        let _ = systemd::own_unit(ServiceAction::Stop, TIMER);
-        let _ = systemd::own_unit(ServiceAction::Stop, SERVICE);
+        let _ = systemd::own_unit(ServiceAction::Stop, timer);
+        let _ = systemd::own_unit(ServiceAction::Stop, &timer.replace(".timer", ".service"));
     }
 }

@@ -7,13 +7,14 @@ use pulpcov_protocol::manifest::Source;
 use pulpcov_protocol::op::Analyse;
 use pulpcov_protocol::outcome::{AnalyseDetail, Detail, Outcome};
 
-use crate::bundle::source_list;
+use crate::bundle::{image_sources, source_list};
 use crate::failure::Failure;
 use crate::host::fs;
 use crate::receipt;
 
 pub(super) fn run(args: &Analyse) -> Result<Outcome, Failure> {
-    let receipt = receipt::required(&args.lib_root)?;
+    let mut receipt = receipt::required(&args.lib_root)?;
+    image_sources::use_present_image(&mut receipt.config, &mut Vec::new())?;
     let python = receipt
         .config
         .interpreters

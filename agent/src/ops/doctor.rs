@@ -402,6 +402,11 @@ fn installation(receipt: Option<&Receipt>, report: &mut Findings) -> Result<(), 
     if !receipt.complete {
         report.add(Grade::Bad, "pulpcov", "an install was cut off").hint("install again, or uninstall");
     }
+    let image = receipt.config.interpreters.iter().find_map(|python| python.image.as_deref());
+    if let Some(words) = image.and_then(|image| quadlet::replaced_image(&receipt.config.profile.units, image))
+    {
+        report.add(Grade::Warning, "image", words);
+    }
     for path in receipt.missing() {
         let is_hook = path.file_name().is_some_and(|name| name == hook::PTH);
         let grade = if is_hook { Grade::Bad } else { Grade::Warning };

@@ -27,20 +27,7 @@ use crate::recorder::data_dir::LEDGER;
 use crate::recorder::{coverage_dir, data_dir, hook, ledger, phase, supervised, users};
 
 pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome, Failure> {
-    args.profile.check().map_err(|error| Failure::new(error.to_string()))?;
-    if args
-        .host_label
-        .as_deref()
-        .is_some_and(|label| label.is_empty() || label.contains('/') || label.chars().any(char::is_control))
-    {
-        return Err(Failure::new("the host label is empty or has a slash or a control character"));
-    }
-    if let Some(label) = &args.label {
-        phase::check_own_label(label)?;
-    }
-    if !Path::new(&args.lib_root).is_absolute() {
-        return Err(Failure::new(format!("lib root {:?} is not an absolute path", args.lib_root)));
-    }
+    check_words(args)?;
     // Even the lock is a file that would come to be.
     let _lock = (!args.check).then(|| HostLock::take(&args.lib_root)).transpose()?;
     let commands = supervised::commands(&args.commands, &args.profile, ServiceAction::Restart, &[]);
@@ -77,6 +64,7 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     // What several containers share is no container's own.
     let install = if args.bake { String::new() } else { known.map_or_else(facts::random_word, Ok)? };
     let config = config(args, &interpreters, data_root, install);
+    let left_in_old_image = old.as_ref().and_then(|old| left_in_old_image(&old.config, &config));
     let mut changes = Changes::new(args, config, old);
     let result = put_in_place(args, session, &interpreters, containers, &mut changes);
     let new = match result {
@@ -99,13 +87,14 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     let diff = changes.preview.take();
     let touched = changes.touched().to_vec();
     let changed = !touched.is_empty();
-    let started = if args.bake { None } else { begin(args, &new, changed, session)? };
+    let started = if args.bake { None } else { begin(args, &new, containers, changed, session)? };
     let new_owner = changes.new_owner();
     let mut msg = installed_words(changed, interpreters.len(), containers, started.as_ref());
     if let Some(whose) = &new_owner {
         msg.push_str(&format!(", and {whose} from now on"));
     }
     let mut warnings = std::mem::take(&mut changes.remarks);
+    warnings.extend(left_in_old_image);
     let missing_packages = missing_packages(&new, &mut warnings);
     if changed && started.is_none() && !args.profile.units.is_empty() {
         warnings.push(if args.restart && !systemd::is_here() {
@@ -131,6 +120,25 @@ pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome
     Ok(Outcome { diff, ..outcome })
 }
 
+/// Refuses what no install can be made of.
+fn check_words(args: &Install) -> Result<(), Failure> {
+    args.profile.check().map_err(|error| Failure::new(error.to_string()))?;
+    if args
+        .host_label
+        .as_deref()
+        .is_some_and(|label| label.is_empty() || label.contains('/') || label.chars().any(char::is_control))
+    {
+        return Err(Failure::new("the host label is empty or has a slash or a control character"));
+    }
+    if let Some(label) = &args.label {
+        phase::check_own_label(label)?;
+    }
+    if !Path::new(&args.lib_root).is_absolute() {
+        return Err(Failure::new(format!("lib root {:?} is not an absolute path", args.lib_root)));
+    }
+    Ok(())
+}
+
 fn installed_words(
     changed: bool,
     interpreters: usize,
@@ -154,11 +162,23 @@ fn installed_words(
 fn begin(
     args: &Install,
     receipt: &Receipt,
+    containers: Option<&Containers>,
     changed: bool,
     session: &OpContext<'_>,
 ) -> Result<Option<Started>, Failure> {
-    start::begin(args, receipt, changed, session)
-        .map_err(|failure| Failure { msg: format!("the hook is installed, but {}", failure.msg), ..failure })
+    start::begin(args, receipt, changed, session).map_err(|failure| {
+        let msg = format!("the hook is installed, but {}", failure.msg);
+        // A container that does not start with the drop-in is no service any more.
+        let without = containers.filter(|_| args.restart).map(|found| units::start_without(found, receipt));
+        match without {
+            Some(Ok(units)) if !units.is_empty() => Failure::new(format!(
+                "{msg}; {} was started again without the drop-in, and is not recorded",
+                units.join(", ")
+            )),
+            Some(Err(trouble)) => Failure { msg: format!("{msg}; {}", trouble.msg), ..failure },
+            _ => Failure { msg, ..failure },
+        }
+    })
 }
 
 const BAKED: &str = "the hook came with the image or a volume";
@@ -178,7 +198,7 @@ fn go_on(args: &Install, receipt: &Receipt, session: &OpContext<'_>) -> Result<O
         return Ok(Outcome::ok(false, BAKED, Detail::Install(detail(&Started::default()))));
     }
     start::check_survival(args, [receipt.config.data_root.as_path()].into_iter())?;
-    let started = begin(args, receipt, false, session)?;
+    let started = begin(args, receipt, None, false, session)?;
     let msg = match &started {
         None => BAKED.to_owned(),
         Some(started) if started.awaited.is_some() => format!("{BAKED}, to be restarted"),
@@ -202,6 +222,20 @@ fn not_as_asked(args: &Install, receipt: &Receipt) -> Vec<String> {
         )
     });
     root.into_iter().chain(profile).collect()
+}
+
+/// Data whose sources an image has, or the host, that this install no longer asks, as a warning.
+fn left_in_old_image(old: &Config, new: &Config) -> Option<String> {
+    let images =
+        |config: &Config| config.interpreters.iter().map(|one| one.image.clone()).collect::<BTreeSet<_>>();
+    let is_other = (old.is_contained() || new.is_contained()) && images(old) != images(new);
+    let files = data_dir::measure(&old.data_root).map_or(0, |found| found.0);
+    (is_other && files > 0).then(|| {
+        format!(
+            "{} of another image, or of the host itself, wait to be collected: what that has otherwise is without a source now",
+            super::counted(files, "data file")
+        )
+    })
 }
 
 /// Refuses a host of another fleet, unless it is to be taken over.
@@ -467,6 +501,7 @@ fn put_into_start(
         hook_dir: &hook_dir.to_string_lossy(),
         data_root: &config.data_root.to_string_lossy(),
         host_label: config.host_label.as_deref(),
+        on: config.is_contained().then(facts::hostname).as_deref(),
         install: config.own_install(),
         baked: args.bake,
     });

@@ -7,6 +7,7 @@ use pulpcov_protocol::outcome::{Detail, Interpreter, Outcome, ProbeDetail};
 use pulpcov_protocol::profile::Profile;
 
 use crate::failure::Failure;
+use crate::host::interpreter::Contained;
 use crate::host::quadlet::Containers;
 use crate::host::systemd::Unit;
 use crate::host::{facts, interpreter, quadlet, systemd};
@@ -66,12 +67,17 @@ pub(super) fn unit_pythons(unit: &Unit) -> Vec<String> {
     let mut pythons: Vec<String> =
         programs.iter().filter_map(|program| interpreter::of_program(program)).collect();
     if pythons.is_empty() {
-        pythons.extend(unit.pids().into_iter().filter_map(interpreter::of_process));
+        // What runs in a container is none of the host's, whatever its path.
+        let pids = unit.pids().into_iter().filter(|&pid| !facts::is_contained(pid));
+        pythons.extend(pids.filter_map(interpreter::of_process));
         pythons.sort();
         pythons.dedup();
     }
     pythons
 }
+
+/// Most names of Pythons in an image that are looked at.
+const MAX_NAMES: usize = 16;
 
 /// Whose interpreters are looked for.
 pub(super) struct Sought<'a> {
@@ -136,26 +142,48 @@ impl<'a> Sought<'a> {
             return Ok(found);
         }
         let running = units.iter().filter(|unit| quadlet::is_container(unit)).flat_map(processes::of_unit);
-        let names: BTreeSet<Vec<String>> = running
-            .map(|running| interpreter::of_contained(running.pid))
-            .filter(|names| !names.is_empty())
-            .collect();
-        // What runs may be of an older image.
-        found.extend(names.iter().filter_map(|names| names.iter().find_map(|path| inspect(path).ok())));
-        if found.is_empty() {
-            let rules = self.profile.into_iter().flat_map(|profile| &profile.processes);
-            let programs: Vec<&str> =
-                rules.flat_map(|rule| rule.program.iter()).map(String::as_str).collect();
-            let pythons = interpreter::of_image(&containers.image, &programs).map_err(|failure| {
-                failure.hint("start the service first, or set pulpcov_interpreters: [/path/in/the/image]")
-            })?;
-            found = pythons.iter().map(|path| inspect(path)).collect::<Result<_, _>>()?;
+        let told: Vec<Contained> = running.map(|running| interpreter::of_contained(running.pid)).collect();
+        let mut names: BTreeSet<&String> = told.iter().filter_map(|one| one.named.as_ref()).collect();
+        // Which Python a process runs whose name is no path the programs say, and where they do not the file behind it.
+        let by_programs = if names.is_empty() { self.of_programs(containers) } else { Ok(Vec::new()) };
+        match &by_programs {
+            Ok(paths) => names.extend(paths),
+            Err(_) => names.extend(told.iter().filter_map(|one| one.exe.as_ref())),
         }
-        Ok(found)
+        // What runs may be of an older image; and anybody may have started it, under any number of names.
+        let mut failures = Vec::new();
+        for path in names.into_iter().take(MAX_NAMES) {
+            match inspect(path) {
+                Ok(python) => found.push(python),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        let failure = by_programs.err().or(failures.pop()).filter(|_| found.is_empty());
+        failure.map_or(Ok(found), |failure| {
+            Err(failure.hint("start the service first, or set pulpcov_interpreters: [/path/in/the/image]"))
+        })
+    }
+
+    /// The Pythons that the profile's programs name in an image, or its own where they name none.
+    fn of_programs(&self, containers: &Containers) -> Result<Vec<String>, Failure> {
+        let rules = self.profile.into_iter().flat_map(|profile| &profile.processes);
+        let programs: Vec<&str> = rules.flat_map(|rule| rule.program.iter()).map(String::as_str).collect();
+        interpreter::of_image(&containers.image, &programs)
+    }
+
+    /// A unit with processes in a container.
+    fn hidden_unit(&self) -> Option<String> {
+        let units = systemd::is_here().then(|| systemd::units(self.units, &["ControlGroup"]))?.ok()?;
+        let mut contained = units.into_iter().filter(|unit| unit.pids().into_iter().any(facts::is_contained));
+        contained.next().map(|unit| unit.name)
     }
 
     fn nobody(&self) -> Failure {
         let hint = "name its units in the profile, or set pulpcov_interpreters: [/path/to/python3]";
+        if let Some(unit) = self.hidden_unit().filter(|_| self.containers.is_none()) {
+            return Failure::new(format!("{unit} runs in a container that no .container file makes"))
+                .hint("reach the container itself: pulpcov_containers in the inventory, or pulpcov bake");
+        }
         if systemd::is_here() {
             let looked =
                 if self.units.is_empty() { "no units were named".to_owned() } else { self.units.join(", ") };

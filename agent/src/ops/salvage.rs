@@ -52,14 +52,15 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
             let _ = std::fs::remove_dir(folder);
         }
     }
+    // A container that is made meanwhile mounts what its drop-in named.
+    if concern_systemd(&files) {
+        systemd::reload()?;
+    }
     for path in folders {
         fs_err::remove_dir_all(&path)?;
         removed.push(path.display().to_string());
     }
     sweep(&args.lib_root, None);
-    if concern_systemd(&files) {
-        systemd::reload()?;
-    }
     let mut warnings = vec![format!("{}; what was found without it is removed", why.msg)];
     warnings.extend(left);
     let kept = Replaced::folder(lib_root);
@@ -117,15 +118,29 @@ fn found(lib_root: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
     let entries = folders.iter().flat_map(std::fs::read_dir).flatten().flatten();
     let drop_ins = entries.flat_map(|entry| {
         let path = entry.path();
-        let inner = ["50-pulpcov.conf", quadlet::DROP_IN].map(|name| path.join(name));
-        if path.is_dir() { inner.to_vec() } else { vec![path] }
+        let mut inner = vec![path.join("50-pulpcov.conf"), path.join(quadlet::DROP_IN)];
+        inner.extend(units::own_units(lib_root).into_iter().filter(|own| own.parent() == Some(&path)));
+        if path.is_dir() { inner } else { vec![path] }
     });
-    rest.extend(
-        drop_ins
-            .filter(|path| path.to_string_lossy().contains("pulpcov") && read(path).starts_with(OUR_WORDS)),
-    );
-    first.extend(rest);
-    (first, data_root)
+    rest.extend(drop_ins.filter(|path| is_own_unit(path, &read(path), lib_root)));
+    // Drop-ins of containers before what they mount.
+    let (drop_ins, rest): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|path| path.starts_with(quadlet::FOLDER));
+    (drop_ins.into_iter().chain(first).chain(rest).collect(), data_root)
+}
+
+/// Whether a unit or a drop-in is of the install at that lib root: a host may have several.
+fn is_own_unit(path: &Path, text: &str, lib_root: &Path) -> bool {
+    if !path.to_string_lossy().contains("pulpcov") || !text.starts_with(OUR_WORDS) {
+        return false;
+    }
+    if path.starts_with(quadlet::FOLDER) {
+        return text.contains(&format!("={}:", lib_root.display()));
+    }
+    let is_compaction = path.parent().is_some_and(|folder| {
+        folder == Path::new("/etc/systemd/system") || folder.ends_with("multi-user.target.d")
+    });
+    !is_compaction || units::own_units(lib_root).iter().any(|own| own == path)
 }
 
 fn own_folders(lib_root: &Path) -> Vec<PathBuf> {

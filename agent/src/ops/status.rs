@@ -7,6 +7,7 @@ use pulpcov_protocol::op::Status;
 use pulpcov_protocol::outcome::{Detail, Outcome, StatusDetail, Unrecorded};
 
 use crate::failure::Failure;
+use crate::host::quadlet;
 use crate::receipt;
 use crate::receipt::Receipt;
 use crate::recorder::ledger::{Ledger, Record};
@@ -59,6 +60,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     if !root.is_dir() {
         warnings.push(data_dir::missing(root));
     }
+    let image = receipt.config.interpreters.iter().find_map(|python| python.image.as_deref());
+    warnings.extend(image.and_then(|image| quadlet::replaced_image(&receipt.config.profile.units, image)));
     if !receipt.complete {
         warnings.push("an install was cut off here; install again, or uninstall".to_owned());
     }

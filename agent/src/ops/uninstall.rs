@@ -218,7 +218,10 @@ fn keeps_the_hook(args: &Uninstall, config: &Config) -> Result<Option<String>, F
     if live.is_empty() {
         return Ok(None);
     }
-    let keep = format!("{} keep the hook in memory until", super::counted(live.len() as u64, "process"));
+    let keep = match live.len() {
+        1 => "1 process keeps the hook in memory until".to_owned(),
+        many => format!("{many} processes keep the hook in memory until"),
+    };
     if !args.restart {
         // Where nothing is left to do, no later uninstall knows of them.
         let how = if args.erase_data { "" } else { "; --restart does it" };

@@ -48,6 +48,8 @@ pub(crate) struct GateFacts<'a> {
     pub(crate) hook_dir: &'a str,
     pub(crate) data_root: &'a str,
     pub(crate) host_label: Option<&'a str>,
+    /// The host that all its processes are on, where they may have names of their own: in containers.
+    pub(crate) on: Option<&'a str>,
     /// Tells what one install records from what others do.
     pub(crate) install: &'a str,
     /// Whether it waits for [`SWITCH`] in the environment.
@@ -84,6 +86,7 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
     let config = py_dict([
         ("data_root", py_str(facts.data_root)),
         ("host", facts.host_label.map_or("None".to_owned(), py_str)),
+        ("on", facts.on.map_or("None".to_owned(), py_str)),
         ("install", py_str(facts.install)),
         // No agent begins a session where nothing is installed.
         ("label", py_str(if facts.baked { DEFAULT_LABEL } else { "" })),
@@ -174,6 +177,7 @@ mod tests {
             install: "i1",
             baked: false,
             host_label: None,
+            on: None,
         })
     }
 

@@ -1,13 +1,10 @@
 //! What a manifest may say: words of bounded sizes, since a report keeps some of them once for each process or line.
 
-use pulpcov_protocol::bundle::{is_digest, is_file_name};
+use pulpcov_protocol::bundle::{MAX_PATH_BYTES, is_digest, is_file_name};
 use pulpcov_protocol::manifest::{CommonFacts, FINGERPRINT_LETTERS, Manifest, Process, Source};
 
 /// Longest name of a host, role, unit, label, run or version.
 const MAX_NAME: usize = 1024;
-
-/// Longest path; Linux takes none that is longer.
-const MAX_PATH: usize = 4096;
 
 /// Fails with what is wrong.
 pub(crate) fn check(manifest: &Manifest) -> Result<(), String> {
@@ -62,7 +59,7 @@ fn names(names: &[&str]) -> Result<(), String> {
 }
 
 fn paths(paths: &[&str]) -> Result<(), String> {
-    within(paths, MAX_PATH)
+    within(paths, MAX_PATH_BYTES)
 }
 
 fn within(words: &[&str], most: usize) -> Result<(), String> {
