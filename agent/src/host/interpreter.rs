@@ -338,93 +338,7 @@ fn of_command_line(pid: u32) -> Option<String> {
     is_of_process(Path::new(&python), pid).then_some(python)
 }
 
-/// What a process of a container says of its Python.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Contained {
-    /// The path by which it was started: a virtual environment's is not the file behind it.
-    pub(crate) named: Option<String>,
-    /// That file.
-    pub(crate) exe: Option<String>,
-}
-
-/// What Python a process of a container runs; only its image can tell what that is.
-pub(crate) fn of_contained(pid: u32) -> Contained {
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).ok().map(into_text);
-    let Some(exe) = exe.filter(|exe| is_python_name(exe)) else {
-        return Contained { named: None, exe: None };
-    };
-    let first = words_of(pid).and_then(|words| words.into_iter().next()).unwrap_or_default();
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let is_there = |path: &Path| {
-        let path = path.strip_prefix("/").unwrap_or(path);
-        std::fs::symlink_metadata(Path::new(&format!("/proc/{pid}/root")).join(path)).is_ok()
-    };
-    Contained {
-        named: named_python(&first, &String::from_utf8_lossy(&environment), &is_there),
-        exe: Some(exe),
-    }
-}
-
-/// The path that a command line's first word names: by itself, or by the path of the environment.
-fn named_python(first: &str, environment: &str, is_there: &dyn Fn(&Path) -> bool) -> Option<String> {
-    if !is_python_name(first) {
-        return None;
-    }
-    if first.starts_with('/') {
-        return Some(first.to_owned());
-    }
-    let path = environment.split('\0').find_map(|word| word.strip_prefix("PATH="))?;
-    let folders = path.split(':').filter(|folder| folder.starts_with('/'));
-    folders.map(|folder| Path::new(folder).join(first)).find(|path| is_there(path)).map(into_text)
-}
-
-/// Answers which Pythons run programs of an image, by the first lines of each and by what a shell wrapper starts; where
-/// none says so, its own.
-const FIND: &str = r##"
-import json, re, shutil, sys
-
-def python_of(name, depth=4):
-    path = shutil.which(name)
-    try:
-        with open(path or "", "rb") as f:
-            text = f.read(16384).decode("utf-8", "replace")
-    except OSError:
-        return None
-    lines = text.splitlines() or [""]
-    if not lines[0].startswith("#!"):
-        return path if re.match(r"python[\d.]*$", path.rpartition("/")[2]) else None
-    words = lines[0][2:].split()
-    if words and words[0].endswith("/env"):
-        words = [shutil.which(words[-1]) or ""]
-    program = words[0] if words else ""
-    if program.rpartition("/")[2].startswith("python"):
-        return program
-    if program.rpartition("/")[2] not in ("sh", "bash", "dash") or not depth:
-        return None
-    long = re.match("'{3}exec'\\s+\"?([^\"\\s]+)", "".join(lines[1:2]))
-    if long:
-        return long.group(1)
-    for line in reversed(lines):
-        if line.strip().startswith("exec "):
-            for word in line.split()[1:]:
-                found = python_of(word.strip("\"'"), depth - 1)
-                if found:
-                    return found
-    return None
-
-found = [python_of(name) for name in json.load(sys.stdin)]
-print(json.dumps(sorted({python for python in found if python}) or [sys.executable]))
-"##;
-
-/// The Pythons of an image that run programs of these names.
-pub(crate) fn of_image(image: &str, programs: &[&str]) -> Result<Vec<String>, Failure> {
-    let request = serde_json::json!(programs).to_string();
-    let answer = Start::at("python3", Some(image)).args(&["-I", "-c", FIND]).answer(request.as_bytes())?;
-    serde_json::from_slice(&answer)
-        .map_err(|error| Failure::new(format!("the image answers not as a Python does: {error}")))
-}
-
-fn words_of(pid: u32) -> Option<Vec<String>> {
+pub(super) fn words_of(pid: u32) -> Option<Vec<String>> {
     let raw = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     Some(raw.split(|&byte| byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }
@@ -436,55 +350,13 @@ fn is_of_process(named: &Path, pid: u32) -> bool {
     owners::walk(named).is_ok_and(|way| way.writers.iter().all(|uid| uids.contains(uid)))
 }
 
-fn into_text(path: PathBuf) -> String {
+pub(super) fn into_text(path: PathBuf) -> String {
     path.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_python_of_a_container_is_named_by_its_path() {
-        let is_there = |path: &Path| path == Path::new("/opt/venv/bin/python3");
-        let environment = "HOME=/\0PATH=/opt/venv/bin:/usr/bin\0";
-        let named = |first: &str| named_python(first, environment, &is_there);
-        assert_eq!(named("python3").as_deref(), Some("/opt/venv/bin/python3"));
-        assert_eq!(named("/usr/bin/python3.11").as_deref(), Some("/usr/bin/python3.11"));
-        assert_eq!(named("python2"), None);
-        assert_eq!(named("gunicorn: master [app]"), None);
-    }
-
-    #[test]
-    fn programs_of_an_image_tell_their_python() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let program = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).expect("written");
-            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-                .expect("set");
-        };
-        program("plain", "#!/opt/venv/bin/python3 -s\n");
-        program("long", "#!/bin/sh\n'''exec' \"/a/long/bin/python3\" \"$0\" \"$@\"\n");
-        program("wrapper", "#!/bin/bash\nset -e\nexec plain \"$@\"\n");
-        let find = |names: &[&str]| -> Vec<String> {
-            let path = format!("{}:/usr/bin", folder.path().display());
-            let mut child = std::process::Command::new("/usr/bin/python3")
-                .args(["-I", "-c", FIND])
-                .env("PATH", path)
-                .stdin(std::process::Stdio::piped())
-                .stdout(std::process::Stdio::piped())
-                .spawn()
-                .expect("python3 runs");
-            let asked = serde_json::json!(names).to_string();
-            std::io::Write::write_all(&mut child.stdin.take().expect("a pipe"), asked.as_bytes())
-                .expect("asked");
-            serde_json::from_slice(&child.wait_with_output().expect("ends").stdout).expect("JSON")
-        };
-        assert_eq!(find(&["wrapper", "nothing"]), ["/opt/venv/bin/python3"]);
-        assert_eq!(find(&["long", "plain"]), ["/a/long/bin/python3", "/opt/venv/bin/python3"]);
-        assert_eq!(find(&["nothing"]).len(), 1, "the image's own");
-    }
 
     fn of(text: &str, path: &str) -> Option<String> {
         match interpreter_of_script(text, path)? {

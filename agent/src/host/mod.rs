@@ -3,6 +3,7 @@
 pub(crate) mod budget;
 pub(crate) mod caller;
 pub(crate) mod child;
+pub(crate) mod contained;
 pub(crate) mod dir_entry;
 pub(crate) mod facts;
 pub(crate) mod fs;

@@ -155,7 +155,11 @@ pub(crate) fn check_containers(containers: &Containers, data_root: &Path) -> Res
 }
 
 /// After a start that failed: what does not run with its drop-in is started without. Returns which units those are.
-pub(crate) fn start_without(containers: &Containers, receipt: &Receipt) -> Result<Vec<String>, Failure> {
+pub(crate) fn start_without(
+    containers: &Containers,
+    receipt: &Receipt,
+    lib_root: &Path,
+) -> Result<Vec<String>, Failure> {
     let names: Vec<String> = containers.units.iter().map(|(name, _)| name.clone()).collect();
     let states = systemd::states(&names)?;
     let down =
@@ -166,7 +170,7 @@ pub(crate) fn start_without(containers: &Containers, receipt: &Receipt) -> Resul
     }
     for path in down.iter().map(|(_, source)| quadlet::drop_in(source)) {
         if let Some(file) = receipt.files.get(&path) {
-            undo_file(&path, file, Path::new(""))?;
+            undo_file(&path, file, lib_root)?;
         }
     }
     systemd::reload()?;

@@ -169,7 +169,9 @@ fn begin(
     start::begin(args, receipt, changed, session).map_err(|failure| {
         let msg = format!("the hook is installed, but {}", failure.msg);
         // A container that does not start with the drop-in is no service any more.
-        let without = containers.filter(|_| args.restart).map(|found| units::start_without(found, receipt));
+        let without = containers
+            .filter(|_| args.restart)
+            .map(|found| units::start_without(found, receipt, Path::new(&args.lib_root)));
         match without {
             Some(Ok(units)) if !units.is_empty() => Failure::new(format!(
                 "{msg}; {} was started again without the drop-in, and is not recorded",

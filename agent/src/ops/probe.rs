@@ -7,7 +7,7 @@ use pulpcov_protocol::outcome::{Detail, Interpreter, Outcome, ProbeDetail};
 use pulpcov_protocol::profile::Profile;
 
 use crate::failure::Failure;
-use crate::host::interpreter::Contained;
+use crate::host::contained::{self, Contained};
 use crate::host::quadlet::Containers;
 use crate::host::systemd::Unit;
 use crate::host::{facts, interpreter, quadlet, systemd};
@@ -142,7 +142,7 @@ impl<'a> Sought<'a> {
             return Ok(found);
         }
         let running = units.iter().filter(|unit| quadlet::is_container(unit)).flat_map(processes::of_unit);
-        let told: Vec<Contained> = running.map(|running| interpreter::of_contained(running.pid)).collect();
+        let told: Vec<Contained> = running.map(|running| contained::of_process(running.pid)).collect();
         let mut names: BTreeSet<&String> = told.iter().filter_map(|one| one.named.as_ref()).collect();
         // Which Python a process runs whose name is no path the programs say, and where they do not the file behind it.
         let by_programs = if names.is_empty() { self.of_programs(containers) } else { Ok(Vec::new()) };
@@ -168,7 +168,7 @@ impl<'a> Sought<'a> {
     fn of_programs(&self, containers: &Containers) -> Result<Vec<String>, Failure> {
         let rules = self.profile.into_iter().flat_map(|profile| &profile.processes);
         let programs: Vec<&str> = rules.flat_map(|rule| rule.program.iter()).map(String::as_str).collect();
-        interpreter::of_image(&containers.image, &programs)
+        contained::of_image(&containers.image, &programs)
     }
 
     /// A unit with processes in a container.
