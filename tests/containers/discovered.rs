@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use pulpcov_tests::engine::Engine;
-use pulpcov_tests::python;
+use pulpcov_tests::lab::Lab;
+use pulpcov_tests::{python, shop};
 use serde_json::Value;
 
 use crate::{EXERCISE, IS_UP, profile};
@@ -105,4 +106,43 @@ fn an_engine_that_is_not_there_is_an_entry_that_fails() {
         engine.pulpcov(4, &["fleet", "status", "hosts.yml", "--limit", "here,there", "--retries", "0"]);
     assert!(said.contains("/nowhere/podman") && said.contains("on bastion: "), "{said}");
     assert!(said.contains("2 unreachable"), "{said}");
+}
+
+/// The engine of a host that is reached by SSH, as its root: containers are found there, and entered through it.
+#[test]
+#[ignore = "needs root and Debian: a host in namespaces, with podman in it"]
+fn the_containers_of_a_host_are_reached_through_its_ssh() {
+    let lab = Lab::start_with(1, &crate::quadlets::options(1));
+    let run = |name: &str| {
+        format!(
+            "podman run -d -q --name {name} --network none --user shop --label app=pulp localhost/shop \
+             gunicorn --chdir /opt/shop --workers 1 --bind 127.0.0.1:8000 shop.web:app"
+        )
+    };
+    let up = |name: &str| format!("until podman exec -u 0 {name} {IS_UP} 2>/run/said; do sleep 0.2; done");
+    for name in ["pulp-a", "pulp-b"] {
+        lab.shell(1, &run(name));
+        lab.shell(1, &up(name));
+    }
+    lab.write_inventory(&format!(
+        "all:\n  hosts:\n    h1: {{}}\n  children:\n    pulp:\n      vars: {{pulpcov_profile: {}, ansible_user: root}}\n      hosts:\n        \
+         app: {{pulpcov_containers: {{host: h1, label: app=pulp}}}}\n",
+        shop::profile().display()
+    ));
+    let wheels = python::wheelhouse().to_string_lossy().into_owned();
+    let words = ["--limit", "pulp", "--restart", "--wheelhouse", &wheels];
+    let (code, said) = lab.fleet_says("install", &words);
+    assert_eq!(code, Some(0), "{said}");
+    for name in ["app-1", "app-2"] {
+        let line = said.lines().find(|line| line.starts_with(&format!("{name} ")));
+        assert!(line.is_some_and(|line| line.ends_with("restarted, 2 processes recorded")), "{name}: {said}");
+    }
+    for name in ["pulp-a", "pulp-b"] {
+        lab.shell(1, &up(name));
+    }
+    lab.fleet(0, "collect", &["--limit", "pulp", "-o", "run"]);
+    let report = lab.pulpcov_ends(0, &["report", "run", "--require-complete", "--by", "host"]);
+    assert!(report.contains("based on 4 of 4 processes on 2 hosts"), "{report}");
+    assert!(report.contains("app-1") && report.contains("app-2"), "{report}");
+    lab.fleet(0, "uninstall", &["--limit", "pulp", "--restart", "--erase-data"]);
 }
