@@ -59,7 +59,13 @@ fn containers_of_units_are_recorded_from_their_first_start_each_time_that_they_a
     assert!(doctor.contains("Python 3.11.2, coverage 7.17.3"), "{doctor}");
     lab.install();
     lab.wait_for_shop();
-    assert_eq!(in_state(&status(&lab), "live"), LIVE);
+    let found = status(&lab);
+    assert_eq!(in_state(&found, "live"), LIVE);
+    // Under the numbers that the host knows them by.
+    let processes = found["hosts"]["h1"]["status"]["processes"].as_array().expect("processes");
+    let live = processes.iter().filter(|one| one["state"] == "live");
+    let pids: Vec<String> = live.map(|one| one["pid"].to_string()).collect();
+    assert_eq!(lab.shell(1, &format!("ps -o comm= -p {}", pids.join(","))).lines().count(), 4, "{pids:?}");
     // Again it changes nothing, and restarts nothing.
     let started = "podman ps --format '{{.ID}}' | sort";
     let containers = lab.shell(1, started);
@@ -187,7 +193,15 @@ fn each_unit_may_have_an_install_of_its_own() {
     lab.shell(1, "mv /opt/front /opt/kept; rm -r /srv/front; systemctl restart shop-web");
     lab.wait_for_shop();
     lab.shell(1, "rm -r /opt/front /srv/front; mv /opt/kept /opt/front");
-    lab.fleet(0, "uninstall", &["--restart", "--erase-data", "--limit", "front"]);
+    // And with a drop-in that nobody can take away.
+    let drop_in = "/etc/containers/systemd/shop-web.container.d/90-pulpcov.conf";
+    lab.shell(1, &format!("mount --bind {drop_in} {drop_in}"));
+    let words = ["--restart", "--erase-data", "--force", "--limit", "front"];
+    let (_, said) = lab.fleet_says("uninstall", &words);
+    assert!(said.contains("90-pulpcov.conf") && said.contains("it is left"), "{said}");
+    lab.shell(1, "systemctl restart shop-web");
+    lab.wait_for_shop();
+    lab.shell(1, &format!("umount {drop_in}; rm -r $(dirname {drop_in}); systemctl daemon-reload; systemctl restart shop-web; rm -r /opt/front /srv/front"));
     lab.wait_for_shop();
     assert_eq!(lab.changes(1, &before, &THEIRS), Vec::<String>::new());
 }
@@ -229,7 +243,9 @@ fn neither_forged_data_nor_a_new_image_keeps_a_collect_from_its_end() {
         code == Some(0) && said.contains("is gone: sources are those of localhost/shop:now now"),
         "{said}"
     );
-    lab.install();
+    let wheels = pulpcov_tests::python::wheelhouse().to_string_lossy().into_owned();
+    let (code, said) = lab.fleet_says("install", &["--wheelhouse", &wheels]);
+    assert!(code == Some(0) && said.contains("of another image"), "{said}");
     let report = lab.pulpcov_ends(0, &["report", "run", "--text", "-"]);
     // The one that was forged.
     assert!(report.contains("; 0 measured lines of 1 file without a source;"), "{report}");
@@ -238,8 +254,7 @@ fn neither_forged_data_nor_a_new_image_keeps_a_collect_from_its_end() {
     let picky = "[Service]\\nExecStartPre=/bin/sh -c \"! test -e /etc/containers/systemd/shop-web.container.d/90-pulpcov.conf\"";
     lab.shell(1, &format!("printf '{picky}\\n' > /run/picky; cat /run/picky >> /etc/containers/systemd/shop-web.container; sed -i '/^Restart=always/d' /etc/containers/systemd/shop-web.container; systemctl daemon-reload; systemctl restart shop-web"));
     lab.wait_for_shop();
-    let wheels = pulpcov_tests::python::wheelhouse();
-    let (code, said) = lab.fleet_says("install", &["--restart", "--wheelhouse", &wheels.to_string_lossy()]);
+    let (code, said) = lab.fleet_says("install", &["--restart", "--wheelhouse", &wheels]);
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("shop-web.service was started again without the drop-in"), "{said}");
     lab.wait_for_shop();

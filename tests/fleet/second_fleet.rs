@@ -154,7 +154,8 @@ fn what_was_taken_over_is_not_passed_over() {
     let (code, said) = shared.says(&other, "uninstall", &["--restart"]);
     assert!(
         code == Some(0)
-            && said.contains("keep the hook in memory until somebody restarts shop-worker.service"),
+            && said
+                .contains("1 process keeps the hook in memory until somebody restarts shop-worker.service"),
         "{said}"
     );
     // Nothing is recorded any more: there is only data, and who may fetch it.

@@ -143,24 +143,22 @@ impl<'a> Sought<'a> {
         }
         let running = units.iter().filter(|unit| quadlet::is_container(unit)).flat_map(processes::of_unit);
         let told: Vec<Contained> = running.map(|running| contained::of_process(running.pid)).collect();
-        let mut names: BTreeSet<&String> = told.iter().filter_map(|one| one.named.as_ref()).collect();
-        // Which Python a process runs whose name is no path the programs say, and where they do not the file behind it.
-        let by_programs = if names.is_empty() { self.of_programs(containers) } else { Ok(Vec::new()) };
-        match &by_programs {
-            Ok(paths) => names.extend(paths),
-            Err(_) => names.extend(told.iter().filter_map(|one| one.exe.as_ref())),
+        let names: BTreeSet<&String> = told.iter().filter_map(|one| one.named.as_ref()).collect();
+        // Anybody may have started what runs, under any number of names.
+        found.extend(names.iter().take(MAX_NAMES).filter_map(|path| inspect(path).ok()));
+        if !found.is_empty() {
+            return Ok(found);
         }
-        // What runs may be of an older image; and anybody may have started it, under any number of names.
-        let mut failures = Vec::new();
-        for path in names.into_iter().take(MAX_NAMES) {
-            match inspect(path) {
-                Ok(python) => found.push(python),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        let failure = by_programs.err().or(failures.pop()).filter(|_| found.is_empty());
-        failure.map_or(Ok(found), |failure| {
-            Err(failure.hint("start the service first, or set pulpcov_interpreters: [/path/in/the/image]"))
+        // Where no name is a path, or what runs is of an older image, the programs say which Python it is, and where they
+        // do not the file behind a process.
+        let paths = self.of_programs(containers).or_else(|failure| {
+            let exes: BTreeSet<String> = told.iter().filter_map(|one| one.exe.clone()).collect();
+            if exes.is_empty() { Err(failure) } else { Ok(exes.into_iter().collect()) }
+        });
+        let inspected =
+            paths.and_then(|paths| paths.iter().take(MAX_NAMES).map(|path| inspect(path)).collect());
+        inspected.map_err(|failure: Failure| {
+            failure.hint("start the service first, or set pulpcov_interpreters: [/path/in/the/image]")
         })
     }
 

@@ -76,9 +76,11 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     Ok(Outcome::ok(false, msg, Detail::Status(detail)).with_warnings(warnings))
 }
 
-/// A process, with the reason why it cannot write: whoever cannot does not always say so.
+/// A process, under the number that it has here, with the reason why it cannot write: whoever cannot does not always say
+/// so.
 fn with_obstacle(record: &Record, root: &Path, of_all: Option<&str>) -> Process {
     let mut process = record.process.clone();
+    process.pid = record.pid_here.unwrap_or(process.pid);
     if let Some(pid) = record.pid_here.filter(|_| record.is_live() && process.error.is_none()) {
         process.error = of_all.map(str::to_owned).or_else(|| data_dir::obstacle_of(root, pid));
     }
