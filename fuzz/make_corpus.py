@@ -82,6 +82,31 @@ def with_contexts(data):
         data.add_lines({"/opt/shop/shop.py": [1, 4, 5], "/opt/shop/b.py": range(1, 400, 7)})
 
 
+LINES, ARCS = 5, 6          # kinds of records of a map
+
+
+def process_map(ran):
+    """A recorded process's map, with a record of each kind but lines or arcs: see `agent/data-file/src/map.rs`."""
+    def padded(data):
+        return data + b"\0" * (-len(data) % 8)
+
+    def make(kind, payload, context=0):
+        payload = padded(payload)
+        return struct.pack("<IHH", 8 + len(payload), kind, context) + payload
+
+    facts = json.dumps({"pid": 7, "start_ticks": 77, "role": "web", "python": "3.12.1", "branch": True}).encode()
+    flags = bytes([0, 1, 1, 0, 1, 0, 0, 0, 0, 1, 0, 1]) if ran[0] == LINES else bytes(12)
+    path, name = b"/opt/shop/shop/web.py", b"tests/test_web.py::test_price"
+    return b"pcovmap1" + b"".join([
+        make(1, struct.pack("<II", len(facts), 0) + facts),
+        make(2, padded(struct.pack("<II", 12, len(path)) + path) + flags),
+        make(7, struct.pack("<II", len(name), 0) + name),
+        make(*ran),
+        make(3, struct.pack("<II", 0, 4) + b"\1\2\3\4\5\6\7\10"),
+        make(4, struct.pack("<IIII", 0, 6, 20, 0)),
+    ])
+
+
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
@@ -137,6 +162,8 @@ def main(corpus):
         {"/opt/shop/shop.py": [(-1, 1), (1, 4), (4, -1)], "/opt/b.py": [(n, n + 1) for n in range(1, 300)]})))
     put(corpus, "data_file", "old.json",
         b'!coverage.py: This is a private format, don\'t read it directly!{"lines":{"/a.py":[3,1]},"file_tracers":{}}')
+    put(corpus, "map", "lines", process_map((LINES, struct.pack("<IIIII", 0, 3, 2, 4, 11), 1)))
+    put(corpus, "map", "arcs", process_map((ARCS, struct.pack("<IIiiii", 0, 2, -1, 1, 1, -1))))
     manifest, archive = bundle(lines, analysis)
     put(corpus, "manifest", "manifest.json", manifest)
     put(corpus, "bundle", "one.tar", archive)

@@ -6,6 +6,7 @@ pub mod combine;
 pub mod data;
 pub mod data_file;
 pub mod lines;
+pub mod map;
 mod page_writer;
 mod pages;
 
