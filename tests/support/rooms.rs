@@ -20,7 +20,7 @@ pub const HOUSES: [House; 5] = [
     },
     House {
         folder: "agent/data-file/src",
-        rooms: &["lines", "data", "combine", "pages", "page_writer", "data_file"],
+        rooms: &["lines", "data", "map", "combine", "pages", "page_writer", "data_file"],
     },
     House {
         folder: "agent/src",
