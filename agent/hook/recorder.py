@@ -113,7 +113,8 @@ def write_record(durable=False):
         return
     record = {
         "recorder": RECORDER, "pid": s.pid, "parent": s.parent, "start_ticks": s.start_ticks,
-        "boot_id": boot_id(), "pid_ns": s.pid_ns, "hostname": s.config.get("on") or os.uname()[1], "install": s.config.get("install", ""),
+        "boot_id": boot_id(), "pid_ns": s.pid_ns, "install": s.config.get("install", ""),
+        "hostname": s.config.get("on") or os.uname()[1],
         "started_at": s.started_at, "argv": s.argv, "unit": s.unit, "role": s.role,
         "python": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix,
         "coverage": s.coverage_version, "interval": s.config["interval"],

@@ -61,9 +61,14 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// Whether the service runs in containers of this host: its Pythons and sources are in their image.
+    /// The image that the service's Pythons and sources are in, where it runs in containers of this host.
+    pub(crate) fn image(&self) -> Option<&str> {
+        self.interpreters.iter().find_map(|python| python.image.as_deref())
+    }
+
+    /// Whether there is one.
     pub(crate) fn is_contained(&self) -> bool {
-        self.interpreters.iter().any(|python| python.image.is_some())
+        self.image().is_some()
     }
 
     /// The install's word, where it is of one host or container alone; else nothing.

@@ -21,8 +21,8 @@ use crate::recorder::{coverage_dir, fingerprint};
 
 /// Has the Pythons of an image that is gone stand for those of the image that the units run now, with a warning.
 pub(crate) fn use_present_image(config: &mut Config, warnings: &mut Vec<String>) -> Result<(), Failure> {
-    let installed = config.interpreters.iter().find_map(|python| python.image.clone());
-    let Some(installed) = installed.filter(|image| !quadlet::has_image(image)) else { return Ok(()) };
+    let installed = config.image().filter(|image| !quadlet::has_image(image)).map(str::to_owned);
+    let Some(installed) = installed else { return Ok(()) };
     let now = quadlet::containers(&config.profile.units).ok().flatten().ok_or_else(|| {
         Failure::new(format!("the image {installed}, for which the hook is installed, is gone"))
             .hint("start the service, and install again; what was measured stays here until then")

@@ -116,16 +116,18 @@ fn with_parent(command: &Command, identity: &Identity) -> Command {
 fn is_for_all(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let whole = ["PATH", "LANG", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"];
-    whole.contains(&&*name)
-        || name.starts_with("LC_")
-        || name.starts_with("PIP_")
-        || name.to_ascii_lowercase().ends_with("_proxy")
+    whole.contains(&&*name) || name.starts_with("LC_") || is_of_network(&name)
 }
 
-/// Names of variables that say how packages are fetched here.
+/// Whether a variable says how packages are fetched here.
+fn is_of_network(name: &str) -> bool {
+    name.starts_with("PIP_") || name.to_ascii_lowercase().ends_with("_proxy")
+}
+
+/// Names of those that are set.
 pub(crate) fn network_variables() -> impl Iterator<Item = String> {
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    names.filter(|name| name.starts_with("PIP_") || name.to_ascii_lowercase().ends_with("_proxy"))
+    names.filter(|name| is_of_network(name))
 }
 
 /// The word behind which [`become_child`] stands.

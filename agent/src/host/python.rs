@@ -1,5 +1,5 @@
 //! Starts a Python of the service: one of the host as a child, one of an image in a throw-away container of it, which has
-//! no network, no rights, and of the host's files only those that are named.
+//! no rights, of the host's files only those that are named, and a network only where a wheel is to be fetched.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,8 @@ use crate::install::sites;
 use crate::install::undo::undo_file;
 use crate::receipt::{Config, Receipt};
 
-const UNIT_FOLDER: &str = "/etc/systemd/system";
+/// Where units of a host's administrator lie.
+pub(crate) const UNIT_FOLDER: &str = "/etc/systemd/system";
 
 /// How the names of our units begin.
 const COMPACT: &str = "pulpcov-compact";

@@ -402,7 +402,7 @@ fn installation(receipt: Option<&Receipt>, report: &mut Findings) -> Result<(), 
     if !receipt.complete {
         report.add(Grade::Bad, "pulpcov", "an install was cut off").hint("install again, or uninstall");
     }
-    let image = receipt.config.interpreters.iter().find_map(|python| python.image.as_deref());
+    let image = receipt.config.image();
     if let Some(words) = image.and_then(|image| quadlet::replaced_image(&receipt.config.profile.units, image))
     {
         report.add(Grade::Warning, "image", words);

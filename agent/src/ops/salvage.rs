@@ -114,7 +114,7 @@ fn found(lib_root: &Path) -> (Vec<PathBuf>, Option<PathBuf>) {
             }
         }
     }
-    let folders = [Path::new("/etc/systemd/system"), Path::new(quadlet::FOLDER)];
+    let folders = [units::UNIT_FOLDER, quadlet::FOLDER];
     let entries = folders.iter().flat_map(std::fs::read_dir).flatten().flatten();
     let drop_ins = entries.flat_map(|entry| {
         let path = entry.path();
@@ -138,7 +138,7 @@ fn is_own_unit(path: &Path, text: &str, lib_root: &Path) -> bool {
         return text.contains(&format!("={}:", lib_root.display()));
     }
     let is_compaction = path.parent().is_some_and(|folder| {
-        folder == Path::new("/etc/systemd/system") || folder.ends_with("multi-user.target.d")
+        folder == Path::new(units::UNIT_FOLDER) || folder.ends_with("multi-user.target.d")
     });
     !is_compaction || units::own_units(lib_root).iter().any(|own| own == path)
 }

@@ -60,7 +60,7 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     if !root.is_dir() {
         warnings.push(data_dir::missing(root));
     }
-    let image = receipt.config.interpreters.iter().find_map(|python| python.image.as_deref());
+    let image = receipt.config.image();
     warnings.extend(image.and_then(|image| quadlet::replaced_image(&receipt.config.profile.units, image)));
     if !receipt.complete {
         warnings.push("an install was cut off here; install again, or uninstall".to_owned());

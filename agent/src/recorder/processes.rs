@@ -273,9 +273,11 @@ fn no_hook(running: &Running, receipt: &Receipt) -> Option<Why> {
             "set pulpcov_lib_root to a folder that the sandbox shows",
         ));
     }
-    let is_contained = receipt.config.interpreters.iter().any(|python| python.image.is_some());
     // A bare name may be that of any.
-    if running.is_python() && !is_contained && (running.is_exe_told || running.exe.starts_with('/')) {
+    if running.is_python()
+        && !receipt.config.is_contained()
+        && (running.is_exe_told || running.exe.starts_with('/'))
+    {
         let exe =
             if running.is_exe_told { running.exe.clone().into() } else { resolved(Path::new(&running.exe)) };
         let known = receipt.config.interpreters.iter().any(|python| resolved(Path::new(&python.path)) == exe);
