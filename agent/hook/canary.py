@@ -16,3 +16,8 @@ def child():
 
 def never():
     return "nobody calls this"
+
+
+def killed(n):
+    n += 1
+    return n

@@ -106,9 +106,9 @@ def main():
     sys.path.insert(0, HOOK)
     try:
         import _pulpcov_recorder
+        _pulpcov_recorder.start(CONFIG, coverage, role, CHILDREN, argv)
     finally:
         sys.path.remove(HOOK)
-    _pulpcov_recorder.start(CONFIG, coverage, role, CHILDREN, argv)
 
 
 try:

@@ -1,17 +1,13 @@
-"""pulpcov's recorder: coverage.py records, this module makes sure that nothing of it is lost.
+"""pulpcov's recorder: a core records what runs, this module makes sure that nothing of it is lost.
 
-coverage.py keeps what ran in `_collector.data`, a dict of sets that only grow. This module copies
-them from a thread of its own every few seconds, when somebody asks, at exit, before `os._exit` and
-before `exec`, and lets coverage.py's own `flush_data` unpack the copy into a data file. `save()` is
-never called: it loses lines that run meanwhile. The live sets are never cleared while the process
-runs; when a new generation begins, exactly what the old one has on disk is taken out of them.
+Where there is a live map, what ran is in a file before it ran. Elsewhere coverage.py keeps it in memory, and a thread of
+this module's copies it every few seconds, when somebody asks, at exit, before `os._exit` and before `exec`.
 
 Nothing here may raise into the service, block it, or print.
 """
 import _thread
 import atexit
 import collections
-import copy
 import json
 import os
 import signal
@@ -21,8 +17,7 @@ import time
 from _pulpcov_gate import unit
 from _pulpcov_sources import fingerprint, note_loads, package_files, package_folders, sealed
 from _pulpcov_system import (
-    boot_id, owner, pid_ns, put, read_small, remove, start_ticks, sync_folder, temporary, word, write_file)
-from _pulpcov_tracer import close_data, make_coverage
+    boot_id, pid_ns, read_small, start_ticks, word, write_file)
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
 _allocate, _allocate_owned, _start_thread = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
@@ -35,8 +30,6 @@ POLL = 0.5                  # seconds between two looks at the trigger: 0.6 ms C
 PATIENCE = 5.0              # longest wait for a flush that is under way, at exit and before a fork
 EASE = 0.1                  # the same where all that is left of it is the disk's to do
 MAX_ARGV = 64
-ALONE = 2                   # references to what only a list and the call that asks hold
-APACHE = ("apache2", "httpd")
 
 # What is recorded into: the agent writes it, each process reads it at its start and when it is asked to flush.
 # Where it says that nothing is recorded, the processes write what they have, and then are still.
@@ -59,8 +52,7 @@ class State(object):
         self.newborn = False        # forked, and not yet itself
         self.host = (config["host"] or os.uname()[1]).replace("/", "_")
         self.argv = argv[:MAX_ARGV]
-        self.collector = self.shim = self.data_class = None
-        self.coverage_version = ""
+        self.core = None
         self.seen = None            # the last flush request that the flusher looked at
         self.became(os.getppid())
 
@@ -73,22 +65,27 @@ class State(object):
         self.stop = self.gate = self.done = None
         self.at_ease = False        # what is left of a flush under way is nothing that a fork could spoil
         self.started_at = _CLOCKS[1]()
-        self.due = _CLOCKS[0]() + self.config["interval"]   # whatever stops and starts the flusher meanwhile
+        self.due = _CLOCKS[0]() + self.interval()   # whatever stops and starts the flusher meanwhile
         self.start_ticks, self.unit, self.pid_ns = start_ticks(), unit(), pid_ns()
         self.error = None
         self.user, self.continues, self.proof = os.geteuid(), None, None
         self.begin(self.read_session())
+
+    def interval(self):
+        """Seconds between two flushes."""
+        return self.core and self.core.period or self.config["interval"]
 
     def begin(self, session):
         """A generation of this process: a data file and a record of its own."""
         self.session = self.wanted = session
         suffix = "%s.%d.%s" % (self.host, self.pid, word(6))
         self.data_name, self.record_name = "data." + suffix, "proc." + suffix + ".json"
+        self.map_name = "map." + suffix
         self.secret = word(16)
         self.seal = sealed(self.secret)     # told at once; the secret only by whatever goes on from this record
         self.seen_files, self.sources = set(), set()
-        self.data_user = None       # whose a file is that this process writes there
-        self.size = 0               # sum of the sets at the last flush: they only grow, so it tells all
+        if self.core and not self.core.is_live:
+            self.core.start_again()
         self.last_flush = self.ack = self.ended = None
 
     def became_other_user(self):
@@ -96,6 +93,8 @@ class State(object):
         old, secret, wanted = self.record_name, self.secret, self.wanted
         self.begin(self.session)
         self.user, self.continues, self.proof, self.wanted = os.geteuid(), old, secret, wanted
+        if self.core.is_live:
+            begin_map()
 
     def read_session(self):
         """What is recorded from now on, as the agent wrote it."""
@@ -111,14 +110,17 @@ def write_record(durable=False):
     s = _state
     if not s.session.recording:
         return
+    is_live = bool(s.core and s.core.is_live)
+    size = s.core.size() if s.core else 0
     record = {
         "recorder": RECORDER, "pid": s.pid, "parent": s.parent, "start_ticks": s.start_ticks,
         "boot_id": boot_id(), "pid_ns": s.pid_ns, "install": s.config.get("install", ""),
         "hostname": s.config.get("on") or os.uname()[1],
         "started_at": s.started_at, "argv": s.argv, "unit": s.unit, "role": s.role,
         "python": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix,
-        "coverage": s.coverage_version, "interval": s.config["interval"],
-        "data": s.data_name if s.size else None, "size": s.size, "last_flush": s.last_flush,
+        "coverage": s.core.version if s.core else "", "core": s.core.name if s.core else "",
+        "interval": s.config["interval"], "map": s.map_name if is_live else None,
+        "data": s.data_name if size or is_live else None, "size": size, "last_flush": s.last_flush,
         "ack": s.ack, "ended": s.ended, "error": s.error,
         "packages": package_files(s.config["packages"]), "folders": package_folders(s.config["packages"]),
         "sources": "".join(sorted(s.sources)),
@@ -128,50 +130,53 @@ def write_record(durable=False):
     write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"), durable)
 
 
-def has_news():
-    """Whether anything ran since the last flush: within a generation the sets only grow."""
+def map_facts():
+    """What a map tells of its process where nothing else does."""
     s = _state
-    size = sum(len(lines) for lines in list(s.collector.data.values()))
-    # What was written may be fetched since, and a stranger's file stand in its place.
-    return size and (size != s.size or owner(os.path.join(s.root, s.data_name)) != s.data_user)
+    return {"pid": s.pid, "start_ticks": s.start_ticks, "boot_id": boot_id(), "generation": s.session.generation,
+            "label": s.session.label, "run": s.session.run, "role": s.role, "core": s.core.name,
+            "python": "%d.%d.%d" % sys.version_info[:3], "branch": s.config["branch"],
+            "optimize": sys.flags.optimize}
 
 
-def note_sources(live):
+def begin_map():
+    """A map for what runs from now on; its record comes first: a map that nobody tells of is nobody's."""
+    s = _state
+    if not s.session.recording:
+        s.core.pause()
+        return
+    write_record()
+    s.core.begin(os.path.join(s.ledger, s.map_name), map_facts())
+
+
+def note_sources(files):
     """Fingerprints of the files that ran, in the record before the data is there: data without one is doubted."""
     s = _state
-    new = [path for path, lines in live.items() if lines and path not in s.seen_files]
+    new = [path for path in files if path not in s.seen_files]
     if new:
         s.sources.update(mark for mark in map(fingerprint, new) if mark)
         s.seen_files.update(new)
         write_record()
 
 
-def write_data(live, taken, ease):
-    """Writes the data file, whole or not at all: what ran until it was `taken`."""
+def save_news(ease):
+    """Has what ran until now outlive whatever comes; returns what of it is in memory only, by file."""
     s = _state
-    tmp = temporary(s.root)
-    try:
-        out = s.data_class(basename=tmp)
-        s.shim.data, s.shim.covdata = dict(live), out
-        try:
-            s.shim.flush_data()
-        finally:
-            s.shim.data, s.shim.covdata = {}, None
-            close_data(out)
-        ease()                      # SQLite's locks are free; a slow disk is no reason for a fork to wait
-        fd = os.open(tmp, os.O_RDONLY | os.O_NOFOLLOW)
-        try:
-            os.fchmod(fd, 0o644)
-            os.fsync(fd)
-            s.data_user = os.fstat(fd).st_uid
-        finally:
-            os.close(fd)
-        s.data_name = put(tmp, s.root, s.data_name, "data.%s-%s" % (s.record_name[5:-5], word(6)))
-    except BaseException:
-        remove(tmp)
-        raise
-    sync_folder(s.root)
-    s.size, s.last_flush = sum(len(lines) for lines in live.values()), taken
+    if s.core.is_live:
+        note_sources(s.core.new_files())
+        ease()
+        if s.core.has_news():
+            s.core.keep()
+            s.last_flush = _CLOCKS[1]()
+        return {}
+    taken = _CLOCKS[1]()
+    live = s.core.copy()
+    if any(live.values()):
+        note_sources(path for path, lines in live.items() if lines)
+        other = "data.%s-%s" % (s.record_name[5:-5], word(6))
+        s.data_name = s.core.write(live, s.data_name, other, ease)
+        s.last_flush = taken
+    return live
 
 
 def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: None):
@@ -188,26 +193,23 @@ def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: 
         if s.pid != _getpid():      # a fork that Python knew nothing of: the old name is the parent's
             s.role = s.children.get(s.role, s.role)
             s.became(s.pid)
+            if s.core.is_live:
+                begin_map()
         if not s.lock.acquire(True, patience):
             return False
         if not is_recording(ended):
             return
         if s.user != os.geteuid():
             s.became_other_user()
-        wrote, failed, live = False, None, {}
+        failed, live = s.core.trouble(), {}
         begins = s.wanted != s.session and not ended
         try:
-            if has_news() or begins:
-                taken = _CLOCKS[1]()
-                live = dict((name, lines.copy()) for name, lines in list(s.collector.data.items()))
-                wrote = any(live.values())
-                if wrote:
-                    note_sources(live)
-                    write_data(live, taken, ease)
+            if s.core.has_news(s.data_name) or begins:
+                live = save_news(ease)
         except Exception as e:
             failed, begins = "%s: %s" % (type(e).__name__, e), False
         ease()
-        changed = wrote or ack or ended or lives_on or failed != s.error
+        changed = any(live.values()) or ack or ended or lives_on or failed != s.error
         s.error = failed
         if begins:
             next_generation(live, ack)
@@ -234,9 +236,11 @@ def is_recording(ended):
         return True
     if ended or not s.wanted.recording:
         return False
-    for lines in list(s.collector.data.values()):
-        lines.clear()               # it ran while nobody recorded
+    if not s.core.is_live:
+        s.core.clear()              # it ran while nobody recorded
     s.begin(s.wanted)
+    if s.core.is_live:
+        begin_map()
     return True
 
 
@@ -256,9 +260,17 @@ def next_generation(live, ack):
     except Exception:
         s.ended = None
         raise
-    for name, lines in live.items():
-        s.collector.data[name].difference_update(lines)
+    if not s.core.is_live:
+        s.core.take_out(live)
+        s.begin(s.wanted)
+        return
+    before = dict(vars(s))
     s.begin(s.wanted)
+    try:
+        begin_map()
+    except Exception:               # a full disk: the old map goes on, until the next flush tries again
+        vars(s).update(before, ended=None)
+        raise
 
 
 def trigger_seen():
@@ -277,7 +289,7 @@ def trigger_name():
         return None
 
 
-def run_flusher(stop, gate, done, interval):
+def run_flusher(stop, gate, done):
     """The flusher thread: on time and on request, until told to stop.
 
     Each fork stops it, and it is another one that goes on. What is due it does at once: a process that forks all the
@@ -286,8 +298,8 @@ def run_flusher(stop, gate, done, interval):
     s = _state
     try:
         while s.stop is stop:       # else it was told to stop, or its start was interrupted and another one has started
-            flush_if_due(gate, interval)
-            if stop.acquire(True, min(POLL, interval)):
+            flush_if_due(gate)
+            if stop.acquire(True, min(POLL, s.interval())):
                 break
     except Exception:
         pass
@@ -295,7 +307,7 @@ def run_flusher(stop, gate, done, interval):
         done.release()
 
 
-def flush_if_due(gate, interval):
+def flush_if_due(gate):
     s = _state
     seen, current = s.seen, trigger_seen()
     asked = current is not None and current != seen
@@ -317,27 +329,14 @@ def flush_if_due(gate, interval):
         s.seen = current
         if asked:
             s.wanted = s.read_session()
-        trim_tracers()
+        s.core.tidy()
         if flush(trigger_name() if asked else None, patience=0, ease=ease) is False:
             s.seen = seen           # another thread is at it, and may have begun before that request
         else:
-            s.due = _CLOCKS[0]() + interval
+            s.due = _CLOCKS[0]() + s.interval()
     finally:
         ease()
         s.at_ease = False
-
-
-def trim_tracers():
-    """coverage.py keeps one tracer a thread for ever; those that nobody else holds can go.
-
-    A tracer that is freed ends the tracing of the thread that frees it: so it is done here, in a thread that
-    is not traced, and not for one that a frame of its dead thread still holds, in the traceback of an
-    exception for one. Whoever lets go of that frame would be traced no more.
-    """
-    tracers = _state.collector.tracers
-    for place in range(len(tracers) - 1, 0, -1):
-        if sys.getrefcount(tracers[place]) == ALONE:
-            del tracers[place]
 
 
 def start_flusher():
@@ -347,7 +346,7 @@ def start_flusher():
     done.acquire()
     s.stop, s.gate, s.done = stop, gate, done
     try:
-        _start_thread(run_flusher, (stop, gate, done, s.config["interval"]))
+        _start_thread(run_flusher, (stop, gate, done))
     except Exception:               # no more threads here: the next fork tries again
         s.stop = None
     except BaseException:           # a signal handler raised: a thread that did start sees that it is not the one
@@ -412,11 +411,13 @@ def after_in_child():
         s.role = s.children.get(s.role, s.role)
     if s.stop is None:
         s.became(s.pid if s.pid != _getpid() else s.parent)
-        for lines in list(s.collector.data.values()):
-            lines.clear()           # what ran before the fork is the parent's to write
         os.environ["PULPCOV_ROLE"] = s.role
         try:
-            write_record()
+            if s.core.is_live:
+                begin_map()         # where it cannot be had, its parent's holds what is told there
+            else:
+                s.core.clear()      # what ran before the fork is the parent's to write
+                write_record()
         except Exception:
             pass                    # the first flush tries again
         start_flusher()
@@ -462,9 +463,10 @@ def at_exit():
     try:
         flush(ended="exit")
     finally:
-        # What runs from here on is saved by nobody, and a tracer that outlives the modules it calls
-        # prints errors while the interpreter is taken down.
-        sys.settrace(None)
+        if not _state.core.is_live:
+            # What runs from here on is saved by nobody, and a tracer that outlives the modules it calls
+            # prints errors while the interpreter is taken down.
+            sys.settrace(None)
 
 
 def wrap_exits():
@@ -541,50 +543,21 @@ def hook_sigterm():
     signal.signal, signal.getsignal = set_handler, get_handler
 
 
-def trace_this_thread():
-    """Starts the tracer in a thread that Python did not make; 4 us, once a thread."""
-    if sys.gettrace() is None:
-        _state.collector._start_tracer()
-
-
-def hook_mod_wsgi():
-    """mod_wsgi's request threads are made in C. Its own event, before each request, starts the tracer
-    in them; it can be had once mod_wsgi loads the first script, which passes `_fix_up_module`."""
-    import _frozen_importlib_external as bootstrap
-    real, subscribed = bootstrap._fix_up_module, []
-
-    def on_event(name, **_):
-        if name == "request_started":
-            trace_this_thread()
-
-    def _fix_up_module(namespace, name, *args):
-        real(namespace, name, *args)
+def make_core(config, coverage_dir):
+    """The live map where this interpreter's was proven, and can be had; else coverage.py."""
+    s = _state
+    if sys.implementation.cache_tag in config["live_map"]:
         try:
-            if name.startswith("_mod_wsgi_"):
-                trace_this_thread()
-                mod_wsgi = sys.modules.get("mod_wsgi")
-                if not subscribed and hasattr(mod_wsgi, "subscribe_events"):
-                    subscribed.append(mod_wsgi)
-                    mod_wsgi.subscribe_events(on_event)
+            from _pulpcov_live_map import LiveMap
+            s.core = LiveMap(config, lambda: after_fork(None))
+            s.core.start()
+            begin_map()
+            return
         except Exception:
-            pass
-
-    bootstrap._fix_up_module = _fix_up_module
-
-
-def is_apache():
-    try:
-        return os.path.basename(os.readlink("/proc/self/exe")) in APACHE
-    except OSError:
-        return False
-
-
-def make_shim(collector):
-    """A collector that unpacks what it is given and clears nothing."""
-    shim = copy.copy(collector)
-    shim._activity, shim._clear_data, shim.file_tracers = (lambda: True), (lambda: None), {}
-    shim.data, shim.covdata = {}, None
-    return shim
+            if s.core is not None:
+                s.core.leave()
+    from _pulpcov_coverage_core import Traced
+    s.core = Traced(config, coverage_dir, s.root)
 
 
 def start(config, coverage_dir, role, children, argv):
@@ -596,11 +569,9 @@ def start(config, coverage_dir, role, children, argv):
         config = dict(config, data_root=os.environ["PULPCOV_SELFTEST"], packages=["_pulpcov_canary"])
     _state = s = State(config, role, children, argv)
     try:
-        coverage, cov = make_coverage(config, coverage_dir)
-        s.collector, s.data_class = cov._collector, coverage.CoverageData
-        s.coverage_version, s.shim = coverage.__version__, make_shim(cov._collector)
+        make_core(config, coverage_dir)
     except (Exception, SystemExit) as e:
-        s.error, s.ended = "cannot start coverage: %s: %s" % (type(e).__name__, e), "not started"
+        s.core, s.error, s.ended = None, "cannot start coverage: %s: %s" % (type(e).__name__, e), "not started"
         write_record()
         return
     s.seen = trigger_seen()
@@ -608,10 +579,12 @@ def start(config, coverage_dir, role, children, argv):
     note_loads(config["packages"])
     hook_forks()
     wrap_exits()
-    if is_apache():
-        hook_mod_wsgi()
-    else:
-        hook_sigterm()
+    if not s.core.is_live:
+        from _pulpcov_coverage_core import hook_mod_wsgi, is_apache
+        if is_apache():
+            hook_mod_wsgi(s.core)
+        else:
+            hook_sigterm()
     try:
         write_record()
     except Exception:

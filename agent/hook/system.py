@@ -61,6 +61,18 @@ def put(tmp, folder, name, other):
         return other
 
 
+def close_and_put(tmp, folder, name, other):
+    """Gives a file that is written its name, once it outlives a power loss; returns the name, and whose it is."""
+    fd = os.open(tmp, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fchmod(fd, 0o644)
+        os.fsync(fd)
+        user = os.fstat(fd).st_uid
+    finally:
+        os.close(fd)
+    return put(tmp, folder, name, other), user
+
+
 def write_file(folder, name, data, durable):
     """Writes a file whole or not at all; durable means that it outlives a power loss."""
     tmp = temporary(folder)

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use pulpcov_protocol::fleet::{Fleet, Relation};
 use pulpcov_protocol::outcome::Interpreter;
-use pulpcov_protocol::profile::Profile;
+use pulpcov_protocol::profile::{Profile, RecorderChoice};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
 use crate::host::fs::{self, Attributes};
+use crate::host::interpreter;
 
 /// Folder below the lib root with what `--force` replaced, by digest.
 const REPLACED: &str = "replaced";
@@ -58,9 +59,19 @@ pub(crate) struct Config {
     pub(crate) interpreters: Vec<Interpreter>,
     /// Packages of the profile and of its entry points.
     pub(crate) packages: Vec<String>,
+    /// Interpreters, by path, whose live map was not proven, each with the reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) without_live_map: BTreeMap<String, String>,
 }
 
 impl Config {
+    /// Whether an interpreter records into a live map.
+    pub(crate) fn has_live_map(&self, python: &Interpreter) -> bool {
+        self.profile.recorder != RecorderChoice::Coverage
+            && interpreter::has_monitoring(python)
+            && !self.without_live_map.contains_key(&python.path)
+    }
+
     /// The image that the service's Pythons and sources are in, where it runs in containers of this host.
     pub(crate) fn image(&self) -> Option<&str> {
         self.interpreters.iter().find_map(|python| python.image.as_deref())

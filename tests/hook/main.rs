@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 mod compaction;
 mod early_signals;
+mod exact;
 mod greenlets;
 mod layouts;
 mod loss;

@@ -11,13 +11,15 @@
 //!
 //! | kind | payload |
 //! |---|---|
+//! | 0 nothing | whatever: room that was left before the file grew |
 //! | 1 facts | u32 length, u32 0, JSON: who the process is |
 //! | 2 file | u32 lines, u32 length, its path, zeros to the next 8 bytes, then a byte for each line from 0 on, which is not 0 once that line ran. Files are numbered from 0 on, as they come |
 //! | 3 code | u32 file, u32 first line, 8 bytes that tell its instructions from others. Numbered likewise |
-//! | 4 edge | u32 code, u32 offset of a branch, u32 offset of its destination, u32 0: it was taken |
+//! | 4 edge | u32 code, u32 offset of a branch, u32 offset of its destination, u32 0: it was taken. From the offset 0xFFFFFFFF: the code object, which has one line, was entered |
 //! | 5 lines | u32 file, u32 count, u32 each: lines that ran |
 //! | 6 arcs | u32 file, u32 count, i32 from and i32 to each: arcs that ran |
 //! | 7 context | u32 length, u32 0, its name. Numbered from 1 on |
+//! | 8 state | u32 why nothing more is recorded, as the system numbers errors; 0: it goes on. u32 0. Stored in place |
 //!
 //! A byte for a line and not a bit: it is one plain store, which no other thread can undo. A file that has grown has a
 //! second record of its path. Whoever reads trusts nothing: what is damaged ends the map there, and is told.
@@ -55,10 +57,12 @@ pub struct Facts {
     pub role: String,
     /// `3.12.1`
     pub python: String,
-    /// What recorded: by which means lines and branches came here.
-    pub recorder: String,
+    /// By which means lines and branches came here.
+    pub core: String,
     /// Whether branches were recorded, too.
     pub branch: bool,
+    /// `-O` of the Python.
+    pub optimize: u8,
 }
 
 /// A code object whose branches were recorded.
@@ -96,6 +100,8 @@ pub struct Map {
     /// By file and context.
     pub arcs: BTreeMap<(u32, u16), BTreeSet<Arc>>,
     pub edges: BTreeSet<Edge>,
+    /// The system's number of the error that ended recording before its process ended.
+    pub stopped: Option<u32>,
     /// What is wrong behind all that, where anything is: of a living process it may be a store that is under way.
     pub damage: Option<Damage>,
 }
@@ -199,6 +205,7 @@ impl Map {
             return Err("its context was not told");
         }
         match head.kind {
+            0 => {}
             1 => {
                 let (length, _, rest) = pair(payload)?;
                 let (json, _) = text(length, MAX_FACTS, rest)?;
@@ -245,6 +252,7 @@ impl Map {
                 let (name, _) = text(length, MAX_TEXT, rest)?;
                 self.contexts.push(name.to_owned());
             }
+            8 => self.stopped = Some(pair(payload)?.0).filter(|&reason| reason != 0),
             _ => return Err("it is of no kind"),
         }
         Ok(())
@@ -282,6 +290,26 @@ impl Map {
                 continue;
             };
             data.add(path, context, measured)?;
+        }
+        Ok(data)
+    }
+
+    /// What ran as arcs, with those that edges were resolved to, by the number of their file: a line that ran is one
+    /// from it to itself, as coverage.py has it where nothing else tells that it ran.
+    pub fn to_arcs(&self, of_edges: &BTreeMap<u32, BTreeSet<Arc>>) -> Result<CoverageData, CombineError> {
+        let mut data = CoverageData::new(None);
+        let of_edges =
+            of_edges.iter().map(|(file, arcs)| (*file, 0, arcs.iter().copied().collect::<ArcSet>()));
+        let of_lines = self.lines.iter().map(|((file, context), lines)| {
+            let ran = lines.iter().filter(|&line| line > 0).map(u32::cast_signed);
+            (*file, *context, ran.map(|line| (line, line)).collect())
+        });
+        let told =
+            self.arcs.iter().map(|((file, context), arcs)| (*file, *context, arcs.iter().copied().collect()));
+        for (file, context, arcs) in of_lines.chain(of_edges).chain(told) {
+            if let Some((path, context)) = self.files.get(file as usize).zip(self.name_of(context)) {
+                data.add(path, context, Measured::Arcs(arcs))?;
+            }
         }
         Ok(data)
     }

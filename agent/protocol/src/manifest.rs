@@ -172,6 +172,9 @@ pub struct Process {
     pub role: String,
     pub python: String,
     pub coverage: String,
+    /// What recorded it: coverage.py's name of a core, or `live-map`; empty where an older pulpcov did.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub core: String,
     /// Its data file, if it has written one.
     pub data: Option<String>,
     /// When it took from its memory what it last wrote, in seconds since the epoch: all that ran before is there.
@@ -220,6 +223,9 @@ pub struct CommonFacts {
     pub python: String,
     pub prefix: String,
     pub coverage: String,
+    /// What recorded them, as of a [`Process`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub core: String,
     /// Branches or lines: they do not mix.
     pub branch: bool,
     /// Owner of their files: what one user says of itself stays apart from what another does.

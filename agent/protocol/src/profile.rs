@@ -35,13 +35,34 @@ pub struct Profile {
     /// Record branches (arcs), not only lines.
     #[serde(default)]
     pub branch: bool,
-    /// Seconds between two flushes of a process; what SIGKILL can cost at most.
+    /// What records: a live map where an interpreter has proven one, or always the same.
+    #[serde(default, skip_serializing_if = "is_auto")]
+    pub recorder: RecorderChoice,
+    /// Seconds between two flushes of a process that has no live map; what SIGKILL can cost at most.
     #[serde(default = "default_interval")]
     pub interval: f64,
 }
 
 fn default_interval() -> f64 {
     5.0
+}
+
+/// What records the processes of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecorderChoice {
+    /// The live map where the self-test proves it on that very interpreter, else coverage.py.
+    #[default]
+    Auto,
+    /// The live map: an interpreter that cannot is an error. Of those before 3.12 none can.
+    LiveMap,
+    /// coverage.py's own tracer.
+    Coverage,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_auto(choice: &RecorderChoice) -> bool {
+    *choice == RecorderChoice::Auto
 }
 
 /// One kind of process of a service.
@@ -289,6 +310,7 @@ mod tests {
             users: vec!["shop".into(), "1005".into()],
             ready: vec![],
             branch: true,
+            recorder: RecorderChoice::Auto,
             interval: 5.0,
         }
     }

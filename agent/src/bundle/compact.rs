@@ -13,6 +13,7 @@ use pulpcov_data_file::data_file;
 use pulpcov_protocol::manifest::{CommonFacts, Member, ProcessState};
 use pulpcov_protocol::text::error_chain;
 
+use crate::bundle::maps;
 use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::namespace::OwnPlace;
@@ -54,10 +55,11 @@ struct Group {
 
 /// Compacts where there are `at_least` files of a kind, of the users that were noted; returns how many went into how
 /// many.
-pub(crate) fn run(config: &Config, at_least: u32) -> Result<(u64, u64), Failure> {
+pub(crate) fn run(lib_root: &str, config: &Config, at_least: u32) -> Result<(u64, u64), Failure> {
     let root = &config.data_root;
-    ledger::check_folder(root)?;
-    let ledger = ledger::read(config)?;
+    let written = maps::write_data(lib_root, config)?;
+    let mut ledger = ledger::read(config)?;
+    written.note(&mut ledger.records);
     // What a compaction that was cut off left, by the same rules as what is to be compacted.
     for record in ledger.stale.iter().filter(|record| owner_of_all(root, record).is_some()) {
         remove(root, record.process.data.iter(), std::iter::once(&record.process.record));
@@ -274,6 +276,6 @@ fn remove<'a>(
         let _ = std::fs::remove_file(root.join(name));
     }
     for name in records {
-        let _ = std::fs::remove_file(root.join(LEDGER).join(name));
+        ledger::remove(root, name);
     }
 }

@@ -15,6 +15,7 @@ use pulpcov_protocol::outcome::FlushDetail;
 use pulpcov_protocol::version::BUNDLE_FORMAT;
 
 use crate::bundle::image_sources;
+use crate::bundle::maps;
 use crate::bundle::source_list;
 use crate::bundle::source_list::{Measured, Sources};
 use crate::bundle::spool::{Held, NotHeld, Spool};
@@ -89,13 +90,14 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
         phase::finish(root)?;
     }
     let mut unasked = None;
-    let flush = args.flush_timeout.and_then(|seconds| {
+    let mut flush = args.flush_timeout.and_then(|seconds| {
         let asked = flush::flush(&receipt.config, Duration::from_secs_f64(seconds.clamp(0.0, 600.0)));
         // On a full disk nobody can be asked, but what was written before can still be fetched: that
         // is when it is wanted most.
         asked.map_err(|failure| unasked = Some(format!("nobody was asked to flush: {}", failure.msg))).ok()
     });
     warnings.extend(unasked.clone());
+    let written = maps::write_data(lib_root, &receipt.config)?;
     let listing = {
         let before = ledger::read(&receipt.config)?;
         let runs = before.runs();
@@ -106,11 +108,18 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
     let mut ledger = ledger::read(&receipt.config)?;
+    if let Some(flush) = &mut flush {
+        // What these ran is in their maps, whether they answer or not.
+        let with_maps = ledger.records.iter().filter(|record| record.has_map);
+        let pids: BTreeSet<u32> = with_maps.filter_map(|record| record.pid_here).collect();
+        flush.silent.retain(|pid| !pids.contains(pid));
+    }
     let unflushed = match unflushed {
         Some(known) if args.flush_timeout.is_none() => known,
         _ => ledger.unflushed(flush.as_ref(), unasked.as_deref()),
     };
     ledger.note_unflushed(&unflushed);
+    written.note(&mut ledger.records);
     // What is installed may lie on a volume that nobody writes to.
     let mut spool = Spool::new(Path::new(lib_root))
         .or_else(|failure| Spool::new(&root.join(LEDGER)).map_err(|_| failure))?;

@@ -139,6 +139,12 @@ fn is_writable(folder: &str) -> bool {
 }
 
 /// `3.11` of `3.11.2`.
+/// Whether it has `sys.monitoring`: 3.12 was the first.
+pub(crate) fn has_monitoring(interpreter: &Interpreter) -> bool {
+    let mut numbers = interpreter.version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (3, 12)
+}
+
 pub(crate) fn minor_version(interpreter: &Interpreter) -> String {
     interpreter.version.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
 }

@@ -161,6 +161,7 @@ mod tests {
             users: vec![],
             ready: vec![],
             branch: false,
+            recorder: pulpcov_protocol::profile::RecorderChoice::Auto,
             interval: 5.0,
         };
         assert!(starts(

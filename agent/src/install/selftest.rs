@@ -5,6 +5,7 @@ use std::path::Path;
 use pulpcov_protocol::outcome::Interpreter;
 use serde::Deserialize;
 
+use crate::bundle::maps;
 use crate::bundle::source_list;
 use crate::failure::Failure;
 use crate::host::{facts, interpreter};
@@ -12,7 +13,7 @@ use crate::install::sites;
 use crate::receipt::Config;
 use crate::recorder::coverage_dir;
 use crate::recorder::data_dir::LEDGER;
-use crate::recorder::hook;
+use crate::recorder::{hook, ledger};
 
 #[derive(Deserialize)]
 struct SelftestAnswer {
@@ -62,13 +63,27 @@ fn analysis(lib_root: &str, python: &Interpreter) -> Result<(), Failure> {
 /// Statements of the canary that any coverage.py finds.
 const CANARY_STATEMENTS: [u32; 5] = [4, 5, 6, 11, 18];
 
+/// The data files of the self-test's maps, by the very code that makes those of the service's.
+fn write_data(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> Result<(), Failure> {
+    let mut config = config.clone();
+    root.clone_into(&mut config.data_root);
+    config.interpreters = vec![python.clone()];
+    let records = ledger::read_all(root, config.own_install())?.records;
+    let written = maps::write(lib_root, &config, &records)?;
+    written.failed.into_values().next().map_or(Ok(()), |reason| Err(Failure::new(reason)))
+}
+
 fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> Result<(), Failure> {
     let script = Path::new(lib_root).join("hook").join("pulpcov-selftest");
     let start = || sites::hooked(lib_root, python).path_arg(&script);
     start().args(&["run"]).writes(root).env("PULPCOV_SELFTEST", root).env(hook::SWITCH, "1").answer(b"")?;
     let coverage = coverage_dir::path(lib_root, python);
-    let branch = config.profile.branch.to_string();
-    let check = start().args(&["check"]).path_arg(root).path_arg(&coverage).args(&[&branch]);
+    let is_live = config.has_live_map(python);
+    if is_live {
+        write_data(lib_root, python, config, root)?;
+    }
+    let (branch, is_live) = (config.profile.branch.to_string(), is_live.to_string());
+    let check = start().args(&["check"]).path_arg(root).path_arg(&coverage).args(&[&branch, &is_live]);
     let answer = check.answer(b"")?;
     let verdict: SelftestAnswer = serde_json::from_slice(&answer)
         .map_err(|error| Failure::new(format!("it answered no JSON: {error}")))?;

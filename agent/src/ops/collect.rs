@@ -69,7 +69,7 @@ pub(super) fn list(args: &Collect, session: &mut OpContext<'_>) -> Result<Outcom
 fn compact_first(args: &Collect, receipt: &Receipt) -> Option<Failure> {
     let ledger = receipt.config.data_root.join(LEDGER);
     let _alone = CollectLock::alone(&receipt::path_in(&args.lib_root), &ledger)?;
-    compact::run(&receipt.config, COMPACT_AT_LEAST).err()
+    compact::run(&args.lib_root, &receipt.config, COMPACT_AT_LEAST).err()
 }
 
 pub(super) fn send(

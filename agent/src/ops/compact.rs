@@ -20,7 +20,7 @@ pub(super) fn run(args: &Compact) -> Result<Outcome, Failure> {
         return Ok(Outcome::ok(false, "somebody collects; nothing was compacted", nothing));
     };
     Users::note(&receipt.config)?;
-    let (merged, into) = compact::run(&receipt.config, args.at_least)?;
+    let (merged, into) = compact::run(&args.lib_root, &receipt.config, args.at_least)?;
     let msg = format!("{} made {into}", super::counted(merged, "data file"));
     Ok(Outcome::ok(merged > 0, msg, Detail::Compact(CompactDetail { merged, into })))
 }

@@ -183,8 +183,7 @@ impl<'a> DataFolder<'a> {
         let many = ledger.many.iter().map(|many| &many.compacted).filter(|many| !many.foreign);
         for (record, data) in one.chain(many.map(|many| (&many.record, &many.data))) {
             if data.as_ref().is_none_or(|data| !self.root.join(data).exists()) {
-                // One that stays is only told of again.
-                let _ = std::fs::remove_file(self.root.join(LEDGER).join(record));
+                ledger::remove(self.root, record);
             }
         }
         Ok(())

@@ -8,11 +8,11 @@ use pulpcov_protocol::op::{Erase, ErasedFile};
 use pulpcov_protocol::outcome::{Detail, EraseDetail, KeptFile, Outcome};
 
 use super::uninstall;
+use crate::bundle::maps;
 use crate::failure::Failure;
 use crate::host::facts::HostLock;
 use crate::host::fs;
 use crate::receipt;
-use crate::recorder::data_dir::LEDGER;
 use crate::recorder::ledger::{Ledger, Record};
 use crate::recorder::{collected, data_dir, ledger};
 
@@ -24,6 +24,8 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     let _lock = HostLock::take(&args.lib_root)?;
     let receipt = receipt::of_data(&args.lib_root)?;
     let root = &receipt.config.data_root;
+    // What is kept elsewhere is what was fetched: a process that has ended since then may have added to it.
+    let unwritten = maps::write_data(&args.lib_root, &receipt.config)?;
     // Whosever a process is that lives, it goes on writing.
     let ledger = ledger::read_all(root, receipt.config.own_install())?;
     let unfinished: BTreeMap<&str, &Record> = ledger
@@ -44,6 +46,8 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
             } else {
                 format!("its process is elsewhere{}", ledger::on(&record.process))
             })
+        } else if let Some(reason) = unwritten.of_data(&file.name) {
+            Err(reason.to_owned())
         } else {
             data_dir::erase_if_same(root, &file.name, &file.sha256)
         };
@@ -80,8 +84,7 @@ fn erase_records(root: &Path, ledger: &Ledger, named: &[ErasedFile]) {
     for (record, sha256, data) in of_one.chain(of_many) {
         let data_is_gone = data.as_ref().is_none_or(|data| !root.join(data).exists());
         if data_is_gone && named.contains(&(record.as_str(), sha256.as_str())) {
-            // One that stays is only told of again.
-            let _ = fs_err::remove_file(root.join(LEDGER).join(record));
+            ledger::remove(root, record);
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Puts the hook on the host: all of it, proven to work, or nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::{Install, ServiceAction};
 use pulpcov_protocol::outcome::{Detail, InstallDetail, Interpreter, Outcome, WheelsDetail};
-use pulpcov_protocol::profile::{Profile, is_glob};
+use pulpcov_protocol::profile::{Profile, RecorderChoice, is_glob};
 use pulpcov_protocol::version::RECEIPT_FORMAT;
 
 use super::OpContext;
@@ -374,6 +374,7 @@ fn config(args: &Install, interpreters: &[Interpreter], data_root: PathBuf, inst
             .map(|python| Interpreter { coverage_present: true, ..python.clone() })
             .collect(),
         packages: args.profile.packages.clone(),
+        without_live_map: BTreeMap::new(),
     }
 }
 
@@ -401,6 +402,7 @@ fn put_in_place(
         ("_pulpcov_canary.py", hook::CANARY),
         ("analysis.py", pulpcov_data_file::ANALYSIS),
         ("pulpcov-selftest", hook::SELFTEST),
+        ("branches.py", hook::BRANCHES),
     ] {
         changes.file(&hook_dir.join(name), text.as_bytes(), 0o644, args.force)?;
     }
@@ -412,7 +414,11 @@ fn put_in_place(
         for (name, text) in RECORDED_WITH {
             changes.file(&home.join("hook").join(name), text.as_bytes(), 0o644, args.force)?;
         }
+        if !hook::NATIVE.is_empty() {
+            changes.file(&home.join("hook").join(hook::NATIVE_FILE), hook::NATIVE, 0o755, args.force)?;
+        }
     }
+    config.without_live_map = known_to_be_without(&config, changes);
     for python in interpreters {
         let target = coverage_dir::path(&args.lib_root, python);
         if !changes.has_tree(&target)? {
@@ -446,6 +452,10 @@ fn put_in_place(
     units::compaction(changes, lib_root, args.force)?;
     changes.remove_what_is_no_longer_wanted()?;
     let unchanged = changes.old().is_some_and(|old| old.is_whole() && old.config == config);
+    let is_new = !changes.touched().is_empty() || !unchanged;
+    if is_new && !args.check {
+        prove(args, session, interpreters, &mut config, &service_units, changes)?;
+    }
     let new = changes.receipt(config, RECEIPT_FORMAT);
     if args.check {
         if !unchanged {
@@ -453,12 +463,7 @@ fn put_in_place(
         }
         return Ok(new);
     }
-    if !changes.touched().is_empty() || !unchanged {
-        for python in interpreters {
-            caller::still_listens()?;
-            (session.progress)(&format!("self-test under {}", python.path));
-            selftest::run(&args.lib_root, python, &new.config)?;
-        }
+    if is_new {
         new.save(&args.lib_root)?;
         changes.note(receipt::path_in(&args.lib_root));
     } else if changes.old().is_some_and(|old| old.fleet != new.fleet) {
@@ -473,8 +478,56 @@ fn put_in_place(
     Ok(new)
 }
 
+/// Interpreters that an earlier install has found to have no live map, where nothing has changed that may matter.
+fn known_to_be_without(config: &Config, changes: &Changes) -> BTreeMap<String, String> {
+    let is_hook = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default();
+        name == hook::NATIVE_FILE || RECORDED_WITH.iter().any(|(ours, _)| name == *ours)
+    };
+    let old =
+        changes.old().filter(|old| old.is_whole() && old.config.profile.recorder == config.profile.recorder);
+    let Some(old) = old.filter(|_| !changes.touched().iter().any(is_hook)) else { return BTreeMap::new() };
+    let mut known = old.config.without_live_map.clone();
+    known.retain(|path, _| config.interpreters.iter().any(|python| python.path == *path));
+    known
+}
+
+/// The self-test under each interpreter. Where that proves no live map, and nobody insists on one, coverage.py records,
+/// which is then what is proven.
+fn prove(
+    args: &Install,
+    session: &OpContext<'_>,
+    interpreters: &[Interpreter],
+    config: &mut Config,
+    units: &[String],
+    changes: &mut Changes,
+) -> Result<(), Failure> {
+    for python in interpreters {
+        caller::still_listens()?;
+        (session.progress)(&format!("self-test under {}", python.path));
+        let choice = config.profile.recorder;
+        if choice == RecorderChoice::LiveMap && !interpreter::has_monitoring(python) {
+            let reason = format!("{} is Python {}: a live map needs 3.12", python.path, python.version);
+            return Err(Failure::new(reason).hint("recorder: auto takes coverage.py there"));
+        }
+        let Err(failure) = selftest::run(&args.lib_root, python, config) else { continue };
+        if choice != RecorderChoice::Auto || !config.has_live_map(python) {
+            return Err(failure);
+        }
+        config.without_live_map.insert(python.path.clone(), failure.msg);
+        for python in interpreters {
+            put_into_start(args, python, interpreters, config, units, changes)?;
+        }
+        selftest::run(&args.lib_root, python, config)?;
+    }
+    Ok(())
+}
+
 /// What the recorder is made of.
-const RECORDED_WITH: [(&str, &str); 4] = [
+const RECORDED_WITH: [(&str, &str); 7] = [
+    ("_pulpcov_coverage_core.py", hook::COVERAGE_CORE),
+    ("_pulpcov_live_map.py", hook::LIVE_MAP),
+    ("_pulpcov_callbacks.py", hook::CALLBACKS),
     ("_pulpcov_system.py", hook::SYSTEM),
     ("_pulpcov_tracer.py", hook::TRACER),
     ("_pulpcov_sources.py", hook::SOURCES),
@@ -495,11 +548,17 @@ fn put_into_start(
     let of_owner = interpreters.iter().filter(|other| other.uid == python.uid);
     let folder =
         |python: &Interpreter| coverage_dir::path(&args.lib_root, python).to_string_lossy().into_owned();
+    let mut live_map: BTreeSet<String> = BTreeSet::new();
+    live_map.extend(of_owner.clone().map(|python| python.cache_tag.clone()));
+    for other in of_owner.clone().filter(|other| !config.has_live_map(other)) {
+        live_map.remove(&other.cache_tag);
+    }
     let gate = hook::render_gate(&hook::GateFacts {
         profile: &config.profile,
         units,
         packages: &config.packages,
         coverage: &of_owner.map(|python| (python.cache_tag.clone(), folder(python))).collect(),
+        live_map: &live_map,
         hook_dir: &hook_dir.to_string_lossy(),
         data_root: &config.data_root.to_string_lossy(),
         host_label: config.host_label.as_deref(),

@@ -6,6 +6,7 @@ use pulpcov_protocol::manifest::{Process, ProcessState};
 use pulpcov_protocol::op::Status;
 use pulpcov_protocol::outcome::{Detail, Outcome, StatusDetail, Unrecorded};
 
+use crate::bundle::maps;
 use crate::failure::Failure;
 use crate::host::quadlet;
 use crate::receipt;
@@ -19,6 +20,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         left => return not_installed(left.as_ref()),
     };
     let root = &receipt.config.data_root;
+    let unwritten =
+        if root.is_dir() { Some(maps::write_data(&args.lib_root, &receipt.config)) } else { None };
     let ledger = ledger::read_now(&receipt.config)?;
     let (data_files, data_bytes) = data_dir::measure(root)?;
     let mut unrecorded = unrecorded(&receipt, &ledger)?;
@@ -49,6 +52,8 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         msg.push_str(&format!(", label {}", phase.label));
     }
     let mut warnings = ledger.warnings.clone();
+    // Whoever only looks may not be able to write: what there was before is told.
+    warnings.extend(unwritten.and_then(Result::err).map(|failure| failure.msg));
     let trouble = obstacle.map(|why| format!("{why}: what runs now is not written"));
     warnings.extend(trouble.or_else(|| data_dir::wrong_mode(root)));
     warnings.extend(

@@ -10,6 +10,7 @@ use super::OpContext;
 use super::data_folder::DataFolder;
 use super::salvage;
 use super::start;
+use crate::bundle::maps;
 use crate::failure::Failure;
 use crate::host::facts::{self, HostLock};
 use crate::host::{caller, fs, ready, services, systemd};
@@ -87,6 +88,8 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
     let live = live_processes(&receipt.config)?;
     let still_live = if args.erase_data { 0 } else { live };
     let mut folder = DataFolder::of(&receipt.config, args.erase_data && args.force)?;
+    let unwritten = if args.erase_data { 0 } else { unwritten_maps(args, &receipt.config, &mut warnings)? };
+    let still_live = still_live + unwritten;
     if still_live == 0 {
         collected::erase(lib_root, root, &|name| folder.is_own(name));
     }
@@ -211,6 +214,16 @@ fn live_processes(config: &Config) -> Result<usize, Failure> {
     Ok(ledger::read(config)?.records.iter().filter(|record| record.is_own_and_live()).count())
 }
 
+/// How many maps of processes could not be made data files: what they have is not erased.
+fn unwritten_maps(args: &Uninstall, config: &Config, warnings: &mut Vec<String>) -> Result<usize, Failure> {
+    if !config.data_root.is_dir() {
+        return Ok(0);
+    }
+    let failed = maps::write_data(&args.lib_root, config)?.failed;
+    warnings.extend(failed.iter().map(|(record, reason)| format!("{record}: {reason}")));
+    Ok(failed.len())
+}
+
 /// What keeps the hook in memory, as a warning: after a restart, processes of another service that was recorded before.
 fn keeps_the_hook(args: &Uninstall, config: &Config) -> Result<Option<String>, Failure> {
     let ledger = ledger::read(config)?;
@@ -283,6 +296,9 @@ pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, F
     let has_bundles =
         std::fs::read_dir(Path::new(lib_root).join(OUTBOX)).is_ok_and(|mut entries| entries.next().is_some());
     if !receipt.uninstalled || has_bundles || live_processes(&receipt.config)? > 0 {
+        return Ok(warnings);
+    }
+    if root.is_dir() && !maps::write_data(lib_root, &receipt.config)?.failed.is_empty() {
         return Ok(warnings);
     }
     let mut folder = DataFolder::of(&receipt.config, false)?;

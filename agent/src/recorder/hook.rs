@@ -1,6 +1,6 @@
 //! The Python that goes to the host, rendered. Pure: texts in, texts out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use pulpcov_protocol::op::DEFAULT_LABEL;
@@ -9,6 +9,12 @@ use pulpcov_protocol::profile::Profile;
 pub(crate) const RECORDER: &str = include_str!("../../hook/recorder.py");
 pub(crate) const SYSTEM: &str = include_str!("../../hook/system.py");
 pub(crate) const TRACER: &str = include_str!("../../hook/tracer.py");
+pub(crate) const COVERAGE_CORE: &str = include_str!("../../hook/coverage_core.py");
+pub(crate) const LIVE_MAP: &str = include_str!("../../hook/live_map.py");
+pub(crate) const CALLBACKS: &str = include_str!("../../hook/callbacks.py");
+pub(crate) const BRANCHES: &str = include_str!("../../hook/branches.py");
+/// The live map's callbacks for this machine type; nothing where the agent was built without them.
+pub(crate) const NATIVE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/native.so"));
 pub(crate) const SOURCES: &str = include_str!("../../hook/sources.py");
 pub(crate) const CANARY: &str = include_str!("../../hook/canary.py");
 pub(crate) const SELFTEST: &str = include_str!("../../hook/selftest.py");
@@ -16,6 +22,8 @@ const GATE: &str = include_str!("../../hook/gate.py");
 
 /// Name of the one line that every Python of an interpreter reads.
 pub(crate) const PTH: &str = "pulpcov.pth";
+/// The name by which Python imports the native callbacks; of the stable ABI, for every release that has them.
+pub(crate) const NATIVE_FILE: &str = "_pulpcov_native.abi3.so";
 pub(crate) const GATE_FILE: &str = "_pulpcov_gate.py";
 
 /// The hook's folder that a gate by its own words leads to; nothing where a file is none.
@@ -45,6 +53,8 @@ pub(crate) struct GateFacts<'a> {
     pub(crate) packages: &'a [String],
     /// Cache tag to private coverage.py folder.
     pub(crate) coverage: &'a BTreeMap<String, String>,
+    /// Cache tags of interpreters that record into a live map.
+    pub(crate) live_map: &'a BTreeSet<String>,
     pub(crate) hook_dir: &'a str,
     pub(crate) data_root: &'a str,
     pub(crate) host_label: Option<&'a str>,
@@ -83,6 +93,7 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
     // coverage.py's patterns are of whole paths, ours of paths below an import folder.
     let omit: Vec<String> =
         facts.profile.omit.iter().map(|pattern| py_str(&format!("*/{pattern}"))).collect();
+    let live_map: Vec<String> = facts.live_map.iter().map(|tag| py_str(tag)).collect();
     let config = py_dict([
         ("data_root", py_str(facts.data_root)),
         ("host", facts.host_label.map_or("None".to_owned(), py_str)),
@@ -93,6 +104,7 @@ pub(crate) fn render_gate(facts: &GateFacts<'_>) -> String {
         ("packages", format!("[{}]", packages.join(", "))),
         ("omit", format!("[{}]", omit.join(", "))),
         ("branch", if facts.profile.branch { "True" } else { "False" }.to_owned()),
+        ("live_map", format!("[{}]", live_map.join(", "))),
         ("interval", format!("{:?}", facts.profile.interval)),
     ]);
     let units: Vec<String> = facts.units.iter().map(|name| py_str(name)).collect();
@@ -134,7 +146,7 @@ fn py_str(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use pulpcov_protocol::profile::ProcessRule;
+    use pulpcov_protocol::profile::{ProcessRule, RecorderChoice};
 
     use super::*;
 
@@ -164,6 +176,7 @@ mod tests {
             users: vec![],
             ready: vec![],
             branch: true,
+            recorder: RecorderChoice::Auto,
             interval: 5.0,
         };
         let coverage = BTreeMap::from([("cpython-311".to_owned(), "/lib/coverage-7".to_owned())]);
@@ -172,6 +185,7 @@ mod tests {
             units: &["shop-worker.service".to_owned()],
             packages: &profile.packages,
             coverage: &coverage,
+            live_map: &BTreeSet::from(["cpython-312".to_owned()]),
             hook_dir: "/lib/hook",
             data_root: "/srv/pulp_coverage",
             install: "i1",

@@ -83,6 +83,12 @@ struct Raw {
     /// The record that this one goes on from: the process had become another user.
     #[serde(default)]
     continues: Option<String>,
+    /// By which means lines and branches were recorded; nothing of recorders that had one only.
+    #[serde(default)]
+    core: String,
+    /// The name of its live map, where it has one.
+    #[serde(default)]
+    map: Option<String>,
     /// What only the process itself knows until it goes on elsewhere, and the digest of what it knows now.
     #[serde(default)]
     proof: Option<String>,
@@ -130,6 +136,8 @@ pub(crate) struct Record {
     pub(crate) sources: Option<Fingerprints>,
     /// Owner of the record.
     pub(crate) uid: u32,
+    /// Whether it writes a live map: nothing of it is lost, however it ends.
+    pub(crate) has_map: bool,
     continues: Option<Continued>,
     seal: Option<String>,
 }
@@ -173,6 +181,7 @@ impl Record {
             python: process.python.clone(),
             prefix: self.prefix.clone(),
             coverage: process.coverage.clone(),
+            core: process.core.clone(),
             branch: false,
             uid,
         }
@@ -282,6 +291,8 @@ impl Ledger {
     /// Processes that hold what nobody has: those that did not answer a flush, or all where none was asked.
     pub(crate) fn unflushed(&self, flush: Option<&FlushDetail>, unasked: Option<&str>) -> Unflushed {
         let why = |record: &Record| match flush {
+            // Its map has what it ran, whether it answers or not.
+            _ if record.has_map => None,
             Some(flush) if record.is_elsewhere() => {
                 flush.elsewhere.contains(&record.process.record).then(|| {
                     format!(
@@ -451,6 +462,12 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
         return Err(Failure::new(format!("user {uid} wrote it, whose process that is not")));
     }
     let mut data = own_data(name, raw.data.take())?;
+    let has_map = raw.map.is_some();
+    if has_map && data.as_ref().is_some_and(|data| !data_root.join(data).exists()) {
+        // There is a data file once it ran anything. Where the map is gone, too, somebody has taken both.
+        let map = map_of(name).map(|map| data_root.join(LEDGER).join(map));
+        data = data.filter(|_| map.is_none_or(|map| !map.exists()) && raw.ended.is_some());
+    }
     if let Some(owner) = squatter(data_root, uid, data.as_ref())? {
         data = None;
         raw.error = Some(format!("user {owner} has put a file in the place of its data"));
@@ -459,6 +476,8 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
         (Some(_), _) => ProcessState::Ended,
         (None, Sight::Lives(_)) => ProcessState::Live,
         (None, Sight::Elsewhere) => ProcessState::Elsewhere,
+        // What it ran is in its map, whatever ended it.
+        (None, Sight::Gone) if has_map => ProcessState::Ended,
         (None, Sight::Gone) => ProcessState::Died,
     };
     let process = Process {
@@ -475,6 +494,7 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
         role: raw.role,
         python: raw.python,
         coverage: raw.coverage,
+        core: raw.core,
         data,
         last_flush: raw.last_flush,
         state,
@@ -495,6 +515,7 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
         folders: raw.folders,
         sources: raw.sources.as_deref().map(fingerprint::split),
         uid,
+        has_map,
         continues: raw
             .continues
             .zip(raw.proof)
@@ -505,7 +526,7 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
 
 /// What a record says is told on, in bounds.
 fn check_words(raw: &mut Raw) -> Result<(), Failure> {
-    let names = [&raw.boot_id, &raw.role, &raw.python, &raw.coverage, &raw.label, &raw.run];
+    let names = [&raw.boot_id, &raw.role, &raw.python, &raw.coverage, &raw.label, &raw.run, &raw.core];
     let place = [&raw.pid_ns, &raw.hostname, &raw.install];
     let is_long = names.into_iter().chain(place).chain(&raw.unit).any(|name| name.len() > MAX_NAME);
     if is_long || raw.prefix.len() > MAX_TEXT || !raw.started_at.is_finite() {
@@ -518,6 +539,28 @@ fn check_words(raw: &mut Raw) -> Result<(), Failure> {
         left -= end;
     }
     Ok(())
+}
+
+/// The data file of a process with a map, by the name of its record.
+pub(crate) fn data_of(record: &str) -> Option<String> {
+    let suffix = record.strip_prefix(ONE)?.strip_suffix(".json")?;
+    Some(format!("data.{suffix}"))
+}
+
+/// Its map, which lies beside its record.
+pub(crate) fn map_of(record: &str) -> Option<String> {
+    let suffix = record.strip_prefix(ONE)?.strip_suffix(".json")?;
+    Some(format!("map.{suffix}"))
+}
+
+/// Removes a record, and the map that only it tells of.
+pub(crate) fn remove(data_root: &Path, record: &str) {
+    let folder = data_root.join(LEDGER);
+    // What stays is only told of again.
+    let _ = std::fs::remove_file(folder.join(record));
+    if let Some(map) = map_of(record) {
+        let _ = std::fs::remove_file(folder.join(map));
+    }
 }
 
 /// The data file that a record names: its own by its name, which may go on with a dash and letters.

@@ -39,6 +39,7 @@ fn live(config: &Config, units: Option<&[String]>) -> Result<Vec<Record>, Failur
         (Some(_), None) => false,
     };
     let mut records = ledger::read(config)?.records;
-    records.retain(|record| record.is_own_and_live() && is_of(record));
+    // What a live map has is written, and what one that is full has not is not in memory either.
+    records.retain(|record| record.is_own_and_live() && !record.has_map && is_of(record));
     Ok(records)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pulpcov_protocol::fleet::Fleet;
 use pulpcov_protocol::op::DEFAULT_LIB_ROOT;
-use pulpcov_protocol::profile::ProcessRule;
+use pulpcov_protocol::profile::{ProcessRule, RecorderChoice};
 use pulpcov_protocol::ready::Ready;
 use serde_json::Value;
 
@@ -72,6 +72,7 @@ pub(crate) struct PulpcovVars {
     pub(crate) start_command: Option<String>,
     pub(crate) branch: Option<bool>,
     pub(crate) interval: Option<f64>,
+    pub(crate) recorder: Option<RecorderChoice>,
 }
 
 impl Inventory {
@@ -119,6 +120,7 @@ impl Inventory {
                 start_command: get.text(&["pulpcov_start_command"])?,
                 branch: get.flag(&["pulpcov_branch"])?,
                 interval: get.number("pulpcov_interval")?,
+                recorder: get.recorder()?,
             },
         })
     }

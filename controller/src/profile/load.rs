@@ -50,6 +50,9 @@ pub(crate) fn of_host(host: &Host, default: &str, folder: &Path) -> Result<Profi
     if let Some(interval) = host.pulpcov.interval {
         profile.interval = interval;
     }
+    if let Some(recorder) = host.pulpcov.recorder {
+        profile.recorder = recorder;
+    }
     profile.check()?;
     Ok(profile)
 }

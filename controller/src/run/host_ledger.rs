@@ -17,6 +17,8 @@ pub(crate) struct Counts {
     pub(crate) missing_hosts: usize,
     /// Most seconds that a killed process can have lost.
     pub(crate) worst_loss: f64,
+    /// How many processes were recorded by what, where that is told.
+    pub(crate) cores: BTreeMap<String, usize>,
 }
 
 /// A process of a host: pids come back, and so do start ticks after a reboot.
@@ -78,9 +80,20 @@ impl HostLedger {
             died,
             elsewhere: those(is_unknown),
             unrecorded: those(|process| process.error.is_some() && !is_unknown(process)),
+            cores: self.cores(),
             worst_loss: if died > 0 { self.interval } else { 0.0 },
             ..Counts::default()
         }
+    }
+
+    fn cores(&self) -> BTreeMap<String, usize> {
+        let one = self.records.iter().map(|((identity, _), process)| (process.core.as_str(), identity));
+        let many = self.compacted.iter().map(|((identity, _), common)| (common.core.as_str(), identity));
+        let mut by_core: BTreeMap<&str, BTreeSet<&Identity>> = BTreeMap::new();
+        for (core, identity) in one.chain(many).filter(|(core, _)| !core.is_empty()) {
+            by_core.entry(core).or_default().insert(identity);
+        }
+        by_core.into_iter().map(|(core, processes)| (core.to_owned(), processes.len())).collect()
     }
 
     /// Where each record is told of.

@@ -266,6 +266,9 @@ impl Ledger {
             counts.unrecorded += of_host.unrecorded;
             counts.elsewhere += of_host.elsewhere;
             counts.worst_loss = counts.worst_loss.max(of_host.worst_loss);
+            for (core, processes) in of_host.cores {
+                *counts.cores.entry(core).or_default() += processes;
+            }
         }
         counts
     }
@@ -317,6 +320,10 @@ impl Ledger {
             if counts.processes == 1 { "" } else { "es" },
             if hosts == 1 { "" } else { "s" }
         );
+        if counts.cores.keys().any(|core| core.starts_with("live-map")) {
+            let by: Vec<String> = counts.cores.iter().map(|(core, many)| format!("{core} {many}")).collect();
+            let _ = write!(text, " (by {})", by.join(", "));
+        }
         if counts.died > 0 {
             // Writing to a String cannot fail.
             let _ = write!(text, "; {} died unsaved (<= {} s lost)", counts.died, counts.worst_loss);
@@ -387,6 +394,7 @@ impl Ledger {
                         json!({
                             "pid": process.pid, "parent": process.parent, "role": process.role, "unit": process.unit,
                             "argv": process.argv, "python": process.python, "coverage": process.coverage,
+                            "core": process.core,
                             "started_at": process.started_at, "last_flush": process.last_flush,
                             "state": process.state, "data": process.data, "error": process.error,
                             "label": process.label, "generation": process.generation,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pulpcov_protocol::profile::RecorderChoice;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -94,6 +95,12 @@ impl Getter<'_> {
         let Some((name, value)) = self.find(&[name])? else { return Ok(None) };
         let number = value.as_f64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
         number.map(Some).ok_or_else(|| self.wrong(name, &value, "number"))
+    }
+
+    pub(in crate::inventory) fn recorder(&self) -> Result<Option<RecorderChoice>, HostVarError> {
+        let Some((name, value)) = self.find(&["pulpcov_recorder"])? else { return Ok(None) };
+        let known = serde_json::from_value(value.clone()).ok();
+        known.map(Some).ok_or_else(|| self.wrong(name, &value, "auto, live-map or coverage"))
     }
 
     pub(in crate::inventory) fn list(&self, name: &str) -> Result<Vec<String>, HostVarError> {

@@ -61,6 +61,10 @@ options:
   interval:
     description: Seconds between two flushes of a process.
     type: float
+  recorder:
+    description: What records, a live map where an interpreter has proven one, or always the same.
+    type: str
+    choices: [auto, live-map, coverage]
   data_root:
     description: Where data files go on the host.
     type: str

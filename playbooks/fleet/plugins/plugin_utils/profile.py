@@ -14,7 +14,7 @@ COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__f
 PROFILES = os.path.join(COLLECTION, "files", "profiles")
 
 # Options that go into the profile.
-OVERRIDES = ("packages", "units", "users", "ready", "branch", "interval")
+OVERRIDES = ("packages", "units", "users", "ready", "branch", "interval", "recorder")
 
 SPEC = {
     "profile": {"type": "str", "default": "pulp3"},
@@ -25,6 +25,7 @@ SPEC = {
     "ready": {"type": "list", "elements": "dict"},
     "branch": {"type": "bool"},
     "interval": {"type": "float"},
+    "recorder": {"type": "str", "choices": ["auto", "live-map", "coverage"]},
     "data_root": {"type": "str"},
     "interpreters": {"type": "list", "elements": "str"},
 }
