@@ -21,6 +21,7 @@ from _pulpcov_system import (
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
 _allocate, _allocate_owned, _start_thread = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
+_sleep = time.sleep
 _CLOCKS = (time.monotonic, time.time)     # in a tuple: freezegun swaps attributes of modules
 _getpid, _os_exit, _signal = os.getpid, os._exit, signal.signal
 
@@ -354,6 +355,24 @@ def start_flusher():
         raise
 
 
+def end_flusher():
+    """The interpreter ends: it may be one of several, which must not end with a thread in it."""
+    s = _state
+    try:
+        stop, s.stop = s.stop, None
+        if stop is None:
+            return
+        before = _thread._count()
+        stop.release()
+        if s.done.acquire(True, EASE if s.at_ease else PATIENCE):
+            for _ in range(100):        # done with ours, it has some way to go
+                if _thread._count() < before:
+                    break
+                _sleep(0.001)
+    except Exception:
+        pass
+
+
 def before_fork(token):
     """No flusher thread at the moment of the fork, but for one that waits for the disk.
 
@@ -463,6 +482,7 @@ def at_exit():
     try:
         flush(ended="exit")
     finally:
+        end_flusher()
         if not _state.core.is_live:
             # What runs from here on is saved by nobody, and a tracer that outlives the modules it calls
             # prints errors while the interpreter is taken down.

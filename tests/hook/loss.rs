@@ -2,19 +2,35 @@
 
 use std::process::Command;
 
-use pulpcov_tests::programs;
+use pulpcov_tests::{programs, python};
 
-#[test]
-#[ignore = "needs a package index: coverage.py for every Python"]
-fn no_row_of_the_loss_table_loses_what_it_may_not() {
+/// Each row is run: 25 ways to run and to end, 6 states to be asked in.
+fn table(columns: &str, words: &[&str]) {
     let output = Command::new("python3")
         .arg(programs::workspace().join("tests/loss/table.py"))
         .arg(programs::agent())
+        .args(["--columns", columns])
+        .args(words)
         .output()
         .expect("python3 runs");
     let table = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{table}\n{said}");
-    // Each row was run: 21 ways to end, 6 states to be asked in.
-    assert_eq!(table.lines().filter(|line| line.starts_with('|')).count(), 27, "{table}");
+    assert_eq!(table.lines().filter(|line| line.starts_with('|')).count(), 31, "{table}");
+}
+
+#[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
+fn no_row_of_the_loss_table_loses_what_it_may_not() {
+    table("pulpcov,coverage.py", &[]);
+}
+
+/// SIGKILL and a host that ends at once included.
+#[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
+fn a_live_map_loses_nothing_in_any_row() {
+    let Some(python) = ["3.12", "3.13"].iter().find_map(|version| python::of_version(version)) else {
+        return;
+    };
+    table("live map", &["--live", &python.to_string_lossy()]);
 }

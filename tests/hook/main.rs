@@ -13,6 +13,7 @@ mod compaction;
 mod early_signals;
 mod exact;
 mod greenlets;
+mod kills;
 mod layouts;
 mod loss;
 mod others;

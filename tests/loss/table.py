@@ -2,14 +2,16 @@
 """The loss table: what is recorded of a service, and what is not, for each way to end; and who answers a
 flush, in each way to be busy.
 
-    table.py AGENT [--rows WORD] [--markdown FILE]
+    table.py AGENT [--rows WORD] [--live PYTHON] [--columns NAMES] [--markdown FILE]
 
 Every function of the service says itself that it ran (one write to a file), so the truth does not
 depend on any recorder. The same runs are recorded by pulpcov's hook, which AGENT installs into a
 throw-away environment, and by coverage.py 7.17.3 with `patch = subprocess, fork, _exit` and
-`sigterm = true`. Exit code 1 where pulpcov lost what it may not.
+`sigterm = true`. Where there is a Python with a live map (3.12 and later), they are recorded by that,
+too, with branches. Exit code 1 where pulpcov lost what it may not; of a live map that is anything.
 """
 import argparse
+import glob
 import json
 import os
 import shutil
@@ -23,6 +25,8 @@ import urllib.request
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FUNCTIONS = 12000
+ALL = "all"
+LIVE = "live-map"       # as profiles name it
 INTERVAL = 2.0          # seconds between two flushes of pulpcov's recorder
 LEEWAY = 1.5            # a flush on a busy machine is late, and takes its time
 PACKAGES = ["coverage==7.17.3", "gunicorn==23.0.0", "gevent==25.9.1", "eventlet==0.40.3", "setuptools"]
@@ -201,7 +205,7 @@ under_gevent = to_its_end("gevent_threads")
 under_gevent.config = "concurrency = gevent\n"
 
 ROWS = [
-    # name, driver, may lose the last interval, flush interval
+    # name, driver, may a tracer lose (the last interval; where it never records: ALL), flush interval
     ("SIGTERM, no handler of its own", ended_by(signal.SIGTERM, "pace"), False, INTERVAL),
     ("SIGTERM, gunicorn with two workers", gunicorn_ended_by(signal.SIGTERM), False, INTERVAL),
     ("SIGTERM, a handler that calls the one before it", sigterm_chained, False, INTERVAL),
@@ -222,6 +226,10 @@ ROWS = [
     ("threads that live through flushes", to_its_end("threads"), False, INTERVAL),
     ("forks while flushes come every 50 ms", to_its_end("forks_under_flush"), False, 0.05),
     ("gevent, requests that start threads (coverage.py: `concurrency = gevent`)", under_gevent, False, 0.05),
+    ("asyncio: tasks, executor, callbacks, a subprocess", to_its_end("loops"), False, INTERVAL),
+    ("threads made in C, as by Apache", to_its_end("c_threads"), ALL, INTERVAL),
+    ("subinterpreters", to_its_end("subinterpreters"), ALL, INTERVAL),
+    ("`chroot` to where nothing is", to_its_end("chroot"), ALL, INTERVAL),
     ("12,000 functions in 8 threads, flushes every 50 ms", to_its_end("stress"), False, 0.05),
 ]
 
@@ -239,8 +247,10 @@ ANSWER_WITHIN = 2.0
 
 
 class Bench:
-    def __init__(self, agent):
-        self.agent = agent
+    """An environment of one Python, in which one of pulpcov's recorders is installed again and again."""
+
+    def __init__(self, agent, python, recorder):
+        self.agent, self.recorder = agent, recorder
         self.work = tempfile.mkdtemp(prefix="pulpcov-loss.")
         os.chmod(self.work, 0o755)      # also for a service that becomes another user
         self.venv = os.path.join(self.work, "venv")
@@ -250,7 +260,7 @@ class Bench:
         shutil.copytree(os.path.join(HERE, "app"), self.app)
         with open(os.path.join(self.app, "losswork.py"), "w") as f:
             f.write(generated())
-        subprocess.run([sys.executable, "-m", "venv", self.venv], check=True)
+        subprocess.run([python, "-m", "venv", self.venv], check=True)
         pip = [self.python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run(pip + PACKAGES, check=True)
 
@@ -265,7 +275,8 @@ class Bench:
 
     def install(self, interval):
         self.ask("install", data_root=self.data, interpreters=[self.python], profile={
-            "name": "loss", "packages": ["losswork"], "interval": interval, "processes": [
+            "name": "loss", "packages": ["losswork"], "interval": interval, "recorder": self.recorder,
+            "branch": self.recorder == LIVE, "processes": [
                 {"role": "server", "program": ["loss-server"], "children": "child"},
                 {"role": "web", "program": ["gunicorn"], "argument": "lossweb"},
             ]})
@@ -277,6 +288,7 @@ class Bench:
         self.install(interval)
         run = Run(self, {})
         row(run)
+        self.ask("status")      # what is in a map becomes a data file when somebody looks
         lines = self.lines(self.data)
         self.uninstall()
         return run, lines
@@ -292,6 +304,7 @@ class Bench:
             begin = time.time()
             flush = self.ask("flush", timeout=ANSWER_WITHIN)
             took = time.time() - begin
+            self.ask("status")
             lost_now, _ = lost(run, self.lines(self.data))
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -324,6 +337,44 @@ class Bench:
         return set(json.loads(output))
 
 
+    def close(self):
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def live_python():
+    """A Python of this machine that has a live map."""
+    for version in ("3.14", "3.13", "3.12"):
+        found = shutil.which("python" + version) or glob.glob(
+            os.path.expanduser("~/.pyenv/versions/%s.*/bin/python" % version))
+        if found:
+            return found if isinstance(found, str) else found[0]
+    return None
+
+
+def cell_of(bench, name, row, may_lose, interval, bad):
+    """What one of pulpcov's recorders lost, and how many functions ran."""
+    ours, our_lines = bench.with_pulpcov(row, interval)
+    count, age = lost(ours, our_lines)
+    total = len(ours.ran())
+    cell = "0" if not count else "%d" % count
+    if count and age is not None:
+        cell += " (ran in the last %.1f s; interval %g s)" % (age, interval)
+    may_lose = None if bench.recorder == LIVE else may_lose
+    is_known = may_lose == ALL or may_lose and age is not None and age <= interval + LEEWAY
+    if count and not is_known:
+        bad.append("%s: %d of %d lost by %s" % (name, count, total, bench.recorder))
+    return cell, total
+
+
+def cell_of_peer(bench, row):
+    try:
+        theirs, their_lines = bench.with_coverage(row)
+    except Broken as e:
+        return "the service is broken: %s" % e
+    count, _ = lost(theirs, their_lines)
+    return "%d of %d" % (count, len(theirs.ran())) if count else "0"
+
+
 def lost(run, lines):
     """Functions that ran and are not recorded, and how long before the end the first of them ran."""
     missing = dict((name, when) for name, when in run.ran().items() if not body(name) <= lines)
@@ -335,40 +386,41 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("agent", help="pulpcov-agent")
     parser.add_argument("--rows", default="", help="only rows whose name has this word")
+    parser.add_argument("--live", default=live_python(), metavar="PYTHON", help="a Python with a live map")
+    parser.add_argument("--columns", default="pulpcov,live map,coverage.py", help="recorders, with commas between")
     parser.add_argument("--markdown", help="write the table to this file, too")
     args = parser.parse_args()
     # A shell's background jobs ignore SIGINT, and hand that down; the services must not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    bench = Bench(os.path.abspath(args.agent))
+    columns = args.columns.split(",")
+    if not args.live and "live map" in columns:
+        columns.remove("live map")
+        print("skipped: the live map, for which this machine has no Python (3.12 or later)", file=sys.stderr)
+    agent = os.path.abspath(args.agent)
+    tracer = Bench(agent, sys.executable, "coverage") if set(columns) & {"pulpcov", "coverage.py"} else None
+    live = Bench(agent, args.live, LIVE) if "live map" in columns else None
     states = ["| a process that is | answers a flush |", "|---|---|"]
-    table = ["| what happened | functions that ran | pulpcov lost | coverage.py lost |", "|---|---|---|---|"]
+    table = ["| what happened | functions that ran | %s |" % " | ".join(c + " lost" for c in columns),
+             "|---|---" + "|---" * len(columns) + "|"]
     bad = []
     try:
         for name, row, may_lose, interval in ROWS:
             if args.rows not in name:
                 continue
-            theirs_cell = None
-            try:
-                theirs, their_lines = bench.with_coverage(row)
-            except Broken as e:
-                theirs_cell = "the service is broken: %s" % e
-            ours, our_lines = bench.with_pulpcov(row, interval)
-            count, age = lost(ours, our_lines)
-            total = len(ours.ran())
-            cell = "0" if not count else "%d" % count
-            if count and age is not None:
-                cell += " (ran in the last %.1f s; interval %g s)" % (age, interval)
-            if count and not (may_lose and age is not None and age <= interval + LEEWAY):
-                bad.append("%s: %d of %d lost" % (name, count, total))
-            if theirs_cell is None:
-                their_count, _ = lost(theirs, their_lines)
-                theirs_cell = "%d of %d" % (their_count, len(theirs.ran())) if their_count else "0"
-            table.append("| %s | %d | %s | %s |" % (name, total, cell, theirs_cell))
+            cells, total = [], 0
+            for column in columns:
+                if column == "coverage.py":
+                    cells.append(cell_of_peer(tracer, row))
+                else:
+                    cell, ran = cell_of(tracer if column == "pulpcov" else live, name, row, may_lose, interval, bad)
+                    cells.append(cell)
+                    total = total or ran
+            table.append("| %s | %d | %s |" % (name, total, " | ".join(cells)))
             print(table[-1], flush=True)
         for name, scenario, processes, can_answer in STATES:
             if args.rows not in name:
                 continue
-            took, flush, lost_now = bench.answers(scenario, processes)
+            took, flush, lost_now = (tracer or live).answers(scenario, processes)
             acked, silent = len(flush["acked"]), len(flush["silent"])
             if can_answer:
                 states.append("| %s | in %.1f s |" % (name, took))
@@ -380,7 +432,8 @@ def main():
                     bad.append("%s: %d silent" % (name, silent))
             print(states[-1], flush=True)
     finally:
-        shutil.rmtree(bench.work, ignore_errors=True)
+        for bench in filter(None, (tracer, live)):
+            bench.close()
     if args.markdown:
         with open(args.markdown, "w") as f:
             f.write("\n".join(table + [""] + states) + "\n")
