@@ -13,8 +13,9 @@ FIRST, MOST, PAGE = 16 * 1024, 128 * 1024, 4096
 HEAD, FILLER, FILE, CODE, EDGE = 8, 0, 2, 3, 4
 ENTERED = 0xFFFFFFFF        # the offset of no branch
 SLACK = 256                 # how much further than a line that was not foreseen a file's bytes go
-MAX_LINES = 16 * 1024 * 1024
+MAX_LINES = 1024 * 1024
 EINVAL, ESTALE = 22, 116
+_getpid = os.getpid         # the service may give it another meaning
 
 
 def eights(size):
@@ -32,25 +33,41 @@ class Map(object):
     where something is stored.
     """
 
-    def __init__(self, fd, head, state_at):
-        self.fd, self.state_at, self.pid = fd, state_at, os.getpid()
+    def __init__(self, fd, path, head, state_at):
+        self.fd, self.path, self.state_at, self.pid = fd, path, state_at, _getpid()
+        self.identity = identity_of(os.fstat(fd))
         self.used = self.length = self.end = 0
         self.grow(len(head))
         self.first = self.view
         self.view[:len(head)] = head
         self.used = eights(len(head))
 
+    def descriptor(self):
+        """The file's: a program may close every one that it does not know, and then has ours for its own."""
+        try:
+            if identity_of(os.fstat(self.fd)) == self.identity:
+                return self.fd
+        except OSError:
+            pass
+        fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if identity_of(os.fstat(fd)) != self.identity:
+            os.close(fd)
+            raise OSError(ESTALE, "")
+        self.fd = fd
+        return fd
+
     def grow(self, wanted):
+        fd = self.descriptor()
         length = max(wanted, min(max(self.length * 2, FIRST), MOST))
         length = (length + PAGE - 1) & ~(PAGE - 1)
-        os.posix_fallocate(self.fd, self.end, length)
-        self.view = memoryview(mmap(self.fd, length, MAP_SHARED, PROT_READ | PROT_WRITE, offset=self.end))
+        os.posix_fallocate(fd, self.end, length)
+        self.view = memoryview(mmap(fd, length, MAP_SHARED, PROT_READ | PROT_WRITE, offset=self.end))
         self.length, self.used = length, 0
         self.end += length
 
     def append(self, kind, payload, zeros=0):
         """Appends a record with so many zeros behind its payload; returns a view of these."""
-        if self.pid != os.getpid():     # its parent's: two that append would undo each other
+        if self.pid != _getpid():       # its parent's: two that append would undo each other
             raise OSError(ESTALE, "")
         said = eights(HEAD + len(payload))
         size = said + eights(zeros)
@@ -70,7 +87,12 @@ class Map(object):
         self.view[at:at + 4] = numbers(size)
 
     def stop(self, reason):
-        self.first[self.state_at:self.state_at + 4] = numbers(reason)
+        if self.pid == _getpid():       # else it is its parent's, which goes on
+            self.first[self.state_at:self.state_at + 4] = numbers(reason)
+
+
+def identity_of(info):
+    return info.st_dev, info.st_ino
 
 
 _map = None
@@ -78,6 +100,7 @@ _lock = RLock()
 _known = {}                 # co_filename to its path, None where it is not measured
 _views = {}                 # co_filename to the bytes of its lines in this map
 _lines = {}                 # path to how many bytes there should be
+_loaded = {}                # path to size, time and inode of its file, as they were when its code was loaded
 _files = []                 # paths by number in this map
 _codes = {}                 # code object to its number in this map
 _seen = set()               # edges
@@ -93,21 +116,32 @@ def setup(packages, omit, canonical, monitoring, _crc32, on_reborn):
 
 def reborn():
     """A child of whose fork Python was not told begins a map of its own, before it would append to its parent's."""
-    if _map is not None and _map.pid != os.getpid():
+    if _map is not None and _map.pid != _getpid():
         _reborn()
 
 
-def begin(fd, head, state_at):
+def begin(fd, path, head, state_at):
     """What is recorded goes to this file from now on, from zero. Returns why not, or 0."""
-    global _map, _stopped
+    global _lock, _map, _stopped
+    if _map is not None and _map.pid != _getpid():
+        _lock = RLock()         # a thread of the parent's may hold the other one
     with _lock:
         try:
-            made = Map(fd, head, state_at)
+            made = Map(fd, path, head, state_at)
         except OSError as e:
             return e.errno or EINVAL
+        _map = None
         forget()
         _map, _stopped = made, 0
     return 0
+
+
+def descriptor():
+    """That of the map of this very process, or -1."""
+    try:
+        return _map.descriptor() if _map is not None and _map.pid == _getpid() else -1
+    except OSError:
+        return -1
 
 
 def pause():
@@ -143,6 +177,12 @@ def stop(reason):
 
 
 def fail(error):
+    """Recording ends for what went wrong here; what a signal's handler raised meanwhile is the service's."""
+    place = error.__traceback__
+    while place.tb_next is not None:
+        place = place.tb_next
+    if place.tb_frame.f_globals is not globals():
+        raise error
     stop(getattr(error, "errno", None) or EINVAL)
 
 
@@ -158,10 +198,11 @@ def start(code, _offset):
 
 
 def entered(code):
-    """The start of a function or class of one line: only that tells whether more than its definition ran."""
-    first = code.co_firstlineno
-    if _branch and not code.co_name.startswith("<") and all(line in (None, first) for _, _, line in code.co_lines()):
-        branch_side(code, ENTERED, 0)
+    """The start of a function or class whose body may be on the line of its definition: only that tells whether more
+    than the definition ran. Decorators lie before that line, and count as the first one."""
+    if _branch and not code.co_name.startswith("<"):
+        if len(set(line for _, _, line in code.co_lines()) - {None, code.co_firstlineno}) <= 1:
+            branch_side(code, ENTERED, 0)
 
 
 def line(code, number):
@@ -176,7 +217,7 @@ def line(code, number):
             view = view_for(code, number)
             if view is not None:
                 view[number] = 1
-        except Exception as e:
+        except BaseException as e:
             fail(e)
     _news += 1
     return _disable
@@ -193,7 +234,7 @@ def branch_side(code, offset, destination):
                 if number is not None:
                     _map.append(EDGE, numbers(number, offset, destination))
                     _seen.add(edge)
-        except Exception as e:
+        except BaseException as e:
             fail(e)
         _news += 1
     return _disable
@@ -211,8 +252,9 @@ def view_for(code, number):
             lines = _lines.get(path, 0)
             if number >= lines:
                 lines = _lines[path] = min(max(last_line(code), number) + SLACK, MAX_LINES)
-            encoded = path.encode("utf-8", "surrogateescape")
-            view = _map.append(FILE, numbers(lines, len(encoded)) + encoded, lines)
+            encoded = os.fsencode(path)
+            loaded = b"".join(part.to_bytes(8, "little") for part in _loaded.get(path, (0, 0, 0)))
+            view = _map.append(FILE, numbers(lines, len(encoded)) + loaded + encoded, lines)
             _files.append(path)
             _views[name] = view
         return view
@@ -225,8 +267,9 @@ def code_number(code):
             return None
         # The last record of a path is the one with the most lines.
         place = len(_files) - 1 - _files[::-1].index(_known[code.co_filename])
-        digests = crc32(code.co_code), crc32(code.co_linetable)
-        _map.append(CODE, numbers(place, code.co_firstlineno, *digests))
+        # Not the table itself: that has columns, too, or has none.
+        lines = b"".join(numbers(begin, end, line or 0) for begin, end, line in code.co_lines())
+        _map.append(CODE, numbers(place, code.co_firstlineno, crc32(code.co_code), crc32(lines)))
         number = _codes[code] = len(_codes)
     return number
 
@@ -235,12 +278,14 @@ def decide(code, frame):
     """Whether a file is measured, as coverage.py decides it by `source_pkgs` and `omit`, and under which path."""
     name = code.co_filename
     with _lock:
-        try:
-            path = measured_path(name, frame.f_globals)
-        except Exception:
-            path = None
+        path = measured_path(name, frame.f_globals)
         if path is not None:
-            _lines[path] = max(_lines.get(path, 0), last_line(code) + 1)
+            _lines[path] = min(max(_lines.get(path, 0), last_line(code) + 1), MAX_LINES)
+            try:
+                info = os.stat(path)
+                _loaded.setdefault(path, (info.st_size, info.st_mtime_ns, info.st_ino))
+            except (OSError, ValueError):
+                pass
         _known[name] = path
 
 

@@ -5,11 +5,13 @@ a new generation begins, exactly what the old one has on disk is taken out of th
 """
 import copy
 import os
+import signal
 import sys
 
 from _pulpcov_system import close_and_put, owner, remove, sync_folder, temporary
 from _pulpcov_tracer import close_data, make_coverage
 
+_getpid, _signal = os.getpid, signal.signal     # before the service gives them another meaning
 ALONE = 2                   # references to what only a list and the call that asks hold
 APACHE = ("apache2", "httpd")
 CORES = {"CTracer": "ctrace", "PyTracer": "pytrace"}    # as `run:core` names them
@@ -135,3 +137,50 @@ def is_apache():
         return os.path.basename(os.readlink("/proc/self/exe")) in APACHE
     except OSError:
         return False
+
+
+def hook_sigterm(flush, state):
+    """A process that leaves SIGTERM to the kernel dies of it without atexit: flush before that.
+
+    One that has a handler of its own, now or later, is left alone: its handler ends the usual way. To the
+    service ours is SIG_DFL, whether it asks for it, gets it back, or sets it again.
+    """
+    getsignal = signal.getsignal
+
+    def on_sigterm(_number, _frame):
+        try:
+            flush(ended="SIGTERM")
+        finally:
+            _signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(_getpid(), signal.SIGTERM)
+
+    def hold(held):
+        """A child forgets the signals that come before its Python has begun: of SIG_DFL it would have died."""
+        if getsignal(signal.SIGTERM) is on_sigterm:
+            held.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+
+    def let(held):
+        if held and signal.SIGTERM not in held[0]:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
+
+    def shown(handler):
+        return signal.SIG_DFL if handler is on_sigterm else handler
+
+    def set_handler(signalnum, handler):
+        if signalnum == signal.SIGTERM and not callable(handler) and handler == signal.SIG_DFL:
+            handler = on_sigterm
+        return shown(_signal(signalnum, handler))
+
+    def get_handler(signalnum):
+        return shown(getsignal(signalnum))
+
+    try:
+        if getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            _signal(signal.SIGTERM, on_sigterm)
+    except ValueError:
+        return                          # not the main thread
+    state.hold_sigterm, state.let_sigterm = hold, let
+    for ours, theirs in ((set_handler, _signal), (get_handler, getsignal)):
+        ours.__name__, ours.__doc__ = theirs.__name__, theirs.__doc__
+    signal.signal, signal.getsignal = set_handler, get_handler

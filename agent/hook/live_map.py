@@ -4,12 +4,14 @@
 So nothing has to be flushed, and whatever ends the process, what it ran is there. The form of the file is described in
 `agent/data-file/src/map.rs`.
 """
+import fcntl
 import json
 import os
 import sys
 from binascii import crc32
 
 NAME = "pulpcov"
+FIRST_FD = 200              # a descriptor that no program takes for one of its own
 TOOLS = (4, 3)              # of sys.monitoring; the numbers that have a name there are others'
 FACTS, STATE, MAGIC = 1, 8, b"pcovmap1"
 
@@ -38,13 +40,51 @@ def free_tool():
 
 
 def canonical(name):
-    """The path of a file whose code does not have it: as coverage.py finds it."""
-    if not os.path.isabs(name):
-        for folder in [os.curdir] + sys.path:
-            if os.path.exists(os.path.join(folder, name)):
-                name = os.path.join(folder, name)
-                break
-    return os.path.abspath(os.path.realpath(name))
+    """The path of a file whose code does not have it, as coverage.py finds it; None where that cannot be."""
+    try:
+        if not os.path.isabs(name):
+            for folder in [os.curdir] + sys.path:
+                if os.path.exists(os.path.join(folder, name)):
+                    name = os.path.join(folder, name)
+                    break
+        return os.path.abspath(os.path.realpath(name))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def identity_of(fd):
+    info = os.fstat(fd)
+    return info.st_dev, info.st_ino
+
+
+def high(fd):
+    """The same file under a number that is out of the service's way, where there are so many."""
+    try:
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
+    except OSError:
+        return fd
+    os.close(fd)
+    return moved
+
+
+def forget_local_events(tool):
+    """`free_tool_id` leaves what was asked for of single code objects, which whoever comes next would be called for."""
+    import gc
+    todo, seen = [], set()
+    for thing in gc.get_objects():
+        code = getattr(thing, "__code__", None) if type(thing).__name__ == "function" else None
+        todo += [code] if code is not None else []
+    for frame in sys._current_frames().values():
+        while frame is not None:
+            todo.append(frame.f_code)
+            frame = frame.f_back
+    while todo:
+        code = todo.pop()
+        if id(code) not in seen:
+            seen.add(id(code))
+            if sys.monitoring.get_local_events(tool, code):
+                sys.monitoring.set_local_events(tool, code, 0)
+            todo += [part for part in code.co_consts if type(part) is type(code)]
 
 
 def record(kind, payload):
@@ -62,7 +102,8 @@ class LiveMap(object):
 
     def __init__(self, config, reborn):
         self.calls, self.name = callbacks(config["branch"])
-        self.config, self.reborn, self.fd, self.tool = config, reborn, None, None
+        self.config, self.reborn, self.tool = config, reborn, None
+        self.opened = self.lost = None      # descriptor and identity of the map's file; why what it had is lost
         self.omit = omitted(config["omit"])
         self.kept, self.told = self.calls.state(), 0
 
@@ -110,6 +151,7 @@ class LiveMap(object):
         if self.tool is None:
             return
         sys.monitoring.set_events(self.tool, 0)
+        forget_local_events(self.tool)
         for event in (1 << bit for bit in range(17)):
             try:
                 sys.monitoring.register_callback(self.tool, event, None)
@@ -120,27 +162,41 @@ class LiveMap(object):
 
     def begin(self, path, facts):
         """What runs from now on goes to a new map, from zero."""
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        except OSError as e:
-            self.calls.stop(e.errno or 5)
-            raise
-        try:
+            fd = high(fd)
             os.fchmod(fd, 0o644)    # whatever the service's umask is, the agent must be able to read
             text = json.dumps(facts).encode("utf-8", "backslashreplace")
             head = MAGIC + record(FACTS, len(text).to_bytes(4, "little") + bytes(4) + text)
-            failed = self.calls.begin(fd, head + record(STATE, bytes(8)), len(head) + 8)
+            failed = self.calls.begin(fd, os.fsencode(path), head + record(STATE, bytes(8)), len(head) + 8)
             if failed:
-                self.calls.stop(failed)
                 raise OSError(failed, os.strerror(failed))
         except BaseException:
             os.close(fd)
             os.unlink(path)
             raise
-        if self.fd is not None:
-            os.close(self.fd)
-        self.fd, self.told = fd, 0
+        self.close()
+        self.opened, self.told = (fd, identity_of(fd)), 0
         sys.monitoring.restart_events()
+
+    def close(self):
+        """Closes the descriptor of the map before, if it is still that: the service may have closed it, and have
+        another file there."""
+        try:
+            if self.opened and identity_of(self.opened[0]) == self.opened[1]:
+                os.close(self.opened[0])
+        except OSError:
+            pass
+
+    def has_own_map(self):
+        """Whether this process has a map where it can be found; else it has forked, or somebody has removed it."""
+        fd = self.calls.descriptor()
+        if fd < 0:
+            return False
+        if os.fstat(fd).st_nlink:
+            return True
+        self.lost = "its map was removed by somebody: what it ran before that is lost"
+        return False
 
     def pause(self):
         """Nothing is recorded until the next beginning."""
@@ -160,6 +216,8 @@ class LiveMap(object):
     def trouble(self):
         """Why nothing more is recorded, where that is so."""
         reason = self.calls.state() & 0xFFFF
+        if self.lost:
+            return self.lost
         if reason:
             return "recording has ended: %s" % os.strerror(reason)
         if self.tool is None:
@@ -175,8 +233,10 @@ class LiveMap(object):
     def keep(self):
         """Has what was stored until now outlive a loss of power."""
         seen = self.calls.state()
-        os.fdatasync(self.fd)
-        self.kept = seen
+        fd = self.calls.descriptor()
+        if fd >= 0:
+            os.fdatasync(fd)
+            self.kept = seen
 
 
 def omitted(patterns):

@@ -10,7 +10,6 @@ import atexit
 import collections
 import json
 import os
-import signal
 import sys
 import time
 
@@ -23,7 +22,7 @@ from _pulpcov_system import (
 _allocate, _allocate_owned, _start_thread = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
 _sleep = time.sleep
 _CLOCKS = (time.monotonic, time.time)     # in a tuple: freezegun swaps attributes of modules
-_getpid, _os_exit, _signal = os.getpid, os._exit, signal.signal
+_getpid, _os_exit = os.getpid, os._exit
 
 RECORDER = 3                # version of the process record
 LEDGER = ".pulpcov"         # folder of records, of the trigger and of the session, in the data directory
@@ -59,7 +58,6 @@ class State(object):
 
     def became(self, parent):
         """Names, locks and counters of a process that has just begun."""
-        self.pid, self.parent = _getpid(), parent
         # These know their thread, which may take them twice: a signal handler may raise, fork or end the
         # process while they are held.
         self.lock, self.fork_lock, self.forks = _allocate_owned(), _allocate_owned(), set()
@@ -67,8 +65,10 @@ class State(object):
         self.at_ease = False        # what is left of a flush under way is nothing that a fork could spoil
         self.started_at = _CLOCKS[1]()
         self.due = _CLOCKS[0]() + self.interval()   # whatever stops and starts the flusher meanwhile
-        self.start_ticks, self.unit, self.pid_ns = start_ticks(), unit(), pid_ns()
         self.error = None
+        # Where no file can be opened it stays its parent until the next flush.
+        self.start_ticks, self.unit, self.pid_ns = start_ticks(), unit(), pid_ns()
+        self.pid, self.parent = _getpid(), parent
         self.user, self.continues, self.proof = os.geteuid(), None, None
         self.begin(self.read_session())
 
@@ -202,7 +202,9 @@ def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: 
             return
         if s.user != os.geteuid():
             s.became_other_user()
-        failed, live = s.core.trouble(), {}
+        if s.core.is_live and not s.core.has_own_map():
+            begin_map()             # it has forked and could not, or somebody has taken it away
+        failed, live = None, {}
         begins = s.wanted != s.session and not ended
         try:
             if s.core.has_news(s.data_name) or begins:
@@ -210,8 +212,9 @@ def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: 
         except Exception as e:
             failed, begins = "%s: %s" % (type(e).__name__, e), False
         ease()
-        changed = any(live.values()) or ack or ended or lives_on or failed != s.error
-        s.error = failed
+        error = failed or s.core.trouble()      # what a map could not take it has not in memory either
+        changed = any(live.values()) or ack or ended or lives_on or error != s.error
+        s.error = error
         if begins:
             next_generation(live, ack)
         if ack and not failed:
@@ -429,9 +432,9 @@ def after_in_child():
         s.newborn, s.stop = True, None
         s.role = s.children.get(s.role, s.role)
     if s.stop is None:
-        s.became(s.pid if s.pid != _getpid() else s.parent)
         os.environ["PULPCOV_ROLE"] = s.role
         try:
+            s.became(s.pid if s.pid != _getpid() else s.parent)
             if s.core.is_live:
                 begin_map()         # where it cannot be had, its parent's holds what is told there
             else:
@@ -516,53 +519,6 @@ def wrap_exits():
     atexit.register(at_exit)
 
 
-def hook_sigterm():
-    """A process that leaves SIGTERM to the kernel dies of it without atexit: flush before that.
-
-    One that has a handler of its own, now or later, is left alone: its handler ends the usual way. To the
-    service ours is SIG_DFL, whether it asks for it, gets it back, or sets it again.
-    """
-    getsignal = signal.getsignal
-
-    def on_sigterm(_number, _frame):
-        try:
-            flush(ended="SIGTERM")
-        finally:
-            _signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(_getpid(), signal.SIGTERM)
-
-    def hold(held):
-        """A child forgets the signals that come before its Python has begun: of SIG_DFL it would have died."""
-        if getsignal(signal.SIGTERM) is on_sigterm:
-            held.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-            signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
-
-    def let(held):
-        if held and signal.SIGTERM not in held[0]:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
-
-    def shown(handler):
-        return signal.SIG_DFL if handler is on_sigterm else handler
-
-    def set_handler(signalnum, handler):
-        if signalnum == signal.SIGTERM and not callable(handler) and handler == signal.SIG_DFL:
-            handler = on_sigterm
-        return shown(_signal(signalnum, handler))
-
-    def get_handler(signalnum):
-        return shown(getsignal(signalnum))
-
-    try:
-        if getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            _signal(signal.SIGTERM, on_sigterm)
-    except ValueError:
-        return                          # not the main thread
-    _state.hold_sigterm, _state.let_sigterm = hold, let
-    for ours, theirs in ((set_handler, _signal), (get_handler, getsignal)):
-        ours.__name__, ours.__doc__ = theirs.__name__, theirs.__doc__
-    signal.signal, signal.getsignal = set_handler, get_handler
-
-
 def make_core(config, coverage_dir):
     """The live map where this interpreter's was proven, and can be had; else coverage.py."""
     s = _state
@@ -590,6 +546,7 @@ def start(config, coverage_dir, role, children, argv):
     _state = s = State(config, role, children, argv)
     try:
         make_core(config, coverage_dir)
+        s.due = _CLOCKS[0]() + s.interval()
     except (Exception, SystemExit) as e:
         s.core, s.error, s.ended = None, "cannot start coverage: %s: %s" % (type(e).__name__, e), "not started"
         write_record()
@@ -600,11 +557,11 @@ def start(config, coverage_dir, role, children, argv):
     hook_forks()
     wrap_exits()
     if not s.core.is_live:
-        from _pulpcov_coverage_core import hook_mod_wsgi, is_apache
+        from _pulpcov_coverage_core import hook_mod_wsgi, hook_sigterm, is_apache
         if is_apache():
             hook_mod_wsgi(s.core)
         else:
-            hook_sigterm()
+            hook_sigterm(flush, s)
     try:
         write_record()
     except Exception:

@@ -15,6 +15,7 @@ mod exact;
 mod greenlets;
 mod kills;
 mod layouts;
+mod live;
 mod loss;
 mod others;
 mod releases;

@@ -13,7 +13,7 @@
 //! |---|---|
 //! | 0 nothing | whatever: room that was left before the file grew |
 //! | 1 facts | u32 length, u32 0, JSON: who the process is |
-//! | 2 file | u32 lines, u32 length, its path, zeros to the next 8 bytes, then a byte for each line from 0 on, which is not 0 once that line ran. Files are numbered from 0 on, as they come |
+//! | 2 file | u32 lines, u32 length, u64 size, u64 time in nanoseconds and u64 inode of its source when that was loaded, its path, zeros to the next 8 bytes, then a byte for each line from 0 on, which is not 0 once that line ran. Files are numbered from 0 on, as they come |
 //! | 3 code | u32 file, u32 first line, 8 bytes that tell its instructions from others. Numbered likewise |
 //! | 4 edge | u32 code, u32 offset of a branch, u32 offset of its destination, u32 0: it was taken. From the offset 0xFFFFFFFF: the code object, which has one line, was entered |
 //! | 5 lines | u32 file, u32 count, u32 each: lines that ran |
@@ -89,8 +89,10 @@ pub struct Edge {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Map {
     pub facts: Facts,
-    /// Paths, by number.
+    /// Paths, by number; an empty one where it is no text, or too long.
     pub files: Vec<String>,
+    /// What their sources were when they were loaded, by number.
+    pub sources: Vec<SourceIdentity>,
     /// By number.
     pub codes: Vec<Code>,
     /// Names of contexts: the first has number 1.
@@ -102,8 +104,18 @@ pub struct Map {
     pub edges: BTreeSet<Edge>,
     /// The system's number of the error that ended recording before its process ended.
     pub stopped: Option<u32>,
+    /// Lines, arcs and edges that were read.
+    weight: usize,
     /// What is wrong behind all that, where anything is: of a living process it may be a store that is under way.
     pub damage: Option<Damage>,
+}
+
+/// Size, time in nanoseconds and inode of a source; zeros where there was none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SourceIdentity {
+    pub size: u64,
+    pub mtime_ns: u64,
+    pub inode: u64,
 }
 
 /// A record that is none.
@@ -178,6 +190,11 @@ fn pair(payload: &[u8]) -> Result<(u32, u32, &[u8]), &'static str> {
     Ok((first, second, rest))
 }
 
+fn wide_number(bytes: &[u8]) -> Result<(u64, &[u8]), &'static str> {
+    let (number, rest) = bytes.split_first_chunk::<8>().ok_or("it is too short")?;
+    Ok((u64::from_le_bytes(*number), rest))
+}
+
 fn number(bytes: &[u8]) -> Result<(u32, &[u8]), &'static str> {
     let (number, rest) = bytes.split_first_chunk::<4>().ok_or("it is too short")?;
     Ok((u32::from_le_bytes(*number), rest))
@@ -213,6 +230,7 @@ impl Map {
             }
             2 => self.add_file(head.context, payload)?,
             3 => {
+                self.count_lines(1)?;
                 let (file, first_line, rest) = pair(payload)?;
                 self.known(file)?;
                 let digest = *rest.first_chunk::<8>().ok_or("it is too short")?;
@@ -224,6 +242,7 @@ impl Map {
                 if code as usize >= self.codes.len() {
                     return Err("its code was not told");
                 }
+                self.count_lines(1)?;
                 self.edges.insert(Edge { code, offset, destination, context: head.context });
             }
             5 => {
@@ -234,6 +253,8 @@ impl Map {
                 if lines.iter().any(|&line| line >= MAX_LINES) {
                     return Err("its lines are none");
                 }
+                // However few there are, a set has a bit for each up to the last.
+                self.count_lines(lines.iter().max().map_or(0, |&last| last as usize / 64) + lines.len())?;
                 let lines: LineSet = lines.into_iter().collect();
                 self.lines.entry((file, head.context)).or_default().union_with(lines.as_numbits());
             }
@@ -241,6 +262,7 @@ impl Map {
                 let (file, count, rest) = pair(payload)?;
                 self.known(file)?;
                 let ends: Vec<u32> = numbers(count.checked_mul(2).ok_or("it is too short")?, rest)?.collect();
+                self.count_lines(ends.len() / 2)?;
                 let arcs = ends.chunks_exact(2).filter_map(|ends| match *ends {
                     [from, to] => Some((from.cast_signed(), to.cast_signed())),
                     _ => None,
@@ -260,17 +282,31 @@ impl Map {
 
     fn add_file(&mut self, context: u16, payload: &[u8]) -> Result<(), &'static str> {
         let (lines, length, rest) = pair(payload)?;
-        let (path, _) = text(length, MAX_TEXT, rest)?;
-        let flags = rest.get((length as usize).next_multiple_of(8)..).ok_or("it is too short")?;
+        let (size, rest) = wide_number(rest)?;
+        let (mtime_ns, rest) = wide_number(rest)?;
+        let (inode, rest) = wide_number(rest)?;
+        let length = length as usize;
+        let path = rest.get(..length).ok_or("it is too short")?;
+        let flags = rest.get(length.next_multiple_of(8)..).ok_or("it is too short")?;
         let flags = flags.get(..lines as usize).ok_or("it is too short")?;
         let number = u32::try_from(self.files.len()).map_err(|_| "there are too many files")?;
-        self.files.push(path.to_owned());
+        self.sources.push(SourceIdentity { size, mtime_ns, inode });
+        // Python has names that are no text. What ran of such a file is counted by whoever reads on.
+        let path = std::str::from_utf8(path).ok().filter(|path| path.len() <= MAX_TEXT);
+        self.files.push(path.unwrap_or_default().to_owned());
         let ran = (0u32..).zip(flags).filter(|(_, flag)| **flag != 0).map(|(line, _)| line);
         let ran: LineSet = ran.collect();
         if !ran.is_empty() {
+            self.count_lines(ran.count())?;
             self.lines.insert((number, context), ran);
         }
         Ok(())
+    }
+
+    /// What one process may have run; more is somebody's who wants us to run out of memory.
+    fn count_lines(&mut self, lines: usize) -> Result<(), &'static str> {
+        self.weight += lines;
+        if self.weight <= MAX_WEIGHT { Ok(()) } else { Err("it has too many lines") }
     }
 
     fn known(&self, file: u32) -> Result<(), &'static str> {
@@ -286,7 +322,7 @@ impl Map {
             .iter()
             .map(|(place, arcs)| (place, Measured::Arcs(arcs.iter().copied().collect::<ArcSet>())));
         for ((file, context), measured) in lines.chain(arcs) {
-            let (Some(path), Some(context)) = (self.files.get(*file as usize), self.name_of(*context)) else {
+            let (Some(path), Some(context)) = (self.path_of(*file), self.name_of(*context)) else {
                 continue;
             };
             data.add(path, context, measured)?;
@@ -307,11 +343,16 @@ impl Map {
         let told =
             self.arcs.iter().map(|((file, context), arcs)| (*file, *context, arcs.iter().copied().collect()));
         for (file, context, arcs) in of_lines.chain(of_edges).chain(told) {
-            if let Some((path, context)) = self.files.get(file as usize).zip(self.name_of(context)) {
+            if let Some((path, context)) = self.path_of(file).zip(self.name_of(context)) {
                 data.add(path, context, Measured::Arcs(arcs))?;
             }
         }
         Ok(data)
+    }
+
+    /// The path of a file, where that is a text.
+    pub fn path_of(&self, file: u32) -> Option<&str> {
+        self.files.get(file as usize).map(String::as_str).filter(|path| !path.is_empty())
     }
 
     /// The name of a context; none has the empty name.
@@ -321,8 +362,11 @@ impl Map {
     }
 }
 
-/// More lines than any source has that Python compiles within minutes: a set of them takes a bit for each.
-const MAX_LINES: u32 = 64 * 1024 * 1024;
+/// More lines than any source has.
+const MAX_LINES: u32 = 1024 * 1024;
+
+/// Most lines, arcs, code objects and edges of one map: all of Django has 40,000.
+const MAX_WEIGHT: usize = 2_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -356,6 +400,7 @@ mod tests {
         fn file(&mut self, context: u16, path: &str, flags: &[u8]) -> &mut Self {
             let sizes = [flags.len(), path.len()].map(|size| u32::try_from(size).expect("small"));
             let mut payload = words(&sizes);
+            payload.extend([7u64, 8, 9].iter().flat_map(|part| part.to_le_bytes()));
             payload.extend(path.as_bytes());
             payload.resize(payload.len().next_multiple_of(8), 0);
             payload.extend(flags);
@@ -386,6 +431,7 @@ mod tests {
         assert_eq!((map.facts.pid, map.facts.role.as_str(), map.facts.branch), (7, "web", true));
         let lines = |file, context| map.lines[&(file, context)].iter().collect::<Vec<_>>();
         assert_eq!((lines(0, 0), lines(0, 1), lines(1, 0)), (vec![1, 2, 4], vec![2, 4, 9], vec![0]));
+        assert_eq!(map.sources[0], SourceIdentity { size: 7, mtime_ns: 8, inode: 9 });
         assert_eq!(map.codes, [Code { file: 0, first_line: 12, digest: [9; 8] }]);
         let edge = Edge { code: 0, offset: 6, destination: 20, context: 0 };
         assert_eq!(map.edges, BTreeSet::from([edge]));

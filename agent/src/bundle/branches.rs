@@ -25,8 +25,9 @@ use crate::recorder::ledger::Record;
 pub(crate) struct Arcs {
     /// By the number of their file.
     pub(crate) by_file: BTreeMap<u32, BTreeSet<Arc>>,
-    /// Edges of which nobody can say what they are: the code is not there that ran.
+    /// Edges of which nobody can say what they are, and why: the code is not there that ran, or no interpreter.
     pub(crate) left: u64,
+    pub(crate) why: Option<String>,
 }
 
 /// A code object: its first line, and the digests of its instructions and lines.
@@ -57,19 +58,14 @@ struct Known {
 type Asked = (usize, u8);
 
 /// The arcs of the edges of each map.
-pub(crate) fn resolve(
-    lib_root: &str,
-    config: &Config,
-    maps: &[(&Record, &Map)],
-) -> Result<Vec<Arcs>, Failure> {
+pub(crate) fn resolve(lib_root: &str, config: &Config, maps: &[(&Record, &Map)]) -> Vec<Arcs> {
     let mut wanted: BTreeMap<Asked, BTreeMap<String, BTreeMap<Code, BTreeSet<Way>>>> = BTreeMap::new();
     for (record, map) in maps {
-        let Some(asked) = interpreter_of(config, record, map) else { continue };
+        let asked = interpreter_of(config, record, map).filter(|_| map.facts.branch);
+        let Some(asked) = asked else { continue };
         let files = wanted.entry(asked).or_default();
-        if map.facts.branch {
-            for path in &map.files {
-                files.entry(path.clone()).or_default();
-            }
+        for path in map.files.iter().filter(|path| !path.is_empty()) {
+            files.entry(path.clone()).or_default();
         }
         for edge in &map.edges {
             if let Some((path, code)) = place(map, edge) {
@@ -78,19 +74,21 @@ pub(crate) fn resolve(
             }
         }
     }
-    let mut found: BTreeMap<Asked, Found> = BTreeMap::new();
+    let mut found: BTreeMap<Asked, Result<Found, String>> = BTreeMap::new();
     for ((number, optimize), files) in wanted {
         if let Some(python) = config.interpreters.get(number) {
-            found.insert((number, optimize), ask(lib_root, config, python, optimize, files)?);
+            // One that no longer runs keeps nobody's lines.
+            let answer = ask(lib_root, config, python, optimize, files).map_err(|failure| failure.msg);
+            found.insert((number, optimize), answer);
         }
     }
-    Ok(maps
-        .iter()
-        .map(|(record, map)| {
-            let found = interpreter_of(config, record, map).and_then(|asked| found.get(&asked));
-            of_map(map, found)
-        })
-        .collect())
+    let of_one = |(record, map): &(&Record, &Map)| {
+        let answer = interpreter_of(config, record, map).and_then(|asked| found.get(&asked));
+        let mut arcs = of_map(map, answer.and_then(|answer| answer.as_ref().ok()));
+        arcs.why = answer.and_then(|answer| answer.as_ref().err()).cloned();
+        arcs
+    };
+    maps.iter().map(of_one).collect()
 }
 
 /// The interpreter that a process was, or one of the same release.
@@ -110,7 +108,7 @@ fn place<'m>(map: &'m Map, edge: &Edge) -> Option<(&'m str, Code)> {
     let code = map.codes.get(edge.code as usize)?;
     let (instructions, rest) = code.digest.split_first_chunk::<4>()?;
     let lines = rest.first_chunk::<4>()?;
-    let path = map.files.get(code.file as usize)?;
+    let path = map.path_of(code.file)?;
     Some((path, (code.first_line, u32::from_le_bytes(*instructions), u32::from_le_bytes(*lines))))
 }
 
@@ -128,7 +126,7 @@ fn of_map(map: &Map, found: Option<&Found>) -> Arcs {
         }
     }
     for ((file, _), lines) in &map.lines {
-        let known = map.files.get(*file as usize).and_then(|path| found?.get(path));
+        let known = map.path_of(*file).and_then(|path| found?.get(path));
         let passed = known.into_iter().flat_map(|known| &known.passed);
         let has_run = |line: i32| u32::try_from(line).is_ok_and(|line| lines.contains(line));
         // An exception may have led elsewhere: then the line that follows did not run.

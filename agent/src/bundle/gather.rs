@@ -15,7 +15,7 @@ use pulpcov_protocol::outcome::FlushDetail;
 use pulpcov_protocol::version::BUNDLE_FORMAT;
 
 use crate::bundle::image_sources;
-use crate::bundle::maps;
+use crate::bundle::maps::{self, Written};
 use crate::bundle::source_list;
 use crate::bundle::source_list::{Measured, Sources};
 use crate::bundle::spool::{Held, NotHeld, Spool};
@@ -24,7 +24,7 @@ use crate::host::facts::CollectLock;
 use crate::host::owners::Trusted;
 use crate::host::{facts, fs};
 use crate::receipt::{self, Receipt};
-use crate::recorder::data_dir::LEDGER;
+use crate::recorder::data_dir::{DataFile, LEDGER};
 use crate::recorder::fingerprint::{self, Present};
 use crate::recorder::ledger::Unflushed;
 use crate::recorder::{data_dir, flush, ledger, phase};
@@ -97,13 +97,16 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
         asked.map_err(|failure| unasked = Some(format!("nobody was asked to flush: {}", failure.msg))).ok()
     });
     warnings.extend(unasked.clone());
-    let written = maps::write_data(lib_root, &receipt.config)?;
-    let listing = {
+    let mut written = maps::write_data(lib_root, &receipt.config)?;
+    let mut listing = {
         let before = ledger::read(&receipt.config)?;
         let runs = before.runs();
         let wanted = |name: &str| args.part.takes(runs.get(name).copied());
         data_dir::list(root, args.after.as_deref(), open_file_budget(), &wanted)?
     };
+    if args.after.is_none() {
+        add_held(&mut listing.files, &mut written)?;
+    }
     let last = listing.files.last().map(|file| file.name.clone());
     // The ledger is read after the data is held: a process that ends in between has then flushed
     // more than its record admits, never less.
@@ -178,6 +181,16 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
         warnings,
         _lock: lock,
     })
+}
+
+/// Adds what there was no room for in the data folder; an older file of that name has less.
+fn add_held(files: &mut Vec<DataFile>, written: &mut Written) -> Result<(), Failure> {
+    for (name, bytes, uid) in written.held.drain(..) {
+        files.retain(|file| file.name != name);
+        files.push(DataFile::in_memory(name, &bytes, uid)?);
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(())
 }
 
 /// Data files whose records say what they ran, with their owner and their paths.

@@ -3,21 +3,23 @@
 //! A map lies beside its process's record, and stays until the record goes: the data file is made of it anew whenever
 //! somebody is about to look at data. It is the process's own, in name and owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use pulpcov_data_file::data::CoverageData;
 use pulpcov_data_file::data_file;
-use pulpcov_data_file::map::{self, Map};
+use pulpcov_data_file::map::{self, Map, SourceIdentity};
 use pulpcov_protocol::bundle::MAX_DATA_BYTES;
 use pulpcov_protocol::text::{counted, error_chain};
 
-use crate::bundle::branches;
+use crate::bundle::{branches, source_list};
 use crate::failure::Failure;
 use crate::host::fs::{self, Attributes};
+use crate::host::owners::Trusted;
 use crate::receipt::Config;
 use crate::recorder::data_dir::{self, LEDGER};
+use crate::recorder::fingerprint::{self, Fingerprints};
 use crate::recorder::ledger::{self, Record};
 
 /// A map of a process that lives may be read in the middle of a store: so often it is read again.
@@ -28,18 +30,28 @@ const LOOKS: u32 = 3;
 pub(crate) struct Written {
     /// Records whose maps are not, or not wholly, in a data file, each with the reason.
     pub(crate) failed: BTreeMap<String, String>,
+    /// Those of them that are in none, or in an older one.
+    pub(crate) unsaved: BTreeSet<String>,
+    /// What could not be written to the data folder, as on a full disk: data files by their names, and their owners.
+    pub(crate) held: Vec<(String, Vec<u8>, u32)>,
+    /// Fingerprints of what processes ran that had no time to tell of them, by record.
+    ran: BTreeMap<String, Fingerprints>,
 }
 
 impl Written {
     /// Why the data file of that name is not what its map has.
-    pub(crate) fn of_data(&self, name: &str) -> Option<&str> {
+    pub(crate) fn unsaved_data(&self, name: &str) -> Option<&str> {
         let is_of = |record: &String| ledger::data_of(record).as_deref() == Some(name);
-        self.failed.iter().find(|(record, _)| is_of(record)).map(|(_, reason)| reason.as_str())
+        let failed = self.failed.iter().filter(|(record, _)| self.unsaved.contains(*record));
+        failed.into_iter().find(|(record, _)| is_of(record)).map(|(_, reason)| reason.as_str())
     }
 
     /// Has records say so.
     pub(crate) fn note(&self, records: &mut [Record]) {
-        for Record { process, .. } in records {
+        for Record { process, sources, .. } in records {
+            if let Some(ran) = self.ran.get(&process.record) {
+                sources.get_or_insert_default().extend(ran.iter().cloned());
+            }
             let Some(reason) = self.failed.get(&process.record) else { continue };
             process.error.get_or_insert_with(|| reason.clone());
             if process.data.is_none() {
@@ -52,11 +64,11 @@ impl Written {
 /// Writes the data file of each map of the service's users that has more than its data file.
 pub(crate) fn write_data(lib_root: &str, config: &Config) -> Result<Written, Failure> {
     ledger::check_folder(&config.data_root)?;
-    write(lib_root, config, &ledger::read(config)?.records)
+    Ok(write(lib_root, config, &ledger::read(config)?.records))
 }
 
 /// The same of these records.
-pub(crate) fn write(lib_root: &str, config: &Config, records: &[Record]) -> Result<Written, Failure> {
+pub(crate) fn write(lib_root: &str, config: &Config, records: &[Record]) -> Written {
     let root = &config.data_root;
     let mut written = Written::default();
     let mut maps = Vec::new();
@@ -65,24 +77,92 @@ pub(crate) fn write(lib_root: &str, config: &Config, records: &[Record]) -> Resu
             Ok(Some((map, attributes))) => maps.push((record, map, attributes)),
             Ok(None) => {}
             Err(reason) => {
+                written.unsaved.insert(record.process.record.clone());
                 written.failed.insert(record.process.record.clone(), reason);
             }
         }
     }
     let found: Vec<(&Record, &Map)> = maps.iter().map(|(record, map, _)| (*record, map)).collect();
-    let arcs = branches::resolve(lib_root, config, &found)?;
+    let arcs = branches::resolve(lib_root, config, &found);
+    let mut loaded = Loaded::new(config);
     for ((record, map, attributes), arcs) in maps.iter().zip(&arcs) {
         let name = &record.process.record;
         if record.process.foreign && arcs.left > 0 {
             // Where it runs somebody can tell what it ran.
             continue;
         }
-        let saved = data_of(map, arcs)
-            .and_then(|data| data.map_or(Ok(()), |data| save(root, record, &data, attributes)));
-        let trouble = saved.err().or_else(|| trouble_of(map, arcs, record));
+        if let Some(sources) = &record.sources {
+            written.ran.insert(name.clone(), loaded.more(map, sources));
+        }
+        let saved = match data_of(map, arcs) {
+            Ok(Some(bytes)) => save(root, record, &bytes, attributes).map_err(|reason| (reason, Some(bytes))),
+            Ok(None) => Ok(()),
+            Err(reason) => Err((reason, None)),
+        };
+        let trouble = match saved {
+            Ok(()) => match trouble_of(map, arcs, record) {
+                None => {
+                    let ran = written.ran.get(name);
+                    ledger::retire_map(
+                        root,
+                        record,
+                        !map.files.is_empty(),
+                        ran.unwrap_or(&Fingerprints::new()),
+                    );
+                    None
+                }
+                trouble => trouble,
+            },
+            Err((reason, bytes)) => {
+                written.unsaved.insert(name.clone());
+                let data = ledger::data_of(name).zip(bytes);
+                written.held.extend(data.map(|(data, bytes)| (data, bytes, attributes.uid)));
+                Some(reason)
+            }
+        };
         written.failed.extend(trouble.map(|reason| (name.clone(), reason)));
     }
-    Ok(written)
+    written
+}
+
+/// What lies where sources were loaded from: each is looked at once.
+struct Loaded {
+    trusted: Trusted,
+    found: BTreeMap<String, Option<(SourceIdentity, String)>>,
+}
+
+impl Loaded {
+    fn new(config: &Config) -> Self {
+        Self { trusted: source_list::trusted(config), found: BTreeMap::new() }
+    }
+
+    /// Fingerprints of the files that a process ran and did not tell of yet, of those that are as they were when it
+    /// loaded them.
+    fn more(&mut self, map: &Map, told: &Fingerprints) -> Fingerprints {
+        let mut more = Fingerprints::new();
+        for (path, identity) in map.files.iter().zip(&map.sources).filter(|(path, _)| !path.is_empty()) {
+            let trusted = &self.trusted;
+            let now = self.found.entry(path.clone()).or_insert_with(|| {
+                Some((identity_of(path)?, fingerprint::of(path, trusted)?)).filter(|(before, _)| {
+                    // It was not replaced while it was read.
+                    identity_of(path).as_ref() == Some(before)
+                })
+            });
+            if let Some((now, mark)) = now
+                && now == identity
+                && !told.contains(mark)
+            {
+                more.insert(mark.clone());
+            }
+        }
+        more
+    }
+}
+
+fn identity_of(path: &str) -> Option<SourceIdentity> {
+    let found = std::fs::metadata(path).ok()?;
+    let nanoseconds = found.mtime().checked_mul(1_000_000_000)?.checked_add(found.mtime_nsec())?;
+    Some(SourceIdentity { size: found.size(), mtime_ns: nanoseconds.cast_unsigned(), inode: found.ino() })
 }
 
 /// The map of a record, and whose it is; nothing where there is none yet.
@@ -95,7 +175,11 @@ fn read(root: &Path, record: &Record) -> Result<Option<(Map, Attributes)>, Strin
         let mut regular = match fs::open_regular(&path) {
             Ok(Some(regular)) => regular,
             Ok(None) => return Err(format!("its map {name} is no regular file")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // Its record comes first.
+                let is_new = record.is_live() && record.size == 0;
+                return if is_new { Ok(None) } else { Err(format!("its map {name} is not here")) };
+            }
             Err(error) => return Err(format!("its map {name}: {error}")),
         };
         if regular.links > 1 || regular.uid != record.uid {
@@ -124,27 +208,27 @@ fn read(root: &Path, record: &Record) -> Result<Option<(Map, Attributes)>, Strin
 }
 
 /// What ran: lines, or where branches were recorded arcs, among them one from each line to itself.
-fn data_of(map: &Map, arcs: &branches::Arcs) -> Result<Option<CoverageData>, String> {
+fn data_of(map: &Map, arcs: &branches::Arcs) -> Result<Option<Vec<u8>>, String> {
     if map.files.is_empty() {
         return Ok(None);
     }
     let data = if map.facts.branch { map.to_arcs(&arcs.by_file) } else { map.to_data() };
-    data.map(Some).map_err(|error| format!("its map: {}", error_chain(&error)))
+    let data = data.map_err(|error| format!("its map: {}", error_chain(&error)))?;
+    data_file::to_bytes(&data).map(Some).map_err(|error| format!("its map: {}", error_chain(&error)))
 }
 
 /// Writes the data file where it is not there as it should be.
-fn save(root: &Path, record: &Record, data: &CoverageData, attributes: &Attributes) -> Result<(), String> {
+fn save(root: &Path, record: &Record, bytes: &[u8], attributes: &Attributes) -> Result<(), String> {
     let name = ledger::data_of(&record.process.record).ok_or("its record has no name of one")?;
     let path = root.join(&name);
-    let bytes = data_file::to_bytes(data).map_err(|error| format!("its map: {}", error_chain(&error)))?;
     let there = Attributes::of(&path).map_err(|failure| failure.msg)?;
     if there.is_some_and(|there| there.uid != attributes.uid) {
         return Ok(()); // The ledger tells of it.
     }
-    if data_dir::digest(&path).is_ok_and(|now| now == fs::sha256(&bytes)) {
+    if data_dir::digest(&path).is_ok_and(|now| now == fs::sha256(bytes)) {
         return Ok(());
     }
-    fs::write_back(&path, &bytes, attributes)
+    fs::write_back(&path, bytes, attributes)
         .map_err(|failure| format!("its map could not be made a data file: {}", failure.msg))?;
     // Another agent may have erased it all meanwhile, record and map: that has it.
     if !root.join(LEDGER).join(&record.process.record).exists() {
@@ -164,8 +248,12 @@ fn trouble_of(map: &Map, arcs: &branches::Arcs, record: &Record) -> Option<Strin
     {
         return Some(format!("its map is damaged at byte {}: {}", damage.offset, damage.reason));
     }
+    let unnamed = map.files.iter().filter(|path| path.is_empty()).count() as u64;
+    if unnamed > 0 {
+        return Some(format!("{} left out: their names are no texts", counted(unnamed, "file")));
+    }
     (arcs.left > 0).then(|| {
-        let left = counted(arcs.left, "branch way");
-        format!("{left} are left out: the sources they are of are not those that ran, or not here")
+        let why = arcs.why.as_deref().unwrap_or("their sources are not those that ran, or no files here");
+        format!("{} of branches left out: {why}", counted(arcs.left, "edge"))
     })
 }

@@ -69,7 +69,7 @@ fn write_data(lib_root: &str, python: &Interpreter, config: &Config, root: &Path
     root.clone_into(&mut config.data_root);
     config.interpreters = vec![python.clone()];
     let records = ledger::read_all(root, config.own_install())?.records;
-    let written = maps::write(lib_root, &config, &records)?;
+    let written = maps::write(lib_root, &config, &records);
     written.failed.into_values().next().map_or(Ok(()), |reason| Err(Failure::new(reason)))
 }
 

@@ -46,7 +46,7 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
             } else {
                 format!("its process is elsewhere{}", ledger::on(&record.process))
             })
-        } else if let Some(reason) = unwritten.of_data(&file.name) {
+        } else if let Some(reason) = unwritten.unsaved_data(&file.name) {
             Err(reason.to_owned())
         } else {
             data_dir::erase_if_same(root, &file.name, &file.sha256)
@@ -57,7 +57,11 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
             Err(reason) => detail.kept.push(KeptFile { name: file.name.clone(), reason }),
         }
     }
-    erase_records(root, &ledger, &args.records);
+    // Of what is not in a data file nobody can say that it is what was fetched.
+    let is_saved = |record: &str| !unwritten.unsaved.contains(record);
+    let records: Vec<ErasedFile> =
+        args.records.iter().filter(|record| is_saved(&record.name)).cloned().collect();
+    erase_records(root, &ledger, &records);
     fs::sync_folder(root);
     collected::note(Path::new(&args.lib_root), root, of_unfinished);
     let warnings = uninstall::finish(&receipt, &args.lib_root)?;

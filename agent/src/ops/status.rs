@@ -20,9 +20,11 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
         left => return not_installed(left.as_ref()),
     };
     let root = &receipt.config.data_root;
-    let unwritten =
-        if root.is_dir() { Some(maps::write_data(&args.lib_root, &receipt.config)) } else { None };
-    let ledger = ledger::read_now(&receipt.config)?;
+    let written = root.is_dir().then(|| maps::write_data(&args.lib_root, &receipt.config));
+    let mut ledger = ledger::read_now(&receipt.config)?;
+    let unwritten = written.and_then(|written| {
+        written.map(|written| written.note(&mut ledger.records)).map_err(|failure| failure.msg).err()
+    });
     let (data_files, data_bytes) = data_dir::measure(root)?;
     let mut unrecorded = unrecorded(&receipt, &ledger)?;
     let obstacle = data_dir::obstacle(root);
@@ -53,7 +55,7 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     }
     let mut warnings = ledger.warnings.clone();
     // Whoever only looks may not be able to write: what there was before is told.
-    warnings.extend(unwritten.and_then(Result::err).map(|failure| failure.msg));
+    warnings.extend(unwritten);
     let trouble = obstacle.map(|why| format!("{why}: what runs now is not written"));
     warnings.extend(trouble.or_else(|| data_dir::wrong_mode(root)));
     warnings.extend(

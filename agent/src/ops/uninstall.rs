@@ -219,9 +219,9 @@ fn unwritten_maps(args: &Uninstall, config: &Config, warnings: &mut Vec<String>)
     if !config.data_root.is_dir() {
         return Ok(0);
     }
-    let failed = maps::write_data(&args.lib_root, config)?.failed;
-    warnings.extend(failed.iter().map(|(record, reason)| format!("{record}: {reason}")));
-    Ok(failed.len())
+    let written = maps::write_data(&args.lib_root, config)?;
+    warnings.extend(written.failed.iter().map(|(record, reason)| format!("{record}: {reason}")));
+    Ok(written.unsaved.len())
 }
 
 /// What keeps the hook in memory, as a warning: after a restart, processes of another service that was recorded before.
@@ -298,7 +298,7 @@ pub(super) fn finish(receipt: &Receipt, lib_root: &str) -> Result<Vec<String>, F
     if !receipt.uninstalled || has_bundles || live_processes(&receipt.config)? > 0 {
         return Ok(warnings);
     }
-    if root.is_dir() && !maps::write_data(lib_root, &receipt.config)?.failed.is_empty() {
+    if root.is_dir() && !maps::write_data(lib_root, &receipt.config)?.unsaved.is_empty() {
         return Ok(warnings);
     }
     let mut folder = DataFolder::of(&receipt.config, false)?;

@@ -60,6 +60,18 @@ pub(crate) struct DataFile {
     pub(crate) regular: Regular,
 }
 
+impl DataFile {
+    /// One that is in no folder.
+    pub(crate) fn in_memory(name: String, bytes: &[u8], uid: u32) -> Result<Self, Failure> {
+        let fd = rustix::fs::memfd_create("pulpcov-data", rustix::fs::MemfdFlags::CLOEXEC)
+            .map_err(std::io::Error::from)?;
+        let mut file = std::fs::File::from(fd);
+        std::io::Write::write_all(&mut file, bytes)?;
+        std::io::Seek::rewind(&mut file)?;
+        Ok(Self { name, regular: Regular { file, size: bytes.len() as u64, uid, links: 1 } })
+    }
+}
+
 pub(crate) struct Listing {
     pub(crate) files: Vec<DataFile>,
     /// Data files beyond `max`.

@@ -67,6 +67,8 @@ unsafe extern "C" {
     pub(crate) fn Py_DecRef(object: Ptr);
     pub(crate) fn PyErr_SetString(kind: Ptr, text: *const c_char);
     pub(crate) fn PyErr_Clear();
+    pub(crate) fn PyErr_GetRaisedException() -> Ptr;
+    pub(crate) fn PyErr_SetRaisedException(exception: Ptr);
     pub(crate) fn PyEval_GetGlobals() -> Ptr;
     pub(crate) fn PyObject_GetAttrString(object: Ptr, name: *const c_char) -> Ptr;
     pub(crate) fn PyObject_GetAttr(object: Ptr, name: Ptr) -> Ptr;
@@ -88,6 +90,8 @@ unsafe extern "C" {
     pub(crate) fn PyDict_SetItem(dict: Ptr, key: Ptr, value: Ptr) -> c_int;
     pub(crate) fn PyUnicode_InternFromString(text: *const c_char) -> Ptr;
     pub(crate) fn PyUnicode_AsUTF8AndSize(text: Ptr, size: *mut isize) -> *const c_char;
+    pub(crate) fn PyUnicode_EncodeFSDefault(text: Ptr) -> Ptr;
+    pub(crate) fn PyBytes_FromStringAndSize(bytes: *const c_char, size: isize) -> Ptr;
     pub(crate) fn PyUnicode_DecodeFSDefault(text: *const c_char) -> Ptr;
     pub(crate) fn PyBytes_AsStringAndSize(bytes: Ptr, text: *mut *mut c_char, size: *mut isize) -> c_int;
 }
@@ -139,6 +143,19 @@ pub(crate) fn none() -> Ptr {
 
 pub(crate) fn is_none(object: Ptr) -> bool {
     core::ptr::eq(object, &raw const NONE)
+}
+
+/// The bytes of a bytes object, which it keeps.
+pub(crate) unsafe fn bytes<'a>(object: Ptr) -> Option<&'a [u8]> {
+    let (mut bytes, mut size) = (core::ptr::null_mut(), 0);
+    // SAFETY: bytes or not, which the call tells.
+    if unsafe { PyBytes_AsStringAndSize(object, &raw mut bytes, &raw mut size) } != 0 {
+        // SAFETY: within a call from Python.
+        unsafe { PyErr_Clear() };
+        return None;
+    }
+    // SAFETY: the object keeps so many bytes there as long as it lives.
+    Some(unsafe { core::slice::from_raw_parts(bytes.cast(), size.cast_unsigned()) })
 }
 
 /// The UTF-8 of a text that its object keeps; nothing where it has none.

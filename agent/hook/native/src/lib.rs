@@ -79,7 +79,8 @@ macro_rules! function {
 }
 
 function!(setup, 6, |call| call.recorder.setup(call.args));
-function!(begin, 3, |call| call.recorder.begin(call.args));
+function!(begin, 4, |call| call.recorder.begin(call.args));
+function!(descriptor, 0, |call| call.recorder.descriptor());
 function!(pause, 0, |call| call.recorder.pause());
 function!(stop, 1, |call| call.recorder.stop_for(call.args));
 function!(files, 1, |call| call.recorder.files(call.args));
@@ -100,9 +101,10 @@ struct Shared<T>(T);
 // SAFETY: nobody writes to it.
 unsafe impl<T> Sync for Shared<T> {}
 
-static METHODS: Shared<[MethodDef; 11]> = Shared([
+static METHODS: Shared<[MethodDef; 12]> = Shared([
     method(c"setup", setup),
     method(c"begin", begin),
+    method(c"descriptor", descriptor),
     method(c"pause", pause),
     method(c"stop", stop),
     method(c"files", files),

@@ -3,6 +3,7 @@
 //! A mapping never moves: the file grows by mappings of its own. Its blocks are allocated before that, so that a full disk
 //! is an error here and not a signal where something is stored.
 
+use alloc::vec::Vec;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -23,6 +24,10 @@ const FILLER: u16 = 0;
 /// The file that this process writes.
 pub(crate) struct Map {
     fd: c_int,
+    /// Device and inode: a program may close every descriptor that it does not know, and then has ours for its own.
+    identity: (u64, u64),
+    /// Where it is, to be opened again.
+    path: Vec<u8>,
     owner: libc::pid_t,
     /// The first mapping, where the reason stands that recording stopped for.
     first: *mut u8,
@@ -36,8 +41,9 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    /// Maps an empty file that begins with `head`, whose number at `state_at` tells why recording stopped.
-    pub(crate) fn begin(fd: c_int, head: &[u8], state_at: usize) -> Result<Self, c_int> {
+    /// Maps an empty file that begins with `head`, whose number at `state_at` tells why recording stopped. The path
+    /// ends with a zero.
+    pub(crate) fn begin(fd: c_int, path: Vec<u8>, head: &[u8], state_at: usize) -> Result<Self, c_int> {
         if state_at.checked_add(4).is_none_or(|end| end > head.len()) {
             return Err(libc::EINVAL);
         }
@@ -45,6 +51,8 @@ impl Map {
         let owner = unsafe { libc::getpid() };
         let mut map = Self {
             fd,
+            identity: identity_of(fd).ok_or(libc::EBADF)?,
+            path,
             owner,
             first: ptr::null_mut(),
             state_at,
@@ -67,21 +75,41 @@ impl Map {
         self.owner != unsafe { libc::getpid() }
     }
 
+    /// The file's descriptor: another one where the program has closed the first.
+    pub(crate) fn descriptor(&mut self) -> Result<c_int, c_int> {
+        if identity_of(self.fd) == Some(self.identity) {
+            return Ok(self.fd);
+        }
+        let flags = libc::O_RDWR | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+        // SAFETY: the path ends with a zero.
+        let fd = unsafe { libc::open(self.path.as_ptr().cast(), flags) };
+        if fd >= 0 && identity_of(fd) == Some(self.identity) {
+            self.fd = fd;
+            return Ok(fd);
+        }
+        if fd >= 0 {
+            // SAFETY: it was opened here.
+            unsafe { libc::close(fd) };
+        }
+        Err(libc::EBADF)
+    }
+
     fn grow(&mut self, wanted: usize) -> Result<(), c_int> {
+        let fd = self.descriptor()?;
         let length = wanted.max((self.length * 2).clamp(FIRST, MOST)).next_multiple_of(PAGE);
         let at = libc::off_t::try_from(self.end).map_err(|_| libc::EFBIG)?;
         let size = libc::off_t::try_from(length).map_err(|_| libc::EFBIG)?;
         // SAFETY: both take numbers; the mapping is a new one.
         unsafe {
-            let mut failed = libc::posix_fallocate(self.fd, at, size);
+            let mut failed = libc::posix_fallocate(fd, at, size);
             while failed == libc::EINTR {
-                failed = libc::posix_fallocate(self.fd, at, size);
+                failed = libc::posix_fallocate(fd, at, size);
             }
             if failed != 0 {
                 return Err(failed);
             }
             let access = libc::PROT_READ | libc::PROT_WRITE;
-            let mapped = libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, self.fd, at);
+            let mapped = libc::mmap(ptr::null_mut(), length, access, libc::MAP_SHARED, fd, at);
             if mapped == libc::MAP_FAILED {
                 return Err(libc::ENOMEM);
             }
@@ -130,10 +158,23 @@ impl Map {
 
     /// Notes why nothing more is recorded, where there was room for it from the beginning.
     pub(crate) fn stop(&mut self, reason: c_int) {
+        if self.is_of_another_process() {
+            return; // its parent's, which goes on
+        }
         let reason = reason.unsigned_abs().to_le();
         // SAFETY: `begin` has checked that the number is within the head, which lies in the first mapping.
         unsafe { self.first.add(self.state_at).cast::<u32>().write_unaligned(reason) };
     }
+}
+
+/// Device and inode of an open file.
+fn identity_of(fd: c_int) -> Option<(u64, u64)> {
+    // SAFETY: all zeros are a value of it, and the call fills it where it succeeds.
+    let (failed, found) = unsafe {
+        let mut found: libc::stat = core::mem::zeroed();
+        (libc::fstat(fd, &raw mut found), found)
+    };
+    (failed == 0).then_some((found.st_dev, found.st_ino))
 }
 
 /// Others may read at any moment: the size is stored behind all else, whatever the processor's order of stores is.

@@ -1,6 +1,7 @@
 //! Which code is measured, and under which path: as coverage.py decides it by `source_pkgs` and `omit`.
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::ffi::{CStr, c_char};
 use core::ptr;
 
@@ -29,8 +30,9 @@ impl Measured {
         Self { packages, omit, canonical }
     }
 
-    /// The path under which what runs now is measured, where it is.
-    pub(crate) unsafe fn path(&self, file: Ptr) -> Option<Owned> {
+    /// The path under which what runs now is measured, where it is. What a signal's handler raises meanwhile is left in
+    /// `raised`.
+    pub(crate) unsafe fn path(&self, file: Ptr, raised: &Cell<Ptr>) -> Option<Owned> {
         // SAFETY: the frame that the callback is called for is the one that runs; all of these are objects.
         unsafe {
             let name = abi::text(file)?;
@@ -41,7 +43,7 @@ impl Measured {
             if globals.is_null() || !self.is_of_package(globals, name) {
                 return None;
             }
-            let path = self.canonical_path(moved_to(globals, name).unwrap_or(file))?;
+            let path = self.canonical_path(moved_to(globals, name).unwrap_or(file), raised)?;
             if self.omit.is_null() {
                 return Some(path);
             }
@@ -76,21 +78,28 @@ impl Measured {
     }
 
     /// Absolute, and without links.
-    unsafe fn canonical_path(&self, file: Ptr) -> Option<Owned> {
+    unsafe fn canonical_path(&self, file: Ptr, raised: &Cell<Ptr>) -> Option<Owned> {
+        const PATH_MAX: usize = 4096;
         // SAFETY: a text, whose bytes are copied before anything else is called.
         unsafe {
-            let mut bytes = abi::text(file)?.to_vec();
+            let encoded = Owned::of(abi::PyUnicode_EncodeFSDefault(file))?;
+            let mut bytes = abi::bytes(encoded.get())?.to_vec();
             bytes.push(0);
             let name = CStr::from_bytes_with_nul(&bytes).ok()?;
             if name.to_bytes().starts_with(b"/") {
-                let real: *mut c_char = libc::realpath(name.as_ptr(), ptr::null_mut());
-                if !real.is_null() {
-                    let path = abi::PyUnicode_DecodeFSDefault(real);
-                    libc::free(real.cast());
-                    return Owned::of(path);
+                // A buffer of ours: the oldest of glibc's, which a name without a version may mean, wants one.
+                let mut real = [0 as c_char; PATH_MAX];
+                if !libc::realpath(name.as_ptr(), real.as_mut_ptr()).is_null() {
+                    return Owned::of(abi::PyUnicode_DecodeFSDefault(real.as_ptr()));
                 }
             }
-            Owned::of(abi::PyObject_Vectorcall(self.canonical, [file].as_ptr(), 1, ptr::null_mut()))
+            let path = abi::PyObject_Vectorcall(self.canonical, [file].as_ptr(), 1, ptr::null_mut());
+            if path.is_null() {
+                // It raises nothing itself.
+                raised.set(abi::PyErr_GetRaisedException());
+                return None;
+            }
+            Owned::of(path).filter(|path| !abi::is_none(path.get()))
         }
     }
 }

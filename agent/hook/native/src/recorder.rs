@@ -16,7 +16,11 @@ use crate::table::{Keyed, Table, spread};
 /// How much further than a line that was not foreseen a file's bytes go.
 const SLACK: u32 = 256;
 /// More lines than any source has.
-const MAX_LINES: u32 = 16 * 1024 * 1024;
+const MAX_LINES: u32 = 1024 * 1024;
+/// So many code objects of equal instructions and lines are held: what is compiled again and again is not.
+const MAX_EQUAL: u32 = 4;
+/// Most code objects that a map tells of.
+const MAX_CODES: u32 = 500_000;
 /// What a file is that is not measured.
 const NOT_MEASURED: i64 = -1;
 
@@ -30,6 +34,8 @@ struct File {
     number: u32,
     /// As many as there should be.
     lines: u32,
+    /// Size, time in nanoseconds and inode, as they were when its code was loaded.
+    identity: [u64; 3],
 }
 
 /// A code object that has a branch which was seen; held, so that no other one comes to its address.
@@ -37,6 +43,22 @@ struct File {
 struct Code {
     object: Ptr,
     number: u32,
+}
+
+/// What tells code objects apart that are not the same: file, first line, and digests.
+#[derive(Clone, Copy)]
+struct Kind {
+    key: [u32; 4],
+    /// Its number in this map, and how many objects of it there were; none where the place is free.
+    number: u32,
+    count: u32,
+}
+
+/// A way that was told of: code object, offset, destination.
+#[derive(Clone, Copy)]
+struct Way {
+    key: [u32; 3],
+    is_free: bool,
 }
 
 /// A branch, and where it went.
@@ -80,6 +102,36 @@ impl Keyed for Branch {
     }
 }
 
+impl Keyed for Kind {
+    fn is_free(&self) -> bool {
+        self.count == 0
+    }
+
+    fn has_key_of(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
+    fn hash(&self) -> usize {
+        self.key.iter().fold(0, |hash, part| spread(hash ^ *part as usize))
+    }
+}
+
+impl Keyed for Way {
+    fn is_free(&self) -> bool {
+        self.is_free
+    }
+
+    fn has_key_of(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
+    fn hash(&self) -> usize {
+        self.key.iter().fold(0, |hash, part| spread(hash ^ *part as usize))
+    }
+}
+
+const NO_KIND: Kind = Kind { key: [0; 4], number: 0, count: 0 };
+const NO_WAY: Way = Way { key: [0; 3], is_free: true };
 const NO_CODE: Code = Code { object: ptr::null_mut(), number: 0 };
 const NO_BRANCH: Branch = Branch { code: ptr::null_mut(), offset: 0, first: NOWHERE, second: NOWHERE };
 
@@ -107,11 +159,15 @@ pub(crate) struct Recorder {
     /// Files in the order of their numbers in this map.
     told: RefCell<Vec<u32>>,
     codes: RefCell<Table<Code>>,
+    kinds: RefCell<Table<Kind>>,
+    ways: RefCell<Table<Way>>,
     code_count: Cell<u32>,
     branches: RefCell<Table<Branch>>,
     /// How often something was stored that was not there.
     news: Cell<u32>,
     stopped: Cell<c_int>,
+    /// What a signal's handler raised within a callback: it is the program's.
+    raised: Cell<Ptr>,
 }
 
 impl Recorder {
@@ -122,10 +178,13 @@ impl Recorder {
             files: RefCell::new(Vec::new()),
             told: RefCell::new(Vec::new()),
             codes: RefCell::new(Table::new()),
+            kinds: RefCell::new(Table::new()),
+            ways: RefCell::new(Table::new()),
             code_count: Cell::new(0),
             branches: RefCell::new(Table::new()),
             news: Cell::new(0),
             stopped: Cell::new(0),
+            raised: Cell::new(ptr::null_mut()),
         }
     }
 
@@ -159,35 +218,43 @@ impl Recorder {
         }
     }
 
-    /// `begin(fd, head, state_at)`: what is recorded goes to this file from now on, from zero. Returns why not, or 0.
+    /// `begin(fd, path, head, state_at)`: what is recorded goes to this file from now on, from zero. Returns why not, or 0.
     pub(crate) fn begin(&self, args: &[Ptr]) -> Ptr {
-        let (mut bytes, mut size) = (ptr::null_mut(), 0);
-        // SAFETY: the arguments are objects; the bytes are used while their object is held by the caller.
-        let (fd, head, state_at) = unsafe {
+        // SAFETY: the arguments are objects; the bytes are used while their objects are held by the caller.
+        let (fd, path, head, state_at) = unsafe {
             let fd = abi::number(args[0]).and_then(|fd| c_int::try_from(fd).ok());
-            if abi::PyBytes_AsStringAndSize(args[1], &raw mut bytes, &raw mut size) != 0 {
-                return ptr::null_mut();
-            }
-            let head = core::slice::from_raw_parts(bytes.cast::<u8>(), size.cast_unsigned());
-            (fd, head, abi::number(args[2]))
+            (fd, abi::bytes(args[1]), abi::bytes(args[2]), abi::number(args[3]))
         };
-        let begun = match (fd, state_at) {
-            (Some(fd), Some(state_at)) => Map::begin(fd, head, state_at as usize),
+        let begun = match (fd, path, head, state_at) {
+            (Some(fd), Some(path), Some(head), Some(state_at)) => {
+                let mut path = path.to_vec();
+                path.push(0);
+                Map::begin(fd, path, head, state_at as usize)
+            }
             _ => Err(libc::EINVAL),
         };
         let failed = match begun {
             Ok(map) => {
+                // Nothing is recorded into it that still has the old one's numbers.
+                self.map.replace(None);
                 self.forget();
                 self.map.replace(Some(map));
+                self.stopped.set(0);
                 0
             }
             Err(failed) => failed,
         };
-        if failed == 0 {
-            self.stopped.set(0);
-        }
         // SAFETY: within a call from Python.
         unsafe { abi::PyLong_FromLong(failed.into()) }
+    }
+
+    /// `descriptor()`: that of the map of this very process, or -1.
+    pub(crate) fn descriptor(&self) -> Ptr {
+        let fd = self.map.try_borrow_mut().ok().and_then(|mut map| {
+            map.as_mut().filter(|map| !map.is_of_another_process()).and_then(|map| map.descriptor().ok())
+        });
+        // SAFETY: within a call from Python.
+        unsafe { abi::PyLong_FromLong(fd.unwrap_or(-1).into()) }
     }
 
     /// Nothing is recorded until the next beginning.
@@ -205,6 +272,8 @@ impl Recorder {
             }
         }
         self.told.replace(Vec::new());
+        self.kinds.replace(Table::new());
+        self.ways.replace(Table::new());
         self.branches.replace(Table::new());
         self.code_count.set(0);
         for code in self.codes.replace(Table::new()).take() {
@@ -288,9 +357,13 @@ impl Recorder {
             self.map.try_borrow().is_ok_and(|map| map.as_ref().is_some_and(Map::is_of_another_process));
         if is_reborn {
             // SAFETY: within a call from Python, with nothing borrowed.
-            drop(Owned::of(unsafe {
-                abi::PyObject_Vectorcall(objects.reborn, ptr::null(), 0, ptr::null_mut())
-            }));
+            let done = unsafe { abi::PyObject_Vectorcall(objects.reborn, ptr::null(), 0, ptr::null_mut()) };
+            if done.is_null() {
+                // It raises nothing itself.
+                // SAFETY: within a call from Python.
+                self.raised.set(unsafe { abi::PyErr_GetRaisedException() });
+            }
+            drop(Owned::of(done));
         }
     }
 
@@ -309,7 +382,22 @@ impl Recorder {
             }
         }
         // SAFETY: it is held for ever.
-        unsafe { abi::again(objects.disable) }
+        self.answer(unsafe { abi::again(objects.disable) })
+    }
+
+    /// What a callback answers; null where a signal's handler has raised meanwhile, which goes on as if it had come a
+    /// moment later.
+    fn answer(&self, answer: Ptr) -> Ptr {
+        let raised = self.raised.replace(ptr::null_mut());
+        if raised.is_null() {
+            return answer;
+        }
+        // SAFETY: the exception is one, and given away; so is the answer.
+        unsafe {
+            abi::Py_DecRef(answer);
+            abi::PyErr_SetRaisedException(raised);
+        }
+        ptr::null_mut()
     }
 
     /// The callback of `LINE`.
@@ -326,7 +414,7 @@ impl Recorder {
             self.store_news();
         }
         // SAFETY: it is held for ever.
-        unsafe { abi::again(objects.disable) }
+        self.answer(unsafe { abi::again(objects.disable) })
     }
 
     /// The callback of `BRANCH`, which goes on until both ways were seen, and of `BRANCH_LEFT` and `BRANCH_RIGHT`, each of
@@ -337,7 +425,7 @@ impl Recorder {
         let numbers = unsafe { abi::number(offset).zip(abi::number(destination)) };
         let is_done = numbers.is_none_or(|(offset, to)| self.see(objects, code, offset, to));
         // SAFETY: both are held for ever.
-        unsafe { if is_done || is_side { abi::again(objects.disable) } else { abi::none() } }
+        self.answer(unsafe { if is_done || is_side { abi::again(objects.disable) } else { abi::none() } })
     }
 
     /// Notes a way of a branch; whether nothing more is to be seen of it.
@@ -350,57 +438,83 @@ impl Recorder {
             }
             known.second = to;
             drop(branches);
-            self.append_edge(objects, code, offset, to);
+            self.append_way(objects, code, offset, to);
             return true;
         }
         drop(branches);
         if !self.is_recording() {
             return true;
         }
-        if !self.append_edge(objects, code, offset, to) {
-            return !self.is_recording();
+        match self.append_way(objects, code, offset, to) {
+            // One of many: the next of its kind tells of the other way.
+            Some(false) => true,
+            None => !self.is_recording(),
+            Some(true) => {
+                let is_kept = self.branches.try_borrow_mut().is_ok_and(|mut all| all.insert(key, NO_BRANCH));
+                if !is_kept {
+                    self.stop(libc::ENOMEM);
+                }
+                !is_kept
+            }
         }
-        let is_kept = self.branches.try_borrow_mut().is_ok_and(|mut all| all.insert(key, NO_BRANCH));
-        if !is_kept {
-            self.stop(libc::ENOMEM);
-        }
-        !is_kept
     }
 
-    fn append_edge(&self, objects: &Objects, code: Ptr, offset: u32, to: u32) -> bool {
+    /// Tells of a way, once; whether its code object is held.
+    fn append_way(&self, objects: &Objects, code: Ptr, offset: u32, to: u32) -> Option<bool> {
         self.check_process(objects);
-        let Some(number) = self.code_number(objects, code) else { return false };
-        self.append(map::EDGE, &[&number.to_le_bytes(), &offset.to_le_bytes(), &to.to_le_bytes()], 0)
-            .is_some()
+        let (number, is_held) = self.code_number(objects, code)?;
+        let way = Way { key: [number, offset, to], is_free: false };
+        if self.ways.try_borrow_mut().ok()?.get(&way).is_none() {
+            self.append(map::EDGE, &[&number.to_le_bytes(), &offset.to_le_bytes(), &to.to_le_bytes()], 0)?;
+            if !self.ways.try_borrow_mut().ok()?.insert(way, NO_WAY) {
+                self.stop(libc::ENOMEM);
+            }
+        }
+        Some(is_held)
     }
 
-    /// The number of a code object in this map, which is told of where it has none.
-    fn code_number(&self, objects: &Objects, object: Ptr) -> Option<u32> {
-        let key = Code { object, number: 0 };
-        if let Some(known) = self.codes.try_borrow_mut().ok()?.get(&key) {
-            return Some(known.number);
+    /// The number of a code object in this map, which is told of where it has none, and whether it is held.
+    fn code_number(&self, objects: &Objects, object: Ptr) -> Option<(u32, bool)> {
+        if let Some(known) = self.codes.try_borrow_mut().ok()?.get(&Code { object, number: 0 }) {
+            return Some((known.number, true));
         }
         let at = self.file_of(objects, object)?;
         self.flags_for(objects, at, object, 0)?;
         let file = self.files.try_borrow().ok()?.get(at)?.number;
         // SAFETY: a code object of CPython's; nothing is borrowed.
-        let (line, digest) = unsafe {
-            let line = Owned::of(abi::PyObject_GetAttrString(object, c"co_firstlineno".as_ptr()))?;
-            let crc = |name: &core::ffi::CStr| {
-                let bytes = Owned::of(abi::PyObject_GetAttrString(object, name.as_ptr()))?;
-                let args = [bytes.get()];
-                let crc =
-                    Owned::of(abi::PyObject_Vectorcall(objects.crc, args.as_ptr(), 1, ptr::null_mut()))?;
-                abi::number(crc.get())
-            };
-            (abi::number(line.get())?, [crc(c"co_code")?, crc(c"co_linetable")?])
+        let [line, instructions, lines] = unsafe { digests(objects, object) }?;
+        let key = [u32::try_from(at).ok()?, line, instructions, lines];
+        let known = self.kinds.try_borrow_mut().ok()?.get(&Kind { key, number: 0, count: 0 }).map(|kind| {
+            kind.count = kind.count.saturating_add(1);
+            (kind.number, kind.count <= MAX_EQUAL)
+        });
+        let (number, is_held) = match known {
+            Some(known) => known,
+            None => (self.tell_of_code(key, file)?, true),
         };
-        let [code_digest, lines_digest] = digest.map(u32::to_le_bytes);
-        self.append(map::CODE, &[&file.to_le_bytes(), &line.to_le_bytes(), &code_digest, &lines_digest], 0)?;
-        let number = self.code_count.replace(self.code_count.get() + 1);
-        // SAFETY: a code object; its reference ends when the table is emptied.
-        unsafe { abi::Py_IncRef(object) };
-        if self.codes.try_borrow_mut().ok()?.insert(Code { object, number }, NO_CODE) {
+        if is_held {
+            // SAFETY: a code object; its reference ends when the table is emptied.
+            unsafe { abi::Py_IncRef(object) };
+            if !self.codes.try_borrow_mut().ok()?.insert(Code { object, number }, NO_CODE) {
+                self.stop(libc::ENOMEM);
+                return None;
+            }
+        }
+        Some((number, is_held))
+    }
+
+    /// Tells of a code object that has no equal yet; its number.
+    fn tell_of_code(&self, key: [u32; 4], file: u32) -> Option<u32> {
+        let number = self.code_count.get();
+        if number >= MAX_CODES {
+            self.stop(libc::EFBIG);
+            return None;
+        }
+        // A file that has grown has another number by now, and the same path.
+        let words = [file, key[1], key[2], key[3]].map(u32::to_le_bytes);
+        self.append(map::CODE, &[&words[0], &words[1], &words[2], &words[3]], 0)?;
+        self.code_count.set(number + 1);
+        if self.kinds.try_borrow_mut().ok()?.insert(Kind { key, number, count: 1 }, NO_KIND) {
             return Some(number);
         }
         self.stop(libc::ENOMEM);
@@ -417,12 +531,16 @@ impl Recorder {
                 return usize::try_from(abi::PyLong_AsLong(known)).ok();
             }
             abi::PyErr_Clear();
-            let path = objects.measured.path(name.get());
+            let path = objects.measured.path(name.get(), &self.raised);
+            if !self.raised.get().is_null() {
+                return None; // what was raised says nothing of the file
+            }
             let number = match path {
                 Some(path) => {
-                    let lines = last_line(code, 0).saturating_add(1);
-                    let file =
-                        File { path: path.leave(), flags: ptr::null_mut(), mapped: 0, number: 0, lines };
+                    let lines = last_line(code, 0).saturating_add(1).min(MAX_LINES);
+                    let identity = identity_of(path.get());
+                    let path = path.leave();
+                    let file = File { path, flags: ptr::null_mut(), mapped: 0, number: 0, lines, identity };
                     let mut files = self.files.try_borrow_mut().ok()?;
                     files.try_reserve(1).ok()?;
                     files.push(file);
@@ -455,21 +573,69 @@ impl Recorder {
             lines = unsafe { last_line(code, 0) }.max(line).saturating_add(SLACK).min(MAX_LINES);
         }
         // SAFETY: the path is held for ever.
-        let path = unsafe { abi::text(file.path) }?;
+        let encoded = Owned::of(unsafe { abi::PyUnicode_EncodeFSDefault(file.path) })?;
+        // SAFETY: its bytes are used while it is held.
+        let path = unsafe { abi::bytes(encoded.get()) }?;
         let size = u32::try_from(path.len()).ok()?;
-        let zeros = lines as usize;
-        let flags = self.append(map::FILE, &[&lines.to_le_bytes(), &size.to_le_bytes(), path], zeros)?;
+        let [bytes, time, inode] = file.identity.map(u64::to_le_bytes);
+        let head: [&[u8]; 6] = [&lines.to_le_bytes(), &size.to_le_bytes(), &bytes, &time, &inode, path];
+        let flags = self.append(map::FILE, &head, lines as usize)?;
         let mut told = self.told.try_borrow_mut().ok()?;
         let number = u32::try_from(told.len()).ok()?;
         told.try_reserve(1).ok()?;
         told.push(u32::try_from(at).ok()?);
         *self.files.try_borrow_mut().ok()?.get_mut(at)? =
-            File { path: file.path, flags, mapped: lines, number, lines };
+            File { flags, mapped: lines, number, lines, ..file };
         Some(flags)
     }
 }
 
-/// Whether it is a function or class, all of it on one line: only its start tells that more than its definition ran.
+/// Size, time in nanoseconds and inode of a file; zeros where there is none.
+unsafe fn identity_of(path: Ptr) -> [u64; 3] {
+    // SAFETY: a text; its bytes are copied, and end with a zero.
+    unsafe {
+        let Some(encoded) = Owned::of(abi::PyUnicode_EncodeFSDefault(path)) else { return [0; 3] };
+        let mut bytes = abi::bytes(encoded.get()).unwrap_or_default().to_vec();
+        bytes.push(0);
+        let mut found: libc::stat = core::mem::zeroed();
+        if libc::stat(bytes.as_ptr().cast(), &raw mut found) != 0 {
+            return [0; 3];
+        }
+        let time = found.st_mtime.wrapping_mul(1_000_000_000).wrapping_add(found.st_mtime_nsec);
+        [found.st_size.cast_unsigned(), time.cast_unsigned(), found.st_ino]
+    }
+}
+
+/// First line of a code object, and digests of its instructions and of its lines.
+unsafe fn digests(objects: &Objects, code: Ptr) -> Option<[u32; 3]> {
+    // SAFETY: a code object of CPython's, of whose parts none is changed.
+    unsafe {
+        let line = Owned::of(abi::PyObject_GetAttrString(code, c"co_firstlineno".as_ptr()))?;
+        let crc = |bytes: &Owned| {
+            let args = [bytes.get()];
+            let crc = Owned::of(abi::PyObject_Vectorcall(objects.crc, args.as_ptr(), 1, ptr::null_mut()))?;
+            abi::number(crc.get())
+        };
+        let instructions = Owned::of(abi::PyObject_GetAttrString(code, c"co_code".as_ptr()))?;
+        // Not the table itself: that has columns, too, or has none.
+        let mut table = Vec::new();
+        let lines = Owned::of(abi::PyObject_CallMethod(code, c"co_lines".as_ptr(), ptr::null()))?;
+        while let Some(range) = Owned::of(abi::PyIter_Next(lines.get())) {
+            for at in 0..3 {
+                let part = abi::PyTuple_GetItem(range.get(), at);
+                let part = if abi::is_none(part) { None } else { abi::number(part) };
+                table.try_reserve(4).ok()?;
+                table.extend_from_slice(&part.unwrap_or(0).to_le_bytes());
+            }
+        }
+        let table =
+            Owned::of(abi::PyBytes_FromStringAndSize(table.as_ptr().cast(), table.len().cast_signed()))?;
+        Some([abi::number(line.get())?, crc(&instructions)?, crc(&table)?])
+    }
+}
+
+/// Whether it is a function or class whose body may be on the line of its definition: only its start tells that more than
+/// the definition ran. Decorators lie before that line, and count as the first one.
 unsafe fn is_of_one_line(code: Ptr) -> bool {
     // SAFETY: a code object of CPython's, of whose parts none is changed.
     unsafe {
@@ -480,9 +646,11 @@ unsafe fn is_of_one_line(code: Ptr) -> bool {
         }
         let first = get(c"co_firstlineno").and_then(|line| abi::number(line.get()));
         let lines = Owned::of(abi::PyObject_CallMethod(code, c"co_lines".as_ptr(), ptr::null()));
+        let mut other = None;
         while let Some(range) = lines.as_ref().and_then(|lines| Owned::of(abi::PyIter_Next(lines.get()))) {
             let line = abi::PyTuple_GetItem(range.get(), 2);
-            if !abi::is_none(line) && abi::number(line) != first {
+            let line = if abi::is_none(line) { None } else { abi::number(line) };
+            if line.is_some() && line != first && *other.get_or_insert(line) != line {
                 return false;
             }
         }
