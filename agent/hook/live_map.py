@@ -5,10 +5,11 @@ So nothing has to be flushed, and whatever ends the process, what it ran is ther
 `agent/data-file/src/map.rs`.
 """
 import fcntl
-import json
 import os
 import sys
 from binascii import crc32
+
+from _pulpcov_words import dumps
 
 NAME = "pulpcov"
 FIRST_FD = 200              # a descriptor that no program takes for one of its own
@@ -166,7 +167,7 @@ class LiveMap(object):
         try:
             fd = high(fd)
             os.fchmod(fd, 0o644)    # whatever the service's umask is, the agent must be able to read
-            text = json.dumps(facts).encode("utf-8", "backslashreplace")
+            text = dumps(facts).encode("utf-8", "backslashreplace")
             head = MAGIC + record(FACTS, len(text).to_bytes(4, "little") + bytes(4) + text)
             failed = self.calls.begin(fd, os.fsencode(path), head + record(STATE, bytes(8)), len(head) + 8)
             if failed:

@@ -7,8 +7,6 @@ Nothing here may raise into the service, block it, or print.
 """
 import _thread
 import atexit
-import collections
-import json
 import os
 import sys
 import time
@@ -17,6 +15,7 @@ from _pulpcov_gate import unit
 from _pulpcov_sources import fingerprint, note_loads, package_files, package_folders, sealed
 from _pulpcov_system import (
     boot_id, pid_ns, read_small, start_ticks, word, write_file)
+from _pulpcov_words import dumps, loads
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
 _allocate, _allocate_owned, _start_thread = _thread.allocate_lock, _thread.RLock, _thread.start_new_thread
@@ -31,11 +30,23 @@ PATIENCE = 5.0              # longest wait for a flush that is under way, at exi
 EASE = 0.1                  # the same where all that is left of it is the disk's to do
 MAX_ARGV = 64
 
-# What is recorded into: the agent writes it, each process reads it at its start and when it is asked to flush.
-# Where it says that nothing is recorded, the processes write what they have, and then are still.
-Session = collections.namedtuple("Session", "generation label run recording")
-
 _state = None
+
+
+class Session(object):
+    """What is recorded into: the agent writes it, each process reads it at its start and when it is asked to flush.
+
+    Where it says that nothing is recorded, the processes write what they have, and then are still.
+    """
+
+    def __init__(self, generation, label, run, recording):
+        self.generation, self.label, self.run, self.recording = generation, label, run, recording
+
+    def __eq__(self, other):
+        return vars(self) == vars(other)
+
+    def __ne__(self, other):
+        return not self == other
 
 
 class State(object):
@@ -100,7 +111,7 @@ class State(object):
     def read_session(self):
         """What is recorded from now on, as the agent wrote it."""
         try:
-            found = json.loads(read_small(os.path.join(self.ledger, "session")))
+            found = loads(read_small(os.path.join(self.ledger, "session")))
             return Session(int(found["generation"]), str(found["label"]), str(found.get("run") or ""),
                            bool(found.get("recording", True)))
         except Exception:
@@ -128,7 +139,7 @@ def write_record(durable=False):
         "generation": s.session.generation, "label": s.session.label, "run": s.session.run,
         "continues": s.continues, "proof": s.proof, "seal": s.seal,
     }
-    write_file(s.ledger, s.record_name, json.dumps(record).encode("utf-8", "backslashreplace"), durable)
+    write_file(s.ledger, s.record_name, dumps(record).encode("utf-8", "backslashreplace"), durable)
 
 
 def map_facts():

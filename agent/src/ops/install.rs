@@ -524,7 +524,8 @@ fn prove(
 }
 
 /// What the recorder is made of.
-const RECORDED_WITH: [(&str, &str); 7] = [
+const RECORDED_WITH: [(&str, &str); 8] = [
+    ("_pulpcov_words.py", hook::WORDS),
     ("_pulpcov_coverage_core.py", hook::COVERAGE_CORE),
     ("_pulpcov_live_map.py", hook::LIVE_MAP),
     ("_pulpcov_callbacks.py", hook::CALLBACKS),

@@ -9,6 +9,7 @@ use pulpcov_protocol::profile::Profile;
 pub(crate) const RECORDER: &str = include_str!("../../hook/recorder.py");
 pub(crate) const SYSTEM: &str = include_str!("../../hook/system.py");
 pub(crate) const TRACER: &str = include_str!("../../hook/tracer.py");
+pub(crate) const WORDS: &str = include_str!("../../hook/words.py");
 pub(crate) const COVERAGE_CORE: &str = include_str!("../../hook/coverage_core.py");
 pub(crate) const LIVE_MAP: &str = include_str!("../../hook/live_map.py");
 pub(crate) const CALLBACKS: &str = include_str!("../../hook/callbacks.py");
