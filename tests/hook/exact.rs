@@ -12,7 +12,9 @@ use crate::{Place, agent};
 /// Pythons that have `sys.monitoring`.
 pub(crate) const LIVE: [&str; 3] = ["3.12", "3.13", "3.14"];
 
-const PROGRAMS: u32 = 1000;
+/// So many programs have their branches compared, under each Python; of lines a part of them does.
+const PROGRAMS: usize = 1000;
+const OF_LINES: usize = 300;
 
 fn runs(command: &mut Command) {
     let output = command.output().expect("python runs");
@@ -20,21 +22,15 @@ fn runs(command: &mut Command) {
 }
 
 /// A module for each program, imported one after the other.
-fn write_programs(place: &Place, first: u32) {
+fn write_programs(place: &Place, first: u32, count: usize) {
     let app = place.work.path().join("app");
     fs::create_dir_all(app.join("gen")).expect("a folder");
     fs::write(app.join("gen/__init__.py"), "").expect("written");
     let script = programs::workspace().join("tests/hook/exact/programs.py");
-    let [first, count] = [first, PROGRAMS].map(|number| number.to_string());
-    runs(Command::new(&place.python).arg(script).arg(app.join("gen")).args([&first, &count]));
+    let numbers = [first.to_string(), count.to_string()];
+    runs(Command::new(&place.python).arg(script).arg(app.join("gen")).args(numbers));
     let server = "import os, sys\nsys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))\nsys.dont_write_bytecode = True\nsys.setrecursionlimit(5000)\nfor number in range(int(sys.argv[1])):\n    __import__('gen.m%d' % number)\n";
     fs::write(app.join("thing-server"), server).expect("written");
-}
-
-fn run_programs(place: &Place, words: &[&str]) {
-    let server = place.work.path().join("app/thing-server");
-    let mut command = Command::new(&place.python);
-    runs(command.args(["-W", "ignore"]).args(words).arg(server).arg(PROGRAMS.to_string()));
 }
 
 /// What coverage.py's JSON report says of a data file, by file: executed lines, and executed branches.
@@ -50,7 +46,9 @@ fn told(place: &Place, coverage: &Path, data: &Path) -> Value {
 fn compare(version: &str, branch: bool, is_native: bool) {
     let Some(python) = python::of_version(version) else { return };
     let place = Place::new(&python);
-    write_programs(&place, if branch { 0 } else { 100_000 });
+    let count = if branch { PROGRAMS } else { OF_LINES };
+    write_programs(&place, if branch { 0 } else { 100_000 }, count);
+    let server = place.work.path().join("app/thing-server");
     let mut words = place.install_words(branch);
     words["profile"]["packages"] = json!(["gen"]);
     words["profile"]["recorder"] = json!("live-map");
@@ -59,7 +57,7 @@ fn compare(version: &str, branch: bool, is_native: bool) {
     if !is_native {
         fs::remove_file(place.work.path().join("lib/hook/_pulpcov_native.abi3.so")).expect("removed");
     }
-    run_programs(&place, &[]);
+    runs(Command::new(&place.python).args(["-W", "ignore"]).arg(&server).arg(count.to_string()));
     let status = place.collect();
     let process = &status["processes"][0];
     assert_eq!(process["core"], if is_native { "live-map" } else { "live-map-python" }, "{version}");
@@ -77,15 +75,14 @@ fn compare(version: &str, branch: bool, is_native: bool) {
     let settings = place.work.path().join("peer.rc");
     fs::write(&settings, format!("[run]\ncore = ctrace\nbranch = {branch}\nsource_pkgs = gen\n"))
         .expect("written");
-    let server = place.work.path().join("app/thing-server");
     let mut command = Command::new(&place.python);
     command.args(["-W", "ignore", "-m", "coverage", "run"]).env("PYTHONPATH", &coverage);
     command.arg(format!("--rcfile={}", settings.display())).arg(format!("--data-file={}", peer.display()));
-    runs(command.arg(server).arg(PROGRAMS.to_string()));
+    runs(command.arg(server).arg(count.to_string()));
 
     let (ours, theirs) = (told(&place, &coverage, &data), told(&place, &coverage, &peer));
     let theirs = theirs.as_object().expect("files");
-    assert!(theirs.len() > PROGRAMS as usize, "{version}: {} files", theirs.len());
+    assert!(theirs.len() > count, "{version}: {} files", theirs.len());
     for (file, of_peer) in theirs {
         for what in ["executed_lines", "executed_branches"] {
             assert_eq!(ours[file][what], of_peer[what], "{version}, native {is_native}: {what} of {file}");
