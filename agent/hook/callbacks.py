@@ -39,7 +39,8 @@ class Map(object):
         self.used = self.length = self.end = 0
         self.grow(len(head))
         self.first = self.view
-        self.view[:len(head)] = head
+        self.view[8:len(head)] = head[8:]
+        self.view[:8] = head[:8]        # last: from here on it is a map
         self.used = eights(len(head))
 
     def descriptor(self):

@@ -161,22 +161,23 @@ def begin_map():
     s.core.begin(os.path.join(s.ledger, s.map_name), map_facts())
 
 
-def note_sources(files):
+def note_sources(files, durable=False):
     """Fingerprints of the files that ran, in the record before the data is there: data without one is doubted."""
     s = _state
     new = [path for path in files if path not in s.seen_files]
     if new:
         s.sources.update(mark for mark in map(fingerprint, new) if mark)
         s.seen_files.update(new)
-        write_record()
+        write_record(durable)
 
 
 def save_news(ease):
     """Has what ran until now outlive whatever comes; returns what of it is in memory only, by file."""
     s = _state
     if s.core.is_live:
-        note_sources(s.core.new_files())
         ease()
+        # A map that outlives a loss of power without its record would be nobody's.
+        note_sources(s.core.new_files(), durable=True)
         if s.core.has_news():
             s.core.keep()
             s.last_flush = _CLOCKS[1]()

@@ -43,20 +43,25 @@ fn told(place: &Place, coverage: &Path, data: &Path) -> Value {
     report["files"].clone()
 }
 
+/// Installs a live map for the package `gen`, with the native callbacks or without.
+pub(crate) fn install(place: &Place, branch: bool, is_native: bool) {
+    let mut words = place.install_words(branch);
+    words["profile"]["packages"] = json!(["gen"]);
+    words["profile"]["recorder"] = json!("live-map");
+    let installed = agent("install", &words);
+    assert_eq!(installed["failed"], false, "{installed}");
+    if !is_native {
+        fs::remove_file(place.work.path().join("lib/hook/_pulpcov_native.abi3.so")).expect("removed");
+    }
+}
+
 fn compare(version: &str, branch: bool, is_native: bool) {
     let Some(python) = python::of_version(version) else { return };
     let place = Place::new(&python);
     let count = if branch { PROGRAMS } else { OF_LINES };
     write_programs(&place, if branch { 0 } else { 100_000 }, count);
     let server = place.work.path().join("app/thing-server");
-    let mut words = place.install_words(branch);
-    words["profile"]["packages"] = json!(["gen"]);
-    words["profile"]["recorder"] = json!("live-map");
-    let installed = agent("install", &words);
-    assert_eq!(installed["failed"], false, "{version}: {installed}");
-    if !is_native {
-        fs::remove_file(place.work.path().join("lib/hook/_pulpcov_native.abi3.so")).expect("removed");
-    }
+    install(&place, branch, is_native);
     runs(Command::new(&place.python).args(["-W", "ignore"]).arg(&server).arg(count.to_string()));
     let status = place.collect();
     let process = &status["processes"][0];

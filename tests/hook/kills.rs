@@ -10,10 +10,9 @@ use std::time::Duration;
 use pulpcov_data_file::data::Measured;
 use pulpcov_data_file::data_file;
 use pulpcov_tests::python;
-use serde_json::json;
 
-use crate::exact::LIVE;
-use crate::{Place, agent};
+use crate::Place;
+use crate::exact::{LIVE, install};
 
 /// Kills under each Python, with and without the native callbacks, lines and branches.
 const KILLS: u32 = 170;
@@ -150,14 +149,7 @@ fn kills(version: &str, branch: bool, is_native: bool) {
     let Some(python) = python::of_version(version) else { return };
     let place = Place::new(&python);
     write_service(&place);
-    let mut words = place.install_words(branch);
-    words["profile"]["packages"] = json!(["gen"]);
-    words["profile"]["recorder"] = json!("live-map");
-    let installed = agent("install", &words);
-    assert_eq!(installed["failed"], false, "{version}: {installed}");
-    if !is_native {
-        fs::remove_file(place.work.path().join("lib/hook/_pulpcov_native.abi3.so")).expect("removed");
-    }
+    install(&place, branch, is_native);
     let witnesses = place.work.path().join("witnesses");
     fs::create_dir(&witnesses).expect("a folder");
     let mut total = 0;

@@ -81,6 +81,14 @@ fn collect(place: &Place) -> Value {
     agent("collect", &json!({"lib_root": place.work.path().join("lib")}))
 }
 
+/// What a report of the bundle that was just collected says, and whether that is complete.
+fn report(collected: &Value) -> (String, bool) {
+    let bundle = collected["pulpcov"]["bundle"].as_str().expect("a bundle");
+    let mut command = Command::new(pulpcov_tests::programs::pulpcov());
+    let report = command.args(["report", "--require-complete", bundle]).output().expect("runs");
+    (String::from_utf8_lossy(&report.stdout).into_owned(), report.status.success())
+}
+
 /// A daemon closes every descriptor that it does not know, and has the numbers for files of its own.
 #[test]
 #[ignore = "needs a package index: coverage.py for every Python"]
@@ -167,17 +175,10 @@ fn a_kill_costs_a_report_nothing() {
         let server = place.work.path().join("app/thing-server");
         let status = Command::new(&place.python).arg(server).status().expect("python runs");
         assert!(!status.success());
-        let outcome = collect(&place);
-        let bundle = PathBuf::from(outcome["pulpcov"]["bundle"].as_str().expect("a bundle"));
-        let report = Command::new(pulpcov_tests::programs::pulpcov())
-            .args(["report", "--require-complete"])
-            .arg(&bundle)
-            .output()
-            .expect("runs");
-        let said = String::from_utf8_lossy(&report.stdout);
+        let (said, is_complete) = report(&collect(&place));
         assert!(said.contains("based on 1 of 1 process on 1 host (by live-map 1)"), "{said}");
         let ran = |name: &str| said.lines().any(|line| line.contains(name) && line.contains("75%"));
-        assert!(report.status.success() && ran("first.py") && ran("late.py"), "{said}");
+        assert!(is_complete && ran("first.py") && ran("late.py"), "{said}");
     }
 }
 
@@ -375,19 +376,12 @@ fn a_full_disk_ends_neither_the_service_nor_the_collect() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "whole\n");
         fs::write(data.join("filler"), vec![1; 300_000]).expect_err("the disk is full");
         let outcome = collect(&place);
-        let bundle = outcome["pulpcov"]["bundle"].as_str().map(PathBuf::from);
         assert!(outcome["failed"] == false && outcome["pulpcov"]["data_files"] == 1, "{outcome}");
-        let bundle = bundle.expect("a bundle");
-        let report = Command::new(pulpcov_tests::programs::pulpcov())
-            .args(["report", "--require-complete"])
-            .arg(&bundle)
-            .output()
-            .expect("runs");
-        let said = String::from_utf8_lossy(&report.stdout);
+        let (said, is_complete) = report(&outcome);
         mount(&["umount", "-l"]);
         // All of the file that was known before the disk was full, also what ran after that.
         let first = said.lines().find(|line| line.contains("first.py")).unwrap_or_default();
         assert!(first.contains("100%") && said.contains("1 could not record"), "{said}");
-        assert!(!report.status.success(), "{said}");
+        assert!(!is_complete, "{said}");
     }
 }

@@ -176,9 +176,8 @@ fn read(root: &Path, record: &Record) -> Result<Option<(Map, Attributes)>, Strin
             Ok(Some(regular)) => regular,
             Ok(None) => return Err(format!("its map {name} is no regular file")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                // Its record comes first.
-                let is_new = record.is_live() && record.size == 0;
-                return if is_new { Ok(None) } else { Err(format!("its map {name} is not here")) };
+                // Its record comes first: it may have been killed in between, or not be so far.
+                return if record.size == 0 { Ok(None) } else { Err(format!("its map {name} is not here")) };
             }
             Err(error) => return Err(format!("its map {name}: {error}")),
         };
@@ -193,8 +192,10 @@ fn read(root: &Path, record: &Record) -> Result<Option<(Map, Attributes)>, Strin
         read.map_err(|error| format!("its map {name}: {error}"))?;
         let map = match map::read(&bytes) {
             Ok(map) => map,
-            // It has not begun yet.
-            Err(_) if record.is_live() && bytes.iter().all(|&byte| byte == 0) => return Ok(None),
+            // It has not begun: what a map begins with is written last.
+            Err(_) if record.size == 0 && bytes.iter().take(map::MAGIC.len()).all(|&byte| byte == 0) => {
+                return Ok(None);
+            }
             Err(error) => return Err(format!("its map {name}: {}", error_chain(&error))),
         };
         if map.damage.is_some() && record.is_live() && looks < LOOKS {

@@ -152,13 +152,13 @@ pub(crate) fn minor_version(interpreter: &Interpreter) -> String {
 /// Compiles sources for an interpreter, and gives their byte code back: it has no right to write where they lie.
 const COMPILE: &str = r#"
 import binascii, json, os, py_compile, sys, tempfile
-out = os.path.join(tempfile.mkdtemp(), "code")
-for path in json.load(sys.stdin):
-    py_compile.compile(path, cfile=out, doraise=True)
-    with open(out, "rb") as f:
-        print(binascii.hexlify(f.read()).decode())
-    os.unlink(out)
-os.rmdir(os.path.dirname(out))
+with tempfile.TemporaryDirectory() as folder:      # also where the disk is full
+    out = os.path.join(folder, "code")
+    for path in json.load(sys.stdin):
+        py_compile.compile(path, cfile=out, doraise=True)
+        with open(out, "rb") as f:
+            print(binascii.hexlify(f.read()).decode())
+        os.unlink(out)
 "#;
 
 /// The byte code of sources, in their order.

@@ -466,7 +466,7 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
     if has_map && data.as_ref().is_some_and(|data| !data_root.join(data).exists()) {
         // There is a data file once it ran anything. Where the map is gone, too, somebody has taken both.
         let map = map_of(name).map(|map| data_root.join(LEDGER).join(map));
-        data = data.filter(|_| map.is_none_or(|map| !map.exists()) && raw.ended.is_some());
+        data = data.filter(|_| map.is_none_or(|map| !map.exists()) && raw.size > 0);
     }
     if let Some(owner) = squatter(data_root, uid, data.as_ref())? {
         data = None;

@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering, compiler_fence};
 
 use libc::c_int;
 
@@ -63,8 +63,13 @@ impl Map {
         };
         map.grow(head.len())?;
         map.first = map.base;
-        // SAFETY: the mapping has room for it.
-        unsafe { ptr::copy_nonoverlapping(head.as_ptr(), map.base, head.len()) };
+        // SAFETY: the mapping has room for it, and begins at a page. Its first word comes last: from then on it is a map.
+        unsafe {
+            let (word, rest) = head.split_first_chunk::<8>().ok_or(libc::EINVAL)?;
+            ptr::copy_nonoverlapping(rest.as_ptr(), map.base.add(8), rest.len());
+            compiler_fence(Ordering::Release);
+            ptr::copy_nonoverlapping(word.as_ptr(), map.base, 8);
+        }
         map.used = head.len().next_multiple_of(8);
         Ok(map)
     }
