@@ -107,6 +107,7 @@ class LiveMap(object):
         self.opened = self.lost = None      # descriptor and identity of the map's file; why what it had is lost
         self.omit = omitted(config["omit"])
         self.kept, self.told = self.calls.state(), 0
+        self.base = 0               # how often something was stored before the map that is written now
 
     def start(self):
         """Begins to record; nothing is written before the first `begin`."""
@@ -212,7 +213,11 @@ class LiveMap(object):
 
     def size(self):
         """How often something was stored that was not there."""
-        return self.calls.state() >> 16
+        return (self.calls.state() >> 16) - self.base & 0x7FFFFFFF
+
+    def start_again(self):
+        """Nothing of what was stored until now is the next map's."""
+        self.base = self.calls.state() >> 16
 
     def trouble(self):
         """Why nothing more is recorded, where that is so."""

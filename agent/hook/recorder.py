@@ -96,7 +96,7 @@ class State(object):
         self.secret = word(16)
         self.seal = sealed(self.secret)     # told at once; the secret only by whatever goes on from this record
         self.seen_files, self.sources = set(), set()
-        if self.core and not self.core.is_live:
+        if self.core:
             self.core.start_again()
         self.last_flush = self.ack = self.ended = None
 

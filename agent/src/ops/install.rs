@@ -453,10 +453,13 @@ fn put_in_place(
     changes.remove_what_is_no_longer_wanted()?;
     let unchanged = changes.old().is_some_and(|old| old.is_whole() && old.config == config);
     let is_new = !changes.touched().is_empty() || !unchanged;
+    // What starts from here on has the hook, and need not wait for its proof.
+    let in_place_since = facts::now();
     if is_new && !args.check {
         prove(args, session, interpreters, &mut config, &service_units, changes)?;
     }
-    let new = changes.receipt(config, RECEIPT_FORMAT);
+    let mut new = changes.receipt(config, RECEIPT_FORMAT);
+    new.installed_at = new.installed_at.min(in_place_since);
     if args.check {
         if !unchanged {
             changes.note(receipt::path_in(&args.lib_root));
