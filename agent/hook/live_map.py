@@ -33,9 +33,10 @@ def callbacks(branch):
     return _pulpcov_callbacks, "live-map-python"
 
 
-def free_tool():
+def free_tool(wanted=None):
+    """A number that nobody has, nor wants."""
     for tool in TOOLS:
-        if sys.monitoring.get_tool(tool) is None:
+        if tool != wanted and sys.monitoring.get_tool(tool) is None:
             return tool
     raise Unavailable("all tool numbers of sys.monitoring that pulpcov uses are taken")
 
@@ -140,7 +141,7 @@ class LiveMap(object):
             if tool_id == self.tool and name != NAME:
                 self.leave()
                 try:
-                    self.take(next(tool for tool in TOOLS if tool != tool_id and sys.monitoring.get_tool(tool) is None))
+                    self.take(free_tool(tool_id))
                 except Exception:
                     self.tool = None
             return real(tool_id, name)

@@ -24,6 +24,7 @@ use crate::recorder::fingerprint::{self, Fingerprints, Present};
 use crate::recorder::ledger::{
     self, CompactedProcesses, Ledger, MANY, MAX_MANY, RawCompactedProcesses, Record,
 };
+use crate::recorder::live_map;
 
 /// A record is left alone until it is that old: an `exec` that failed takes its last word back.
 const REST: Duration = Duration::from_secs(10);
@@ -276,6 +277,6 @@ fn remove<'a>(
         let _ = std::fs::remove_file(root.join(name));
     }
     for name in records {
-        ledger::remove(root, name);
+        live_map::remove(root, name);
     }
 }

@@ -113,9 +113,10 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
     let mut ledger = ledger::read(&receipt.config)?;
     if let Some(flush) = &mut flush {
         // What these ran is in their maps, whether they answer or not.
-        let with_maps = ledger.records.iter().filter(|record| record.has_map);
-        let pids: BTreeSet<u32> = with_maps.filter_map(|record| record.pid_here).collect();
-        flush.silent.retain(|pid| !pids.contains(pid));
+        for record in ledger.records.iter().filter(|record| record.has_map) {
+            flush.silent.retain(|pid| record.pid_here != Some(*pid));
+            flush.elsewhere.retain(|name| *name != record.process.record);
+        }
     }
     let unflushed = match unflushed {
         Some(known) if args.flush_timeout.is_none() => known,

@@ -1,7 +1,7 @@
 //! Data files of live maps: what processes have written while they ran, as coverage.py has it.
 //!
-//! A map lies beside its process's record, and stays until the record goes: the data file is made of it anew whenever
-//! somebody is about to look at data. It is the process's own, in name and owner.
+//! A map lies beside its process's record. The data file is made of it anew whenever somebody is about to look at data, and
+//! is the process's own, in name and owner. The map goes once its process is gone and its data file has all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
@@ -21,6 +21,7 @@ use crate::receipt::Config;
 use crate::recorder::data_dir::{self, LEDGER};
 use crate::recorder::fingerprint::{self, Fingerprints};
 use crate::recorder::ledger::{self, Record};
+use crate::recorder::live_map;
 
 /// A map of a process that lives may be read in the middle of a store: so often it is read again.
 const LOOKS: u32 = 3;
@@ -41,7 +42,7 @@ pub(crate) struct Written {
 impl Written {
     /// Why the data file of that name is not what its map has.
     pub(crate) fn unsaved_data(&self, name: &str) -> Option<&str> {
-        let is_of = |record: &String| ledger::data_of(record).as_deref() == Some(name);
+        let is_of = |record: &String| live_map::data_of(record).as_deref() == Some(name);
         let failed = self.failed.iter().filter(|(record, _)| self.unsaved.contains(*record));
         failed.into_iter().find(|(record, _)| is_of(record)).map(|(_, reason)| reason.as_str())
     }
@@ -55,7 +56,7 @@ impl Written {
             let Some(reason) = self.failed.get(&process.record) else { continue };
             process.error.get_or_insert_with(|| reason.clone());
             if process.data.is_none() {
-                process.data = ledger::data_of(&process.record); // which is not there
+                process.data = live_map::data_of(&process.record); // which is not there
             }
         }
     }
@@ -103,7 +104,7 @@ pub(crate) fn write(lib_root: &str, config: &Config, records: &[Record]) -> Writ
             Ok(()) => match trouble_of(map, arcs, record) {
                 None => {
                     let ran = written.ran.get(name);
-                    ledger::retire_map(
+                    live_map::retire_map(
                         root,
                         record,
                         !map.files.is_empty(),
@@ -115,7 +116,7 @@ pub(crate) fn write(lib_root: &str, config: &Config, records: &[Record]) -> Writ
             },
             Err((reason, bytes)) => {
                 written.unsaved.insert(name.clone());
-                let data = ledger::data_of(name).zip(bytes);
+                let data = live_map::data_of(name).zip(bytes);
                 written.held.extend(data.map(|(data, bytes)| (data, bytes, attributes.uid)));
                 Some(reason)
             }
@@ -167,7 +168,7 @@ fn identity_of(path: &str) -> Option<SourceIdentity> {
 
 /// The map of a record, and whose it is; nothing where there is none yet.
 fn read(root: &Path, record: &Record) -> Result<Option<(Map, Attributes)>, String> {
-    let name = ledger::map_of(&record.process.record).ok_or("its record has no name of one")?;
+    let name = live_map::map_of(&record.process.record).ok_or("its record has no name of one")?;
     let path = root.join(LEDGER).join(&name);
     let mut looks = 0;
     loop {
@@ -220,7 +221,7 @@ fn data_of(map: &Map, arcs: &branches::Arcs) -> Result<Option<Vec<u8>>, String> 
 
 /// Writes the data file where it is not there as it should be.
 fn save(root: &Path, record: &Record, bytes: &[u8], attributes: &Attributes) -> Result<(), String> {
-    let name = ledger::data_of(&record.process.record).ok_or("its record has no name of one")?;
+    let name = live_map::data_of(&record.process.record).ok_or("its record has no name of one")?;
     let path = root.join(&name);
     let there = Attributes::of(&path).map_err(|failure| failure.msg)?;
     if there.is_some_and(|there| there.uid != attributes.uid) {

@@ -14,7 +14,7 @@ use crate::host::facts::HostLock;
 use crate::host::fs;
 use crate::receipt;
 use crate::recorder::ledger::{Ledger, Record};
-use crate::recorder::{collected, data_dir, ledger};
+use crate::recorder::{collected, data_dir, ledger, live_map};
 
 pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     if args.check {
@@ -88,7 +88,7 @@ fn erase_records(root: &Path, ledger: &Ledger, named: &[ErasedFile]) {
     for (record, sha256, data) in of_one.chain(of_many) {
         let data_is_gone = data.as_ref().is_none_or(|data| !root.join(data).exists());
         if data_is_gone && named.contains(&(record.as_str(), sha256.as_str())) {
-            ledger::remove(root, record);
+            live_map::remove(root, record);
         }
     }
 }

@@ -572,10 +572,10 @@ fn put_into_start(
     });
     let site = sites::site(&args.lib_root, python);
     changes.folder(&site, 0o755)?;
-    byte_compiled(changes, python, &RECORDED_WITH.map(|(name, _)| hook_dir.join(name)))?;
+    sites::byte_compiled(changes, python, &RECORDED_WITH.map(|(name, _)| hook_dir.join(name)))?;
     changes.file(&site.join(hook::GATE_FILE), gate.as_bytes(), 0o644, args.force)?;
     if python.image.is_none() {
-        byte_compiled(changes, python, &[site.join(hook::GATE_FILE)])?;
+        sites::byte_compiled(changes, python, &[site.join(hook::GATE_FILE)])?;
     }
     // The last piece: from here on the hook runs, or is there to be mounted.
     changes.file(&site.join(hook::PTH), hook::PTH_TEXT.as_bytes(), 0o644, args.force)
@@ -590,24 +590,4 @@ fn names_of_units(profile: &Profile) -> Result<Vec<String>, Failure> {
         names.extend(own.into_iter().filter(|name| !single.contains(name)));
     }
     Ok(names)
-}
-
-/// Byte code beside files of ours: service users could not write it themselves, and would compile
-/// at every start.
-fn byte_compiled(changes: &mut Changes, python: &Interpreter, sources: &[PathBuf]) -> Result<(), Failure> {
-    // All at once where one is wanted: to start a Python takes longer than to compile.
-    let mut compiled = None;
-    for (index, source) in sources.iter().enumerate() {
-        let target = interpreter::compiled_path(python, source);
-        changes.folder_like_parent(target.parent().unwrap_or(Path::new("/")), 0o755)?;
-        let stale = changes.touched().contains(source);
-        changes.derived(&target, stale, || {
-            if compiled.is_none() {
-                compiled = Some(interpreter::compile(python, sources)?);
-            }
-            let code = compiled.as_ref().and_then(|all| all.get(index));
-            fs::write_whole(&target, code.map(Vec::as_slice).unwrap_or_default(), 0o644)
-        })?;
-    }
-    Ok(())
 }

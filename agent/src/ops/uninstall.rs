@@ -89,15 +89,14 @@ pub(super) fn run(args: &Uninstall, session: &OpContext<'_>) -> Result<Outcome, 
     let still_live = if args.erase_data { 0 } else { live };
     let mut folder = DataFolder::of(&receipt.config, args.erase_data && args.force)?;
     let unwritten = if args.erase_data { 0 } else { unwritten_maps(args, &receipt.config, &mut warnings)? };
-    let still_live = still_live + unwritten;
-    if still_live == 0 {
+    if still_live + unwritten == 0 {
         collected::erase(lib_root, root, &|name| folder.is_own(name));
     }
     let erased = if args.erase_data { folder.measure()? } else { 0 };
-    let data_left = if still_live == 0 {
+    let data_left = if still_live + unwritten == 0 {
         folder.clear(args.erase_data, &mut warnings)?
     } else {
-        collected::open_files(lib_root, root, &|name| folder.is_own(name))?
+        collected::open_files(lib_root, root, &|name| folder.is_own(name))? + unwritten as u64
     };
     let is_over = !is_awaited(data_left, still_live, root);
     warnings.extend(words_of_left(args, data_left, root).filter(|_| is_over));

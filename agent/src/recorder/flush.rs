@@ -44,7 +44,8 @@ pub(crate) fn flush(config: &Config, timeout: Duration) -> Result<FlushDetail, F
     ask(data_root, &request)?;
     let begin = Instant::now();
     // Only those that are there now are asked, and only their records are read again.
-    let mut waiting: Vec<Record> = ledger::read(config)?.records.into_iter().filter(is_asked).collect();
+    let mut waiting: Vec<Record> =
+        ledger::read(config)?.records.into_iter().filter(|record| !record.is_gone()).collect();
     let mut detail = FlushDetail::default();
     for round in 1u32.. {
         caller::still_listens()?;
@@ -79,11 +80,6 @@ pub(crate) fn flush(config: &Config, timeout: Duration) -> Result<FlushDetail, F
         .bad
         .extend(reasons.map(|(pid, error)| format!("process {pid} cannot write what it records: {error}")));
     Ok(detail)
-}
-
-/// Whether a process is to answer. One elsewhere that has a map need not: what it ran is there.
-fn is_asked(record: &Record) -> bool {
-    record.is_live() || record.is_elsewhere() && !record.has_map
 }
 
 /// Adds a word to what is asked. A new file renamed over the old one: in a sticky directory even root may not write to a

@@ -18,10 +18,10 @@ use crate::receipt::Config;
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::fingerprint::Fingerprints;
 use crate::recorder::users::Users;
-use crate::recorder::{data_dir, fingerprint};
+use crate::recorder::{data_dir, fingerprint, live_map};
 
 /// Largest record: 64 words of a command line, and a fingerprint for each measured file.
-const MAX_RECORD: u64 = 1024 * 1024;
+pub(crate) const MAX_RECORD: u64 = 1024 * 1024;
 
 /// Most records that are read.
 const ALL_RECORDS: Share = Share { files: 200_000, bytes: 1024 * 1024 * 1024 };
@@ -465,7 +465,7 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
     let has_map = raw.map.is_some();
     if has_map && data.as_ref().is_some_and(|data| !data_root.join(data).exists()) {
         // There is a data file once it ran anything. Where the map is gone, too, somebody has taken both.
-        let map = map_of(name).map(|map| data_root.join(LEDGER).join(map));
+        let map = live_map::map_of(name).map(|map| data_root.join(LEDGER).join(map));
         data = data.filter(|_| map.is_none_or(|map| !map.exists()) && raw.size > 0);
     }
     if let Some(owner) = squatter(data_root, uid, data.as_ref())? {
@@ -539,57 +539,6 @@ fn check_words(raw: &mut Raw) -> Result<(), Failure> {
         left -= end;
     }
     Ok(())
-}
-
-/// The data file of a process with a map, by the name of its record.
-pub(crate) fn data_of(record: &str) -> Option<String> {
-    let suffix = record.strip_prefix(ONE)?.strip_suffix(".json")?;
-    Some(format!("data.{suffix}"))
-}
-
-/// Its map, which lies beside its record.
-pub(crate) fn map_of(record: &str) -> Option<String> {
-    let suffix = record.strip_prefix(ONE)?.strip_suffix(".json")?;
-    Some(format!("map.{suffix}"))
-}
-
-/// Removes a record, and the map that only it tells of.
-pub(crate) fn remove(data_root: &Path, record: &str) {
-    let folder = data_root.join(LEDGER);
-    // What stays is only told of again.
-    let _ = std::fs::remove_file(folder.join(record));
-    if let Some(map) = map_of(record) {
-        let _ = std::fs::remove_file(folder.join(map));
-    }
-}
-
-/// Ends the map of a process that is gone, whose data file has all of it: its record says so, and has the fingerprints that
-/// the process had no time for. Where that cannot be written, the map stays, and is read again each time.
-pub(crate) fn retire_map(data_root: &Path, record: &Record, has_data: bool, ran: &Fingerprints) {
-    let process = &record.process;
-    if record.pid_here.is_some() || !record.is_gone() || process.foreign {
-        return;
-    }
-    let path = data_root.join(LEDGER).join(&process.record);
-    let retired = (|| {
-        let attributes = fs::Attributes::of(&path).ok()?.filter(|found| found.uid == record.uid)?;
-        let mut raw: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(&fs::read_owned(&path, MAX_RECORD).ok()?.0).ok()?;
-        let mut sources = record.sources.clone().unwrap_or_default();
-        sources.extend(ran.iter().cloned());
-        raw.insert("sources".to_owned(), fingerprint::join(&sources).into());
-        raw.insert("map".to_owned(), serde_json::Value::Null);
-        if !has_data {
-            raw.insert("data".to_owned(), serde_json::Value::Null);
-        }
-        if raw.get("ended").is_none_or(serde_json::Value::is_null) {
-            raw.insert("ended".to_owned(), "gone".into());
-        }
-        fs::write_back(&path, &serde_json::to_vec(&raw).ok()?, &attributes).ok()
-    })();
-    if let (Some(()), Some(map)) = (retired, map_of(&process.record)) {
-        let _ = std::fs::remove_file(data_root.join(LEDGER).join(map));
-    }
 }
 
 /// The data file that a record names: its own by its name, which may go on with a dash and letters.

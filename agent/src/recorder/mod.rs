@@ -7,6 +7,7 @@ pub(crate) mod fingerprint;
 pub(crate) mod flush;
 pub(crate) mod hook;
 pub(crate) mod ledger;
+pub(crate) mod live_map;
 pub(crate) mod phase;
 pub(crate) mod processes;
 pub(crate) mod proof;

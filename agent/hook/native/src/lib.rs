@@ -8,9 +8,11 @@
 extern crate alloc;
 
 mod abi;
+mod code;
 mod map;
 mod measured;
 mod recorder;
+mod seen;
 mod table;
 
 use core::alloc::{GlobalAlloc, Layout};

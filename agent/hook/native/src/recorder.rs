@@ -9,9 +9,11 @@ use core::ffi::c_int;
 use core::ptr;
 
 use crate::abi::{self, Owned, Ptr};
+use crate::code::{digests, identity_of, is_of_one_line, last_line};
 use crate::map::{self, Map};
 use crate::measured::Measured;
-use crate::table::{Keyed, Table, spread};
+use crate::seen::{Branch, Code, ENTERED, Kind, NO_BRANCH, NO_CODE, NO_KIND, NO_WAY, NOWHERE, Way};
+use crate::table::Table;
 
 /// How much further than a line that was not foreseen a file's bytes go.
 const SLACK: u32 = 256;
@@ -37,103 +39,6 @@ struct File {
     /// Size, time in nanoseconds and inode, as they were when its code was loaded.
     identity: [u64; 3],
 }
-
-/// A code object that has a branch which was seen; held, so that no other one comes to its address.
-#[derive(Clone, Copy)]
-struct Code {
-    object: Ptr,
-    number: u32,
-}
-
-/// What tells code objects apart that are not the same: file, first line, and digests.
-#[derive(Clone, Copy)]
-struct Kind {
-    key: [u32; 4],
-    /// Its number in this map, and how many objects of it there were; none where the place is free.
-    number: u32,
-    count: u32,
-}
-
-/// A way that was told of: code object, offset, destination.
-#[derive(Clone, Copy)]
-struct Way {
-    key: [u32; 3],
-    is_free: bool,
-}
-
-/// A branch, and where it went.
-#[derive(Clone, Copy)]
-struct Branch {
-    code: Ptr,
-    offset: u32,
-    first: u32,
-    second: u32,
-}
-
-const NOWHERE: u32 = u32::MAX;
-/// The offset of no branch: the code object's start.
-const ENTERED: u32 = u32::MAX;
-
-impl Keyed for Code {
-    fn is_free(&self) -> bool {
-        self.object.is_null()
-    }
-
-    fn has_key_of(&self, other: &Self) -> bool {
-        self.object == other.object
-    }
-
-    fn hash(&self) -> usize {
-        spread(self.object as usize >> 4)
-    }
-}
-
-impl Keyed for Branch {
-    fn is_free(&self) -> bool {
-        self.code.is_null()
-    }
-
-    fn has_key_of(&self, other: &Self) -> bool {
-        self.code == other.code && self.offset == other.offset
-    }
-
-    fn hash(&self) -> usize {
-        spread((self.code as usize >> 4) ^ (self.offset as usize).wrapping_mul(0xC2B2_AE3D))
-    }
-}
-
-impl Keyed for Kind {
-    fn is_free(&self) -> bool {
-        self.count == 0
-    }
-
-    fn has_key_of(&self, other: &Self) -> bool {
-        self.key == other.key
-    }
-
-    fn hash(&self) -> usize {
-        self.key.iter().fold(0, |hash, part| spread(hash ^ *part as usize))
-    }
-}
-
-impl Keyed for Way {
-    fn is_free(&self) -> bool {
-        self.is_free
-    }
-
-    fn has_key_of(&self, other: &Self) -> bool {
-        self.key == other.key
-    }
-
-    fn hash(&self) -> usize {
-        self.key.iter().fold(0, |hash, part| spread(hash ^ *part as usize))
-    }
-}
-
-const NO_KIND: Kind = Kind { key: [0; 4], number: 0, count: 0 };
-const NO_WAY: Way = Way { key: [0; 3], is_free: true };
-const NO_CODE: Code = Code { object: ptr::null_mut(), number: 0 };
-const NO_BRANCH: Branch = Branch { code: ptr::null_mut(), offset: 0, first: NOWHERE, second: NOWHERE };
 
 /// The objects of Python that callbacks need, each held for ever.
 struct Objects {
@@ -482,7 +387,7 @@ impl Recorder {
         self.flags_for(objects, at, object, 0)?;
         let file = self.files.try_borrow().ok()?.get(at)?.number;
         // SAFETY: a code object of CPython's; nothing is borrowed.
-        let [line, instructions, lines] = unsafe { digests(objects, object) }?;
+        let [line, instructions, lines] = unsafe { digests(objects.crc, object) }?;
         let key = [u32::try_from(at).ok()?, line, instructions, lines];
         let known = self.kinds.try_borrow_mut().ok()?.get(&Kind { key, number: 0, count: 0 }).map(|kind| {
             kind.count = kind.count.saturating_add(1);
@@ -588,105 +493,4 @@ impl Recorder {
             File { flags, mapped: lines, number, lines, ..file };
         Some(flags)
     }
-}
-
-/// Size, time in nanoseconds and inode of a file; zeros where there is none.
-unsafe fn identity_of(path: Ptr) -> [u64; 3] {
-    // SAFETY: a text; its bytes are copied, and end with a zero.
-    unsafe {
-        let Some(encoded) = Owned::of(abi::PyUnicode_EncodeFSDefault(path)) else { return [0; 3] };
-        let mut bytes = abi::bytes(encoded.get()).unwrap_or_default().to_vec();
-        bytes.push(0);
-        let mut found: libc::stat = core::mem::zeroed();
-        if libc::stat(bytes.as_ptr().cast(), &raw mut found) != 0 {
-            return [0; 3];
-        }
-        let time = found.st_mtime.wrapping_mul(1_000_000_000).wrapping_add(found.st_mtime_nsec);
-        [found.st_size.cast_unsigned(), time.cast_unsigned(), found.st_ino]
-    }
-}
-
-/// First line of a code object, and digests of its instructions and of its lines.
-unsafe fn digests(objects: &Objects, code: Ptr) -> Option<[u32; 3]> {
-    // SAFETY: a code object of CPython's, of whose parts none is changed.
-    unsafe {
-        let line = Owned::of(abi::PyObject_GetAttrString(code, c"co_firstlineno".as_ptr()))?;
-        let crc = |bytes: &Owned| {
-            let args = [bytes.get()];
-            let crc = Owned::of(abi::PyObject_Vectorcall(objects.crc, args.as_ptr(), 1, ptr::null_mut()))?;
-            abi::number(crc.get())
-        };
-        let instructions = Owned::of(abi::PyObject_GetAttrString(code, c"co_code".as_ptr()))?;
-        // Not the table itself: that has columns, too, or has none.
-        let mut table = Vec::new();
-        let lines = Owned::of(abi::PyObject_CallMethod(code, c"co_lines".as_ptr(), ptr::null()))?;
-        while let Some(range) = Owned::of(abi::PyIter_Next(lines.get())) {
-            for at in 0..3 {
-                let part = abi::PyTuple_GetItem(range.get(), at);
-                let part = if abi::is_none(part) { None } else { abi::number(part) };
-                table.try_reserve(4).ok()?;
-                table.extend_from_slice(&part.unwrap_or(0).to_le_bytes());
-            }
-        }
-        let table =
-            Owned::of(abi::PyBytes_FromStringAndSize(table.as_ptr().cast(), table.len().cast_signed()))?;
-        Some([abi::number(line.get())?, crc(&instructions)?, crc(&table)?])
-    }
-}
-
-/// Whether it is a function or class whose body may be on the line of its definition: only its start tells that more than
-/// the definition ran. Decorators lie before that line, and count as the first one.
-unsafe fn is_of_one_line(code: Ptr) -> bool {
-    // SAFETY: a code object of CPython's, of whose parts none is changed.
-    unsafe {
-        let get = |name: &core::ffi::CStr| Owned::of(abi::PyObject_GetAttrString(code, name.as_ptr()));
-        let name = get(c"co_name");
-        if name.as_ref().and_then(|name| abi::text(name.get())).is_none_or(|name| name.starts_with(b"<")) {
-            return false;
-        }
-        let first = get(c"co_firstlineno").and_then(|line| abi::number(line.get()));
-        let lines = Owned::of(abi::PyObject_CallMethod(code, c"co_lines".as_ptr(), ptr::null()));
-        let mut other = None;
-        while let Some(range) = lines.as_ref().and_then(|lines| Owned::of(abi::PyIter_Next(lines.get()))) {
-            let line = abi::PyTuple_GetItem(range.get(), 2);
-            let line = if abi::is_none(line) { None } else { abi::number(line) };
-            if line.is_some() && line != first && *other.get_or_insert(line) != line {
-                return false;
-            }
-        }
-        true
-    }
-}
-
-/// The last line of a code object and of those in it: of these only the last one can go further.
-unsafe fn last_line(code: Ptr, depth: u32) -> u32 {
-    const DEEPEST: u32 = 50;
-    let mut last = 0;
-    // SAFETY: a code object of CPython's, of whose parts none is changed.
-    unsafe {
-        let lines = Owned::of(abi::PyObject_CallMethod(code, c"co_lines".as_ptr(), ptr::null()));
-        while let Some(range) = lines.as_ref().and_then(|lines| Owned::of(abi::PyIter_Next(lines.get()))) {
-            last = last.max(abi::number(abi::PyTuple_GetItem(range.get(), 2)).unwrap_or(0));
-            abi::PyErr_Clear();
-        }
-        let Some(constants) = Owned::of(abi::PyObject_GetAttrString(code, c"co_consts".as_ptr())) else {
-            return last;
-        };
-        let Some(class) = Owned::of(abi::PyObject_Type(code)) else { return last };
-        let (mut first, mut latest) = (0, ptr::null_mut());
-        for at in 0..abi::PyTuple_Size(constants.get()).max(0) {
-            let inner = abi::PyTuple_GetItem(constants.get(), at);
-            if abi::PyObject_IsInstance(inner, class.get()) == 1 {
-                let begins = Owned::of(abi::PyObject_GetAttrString(inner, c"co_firstlineno".as_ptr()));
-                let begins = begins.and_then(|line| abi::number(line.get())).unwrap_or(0);
-                if begins >= first {
-                    (first, latest) = (begins, inner);
-                }
-            }
-        }
-        if !latest.is_null() && depth < DEEPEST {
-            last = last.max(last_line(latest, depth + 1));
-        }
-    }
-    last
 }
