@@ -9,6 +9,8 @@ from _thread import RLock
 from binascii import crc32
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 
+from _pulpcov_system import identity_of
+
 FIRST, MOST, PAGE = 16 * 1024, 128 * 1024, 4096
 HEAD, FILLER, FILE, CODE, EDGE = 8, 0, 2, 3, 4
 ENTERED = 0xFFFFFFFF        # the offset of no branch
@@ -90,10 +92,6 @@ class Map(object):
     def stop(self, reason):
         if self.pid == _getpid():       # else it is its parent's, which goes on
             self.first[self.state_at:self.state_at + 4] = numbers(reason)
-
-
-def identity_of(info):
-    return info.st_dev, info.st_ino
 
 
 _map = None

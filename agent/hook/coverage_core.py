@@ -1,15 +1,15 @@
-"""coverage.py as the recorder's core: what ran is in sets that only grow, and copies of them are written.
+"""coverage.py as the recorder's core: what ran is in sets that only grow, and what is new in them goes to the map.
 
 `save()` is never called: it loses lines that run meanwhile. The live sets are never cleared while the process runs; when
-a new generation begins, exactly what the old one has on disk is taken out of them.
+a new generation begins, exactly what the old one has in its map is taken out of them.
 """
 import copy
 import os
 import signal
 import sys
 
-from _pulpcov_system import close_and_put, owner, remove, sync_folder, temporary
-from _pulpcov_tracer import close_data, make_coverage
+from _pulpcov_map_file import ARCS, LINES, MapFile
+from _pulpcov_tracer import make_coverage
 
 _getpid, _signal = os.getpid, signal.signal     # before the service gives them another meaning
 ALONE = 2                   # references to what only a list and the call that asks hold
@@ -23,63 +23,72 @@ class Traced(object):
     is_live = False
     period = None           # the profile's interval
 
-    def __init__(self, config, coverage_dir, root):
+    def __init__(self, config, coverage_dir):
         coverage, cov = make_coverage(config, coverage_dir)
-        self.root, self.collector, self.data_class = root, cov._collector, coverage.CoverageData
+        self.collector = cov._collector
         self.version = coverage.__version__
         self.name = CORES.get(cov._collector.tracer_name(), "")
         self.shim = make_shim(cov._collector)
-        self.start_again()
+        self.map, self.written, self.news, self.told, self.count = None, {}, {}, set(), 0
+
+    def begin(self, path, facts):
+        """What is not written yet goes to a new map."""
+        self.map, self.told = MapFile(path, facts), set()
 
     def start_again(self):
-        """Nothing of it is written."""
-        self.written = 0        # sum of the sets at the last flush: they only grow, so it tells all
-        self.data_user = None   # whose a file is that this process wrote
+        """What was written is told of; what ran for the first time since then stays, and is the next map's."""
+        written, self.written, self.news, self.count = self.written, {}, {}, 0
+        for name, lines in written.items():
+            self.collector.data[name].difference_update(lines)
+
+    def clear(self):
+        """What ran so far is another's to tell."""
+        for lines in list(self.collector.data.values()):
+            lines.clear()
+        self.written, self.news, self.count = {}, {}, 0
+
+    def has_own_map(self):
+        """Whether there is one to write to; of one that somebody has removed everything is written again."""
+        if self.map is None or self.map.is_gone():
+            self.written, self.map = {}, None
+        return self.map is not None
+
+    def pause(self):
+        """What runs until the next beginning is cleared then."""
 
     def size(self):
-        return self.written
+        """How much has run, as far as anybody has looked."""
+        return self.count
 
     def trouble(self):
         return None
 
-    def has_news(self, data_name):
-        """Whether anything ran since the last flush."""
-        size = sum(len(lines) for lines in list(self.collector.data.values()))
-        # What was written may be fetched since, and a stranger's file stand in its place.
-        return size and (size != self.written or owner(os.path.join(self.root, data_name)) != self.data_user)
+    def has_news(self):
+        """Whether anything ran that is not written."""
+        self.count = sum(map(len, list(self.collector.data.values())))
+        return self.count != sum(map(len, self.written.values()))
 
-    def copy(self):
-        """What ran until now, by file."""
-        return dict((name, lines.copy()) for name, lines in list(self.collector.data.items()))
+    def new_files(self):
+        """Has a look at what is not written; returns files that were not told of yet."""
+        self.news = dict((name, lines.difference(self.written.get(name, ())))
+                         for name, lines in list(self.collector.data.items())
+                         if len(lines) != len(self.written.get(name, ())))
+        new = [name for name in self.news if name not in self.told]
+        self.told.update(new)
+        return new
 
-    def write(self, live, data_name, other_name, ease):
-        """Writes the data file, whole or not at all; returns the name that it has got."""
-        tmp = temporary(self.root)
+    def keep(self):
+        """Writes what was looked at, whole or not at all."""
+        told = Told()
+        self.shim.data, self.shim.covdata = dict(self.news), told
         try:
-            out = self.data_class(basename=tmp)
-            self.shim.data, self.shim.covdata = dict(live), out
-            try:
-                self.shim.flush_data()
-            finally:
-                self.shim.data, self.shim.covdata = {}, None
-                close_data(out)
-            ease()              # SQLite's locks are free; a slow disk is no reason for a fork to wait
-            data_name, self.data_user = close_and_put(tmp, self.root, data_name, other_name)
-        except BaseException:
-            remove(tmp)
-            raise
-        sync_folder(self.root)
-        self.written = sum(len(lines) for lines in live.values())
-        return data_name
-
-    def take_out(self, live):
-        """What is written under the old label is no more the new one's."""
-        for name, lines in live.items():
-            self.collector.data[name].difference_update(lines)
-
-    def clear(self):
-        for lines in list(self.collector.data.values()):
-            lines.clear()
+            self.shim.flush_data()
+        finally:
+            self.shim.data, self.shim.covdata = {}, None
+        self.map.append(told.kind, told.by_path)
+        for name, new in self.news.items():
+            # A list: eight bytes for each, of numbers that the set holds anyway.
+            self.written[name] = self.written.get(name, []) + list(new)
 
     def tidy(self):
         """coverage.py keeps one tracer a thread for ever; those that nobody else holds can go.
@@ -97,6 +106,21 @@ class Traced(object):
         """Starts the tracer in a thread that Python did not make; 4 us, once a thread."""
         if sys.gettrace() is None:
             self.collector._start_tracer()
+
+
+class Told(object):
+    """Has what coverage.py would have saved, unpacked, under the names that it saves it by."""
+
+    kind, by_path = LINES, {}
+
+    def add_lines(self, by_path):
+        self.kind, self.by_path = LINES, by_path
+
+    def add_arcs(self, by_path):
+        self.kind, self.by_path = ARCS, by_path
+
+    def add_file_tracers(self, by_path):
+        """There are none without plugins."""
 
 
 def make_shim(collector):
@@ -130,13 +154,6 @@ def hook_mod_wsgi(core):
             pass
 
     bootstrap._fix_up_module = _fix_up_module
-
-
-def is_apache():
-    try:
-        return os.path.basename(os.readlink("/proc/self/exe")) in APACHE
-    except OSError:
-        return False
 
 
 def hook_sigterm(flush, state):

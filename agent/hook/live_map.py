@@ -4,17 +4,15 @@
 So nothing has to be flushed, and whatever ends the process, what it ran is there. The form of the file is described in
 `agent/data-file/src/map.rs`.
 """
-import fcntl
 import os
 import sys
 from binascii import crc32
 
-from _pulpcov_words import dumps
+from _pulpcov_system import high, identity_of, map_head, map_record
 
 NAME = "pulpcov"
-FIRST_FD = 200              # a descriptor that no program takes for one of its own
 TOOLS = (4, 3)              # of sys.monitoring; the numbers that have a name there are others'
-FACTS, STATE, MAGIC = 1, 8, b"pcovmap1"
+STATE = 8
 
 
 class Unavailable(Exception):
@@ -54,21 +52,6 @@ def canonical(name):
         return None
 
 
-def identity_of(fd):
-    info = os.fstat(fd)
-    return info.st_dev, info.st_ino
-
-
-def high(fd):
-    """The same file under a number that is out of the service's way, where there are so many."""
-    try:
-        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
-    except OSError:
-        return fd
-    os.close(fd)
-    return moved
-
-
 def forget_local_events(tool):
     """`free_tool_id` leaves what was asked for of single code objects, which whoever comes next would be called for."""
     import gc
@@ -87,12 +70,6 @@ def forget_local_events(tool):
             if sys.monitoring.get_local_events(tool, code):
                 sys.monitoring.set_local_events(tool, code, 0)
             todo += [part for part in code.co_consts if type(part) is type(code)]
-
-
-def record(kind, payload):
-    size = (8 + len(payload) + 7) & ~7
-    head = size.to_bytes(4, "little") + kind.to_bytes(2, "little") + b"\0\0"
-    return (head + payload).ljust(size, b"\0")
 
 
 class LiveMap(object):
@@ -169,9 +146,8 @@ class LiveMap(object):
         try:
             fd = high(fd)
             os.fchmod(fd, 0o644)    # whatever the service's umask is, the agent must be able to read
-            text = dumps(facts).encode("utf-8", "backslashreplace")
-            head = MAGIC + record(FACTS, len(text).to_bytes(4, "little") + bytes(4) + text)
-            failed = self.calls.begin(fd, os.fsencode(path), head + record(STATE, bytes(8)), len(head) + 8)
+            head = map_head(facts)
+            failed = self.calls.begin(fd, os.fsencode(path), head + map_record(STATE, bytes(8)), len(head) + 8)
             if failed:
                 raise OSError(failed, os.strerror(failed))
         except BaseException:
@@ -179,14 +155,14 @@ class LiveMap(object):
             os.unlink(path)
             raise
         self.close()
-        self.opened, self.told = (fd, identity_of(fd)), 0
+        self.opened, self.told = (fd, identity_of(os.fstat(fd))), 0
         sys.monitoring.restart_events()
 
     def close(self):
         """Closes the descriptor of the map before, if it is still that: the service may have closed it, and have
         another file there."""
         try:
-            if self.opened and identity_of(self.opened[0]) == self.opened[1]:
+            if self.opened and identity_of(os.fstat(self.opened[0])) == self.opened[1]:
                 os.close(self.opened[0])
         except OSError:
             pass
@@ -205,7 +181,10 @@ class LiveMap(object):
         """Nothing is recorded until the next beginning."""
         self.calls.pause()
 
-    def has_news(self, _data_name=None):
+    def clear(self):
+        """What ran so far is nobody's: a map begins with nothing, and with what runs from then on."""
+
+    def has_news(self):
         """Whether anything was stored that a loss of power would take back."""
         return self.calls.state() != self.kept
 

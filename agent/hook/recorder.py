@@ -1,7 +1,8 @@
 """pulpcov's recorder: a core records what runs, this module makes sure that nothing of it is lost.
 
-Where there is a live map, what ran is in a file before it ran. Elsewhere coverage.py keeps it in memory, and a thread of
-this module's copies it every few seconds, when somebody asks, at exit, before `os._exit` and before `exec`.
+A process writes a map, which lies beside its record. Where the core is the live map, what ran is in it before it ran.
+Elsewhere coverage.py keeps it in memory, and a thread of this module's writes what is new twice a second, when somebody
+asks, at exit, before `os._exit` and before `exec`.
 
 Nothing here may raise into the service, block it, or print.
 """
@@ -14,7 +15,7 @@ import time
 from _pulpcov_gate import unit
 from _pulpcov_sources import fingerprint, note_loads, package_files, package_folders, sealed
 from _pulpcov_system import (
-    boot_id, pid_ns, read_small, start_ticks, word, write_file)
+    boot_id, pid_ns, program, read_small, start_ticks, word, write_file)
 from _pulpcov_words import dumps, loads
 
 # Captured before any gevent or eventlet patching: the flusher is a real thread with real locks.
@@ -91,8 +92,8 @@ class State(object):
         """A generation of this process: a data file and a record of its own."""
         self.session = self.wanted = session
         suffix = "%s.%d.%s" % (self.host, self.pid, word(6))
-        self.data_name, self.record_name = "data." + suffix, "proc." + suffix + ".json"
-        self.map_name = "map." + suffix
+        self.record_name, self.map_name = "proc." + suffix + ".json", "map." + suffix
+        self.data_name = "data." + suffix       # which the agent makes of the map
         self.secret = word(16)
         self.seal = sealed(self.secret)     # told at once; the secret only by whatever goes on from this record
         self.seen_files, self.sources = set(), set()
@@ -101,12 +102,11 @@ class State(object):
         self.last_flush = self.ack = self.ended = None
 
     def became_other_user(self):
-        """In a sticky folder nobody replaces what another user wrote: new files, that hold it all again."""
+        """In a sticky folder nobody replaces what another user wrote: new files, for what runs from now on."""
         old, secret, wanted = self.record_name, self.secret, self.wanted
         self.begin(self.session)
         self.user, self.continues, self.proof, self.wanted = os.geteuid(), old, secret, wanted
-        if self.core.is_live:
-            begin_map()
+        begin_map()
 
     def read_session(self):
         """What is recorded from now on, as the agent wrote it."""
@@ -122,8 +122,6 @@ def write_record(durable=False):
     s = _state
     if not s.session.recording:
         return
-    is_live = bool(s.core and s.core.is_live)
-    size = s.core.size() if s.core else 0
     record = {
         "recorder": RECORDER, "pid": s.pid, "parent": s.parent, "start_ticks": s.start_ticks,
         "boot_id": boot_id(), "pid_ns": s.pid_ns, "install": s.config.get("install", ""),
@@ -131,8 +129,9 @@ def write_record(durable=False):
         "started_at": s.started_at, "argv": s.argv, "unit": s.unit, "role": s.role,
         "python": "%d.%d.%d" % sys.version_info[:3], "prefix": sys.prefix,
         "coverage": s.core.version if s.core else "", "core": s.core.name if s.core else "",
-        "interval": s.config["interval"], "map": s.map_name if is_live else None,
-        "data": s.data_name if size or is_live else None, "size": size, "last_flush": s.last_flush,
+        "interval": s.config["interval"], "map": s.map_name if s.core else None,
+        "data": s.data_name if s.core else None, "size": s.core.size() if s.core else 0,
+        "last_flush": s.last_flush,
         "ack": s.ack, "ended": s.ended, "error": s.error,
         "packages": package_files(s.config["packages"]), "folders": package_folders(s.config["packages"]),
         "sources": "".join(sorted(s.sources)),
@@ -145,8 +144,10 @@ def write_record(durable=False):
 def map_facts():
     """What a map tells of its process where nothing else does."""
     s = _state
-    return {"pid": s.pid, "start_ticks": s.start_ticks, "boot_id": boot_id(), "generation": s.session.generation,
-            "label": s.session.label, "run": s.session.run, "role": s.role, "core": s.core.name,
+    return {"pid": s.pid, "start_ticks": s.start_ticks, "boot_id": boot_id(), "pid_ns": s.pid_ns,
+            "install": s.config.get("install", ""), "hostname": s.config.get("on") or os.uname()[1],
+            "generation": s.session.generation, "label": s.session.label, "run": s.session.run, "role": s.role,
+            "core": s.core.name, "prefix": sys.prefix,
             "python": "%d.%d.%d" % sys.version_info[:3], "branch": s.config["branch"],
             "optimize": sys.flags.optimize}
 
@@ -171,31 +172,21 @@ def note_sources(files, durable=False):
         write_record(durable)
 
 
-def save_news(ease):
-    """Has what ran until now outlive whatever comes; returns what of it is in memory only, by file."""
+def save_news():
+    """Has what ran until now outlive whatever comes."""
     s = _state
-    if s.core.is_live:
-        ease()
-        # A map that outlives a loss of power without its record would be nobody's.
-        note_sources(s.core.new_files(), durable=True)
-        if s.core.has_news():
-            s.core.keep()
-            s.last_flush = _CLOCKS[1]()
-        return {}
-    taken = _CLOCKS[1]()
-    live = s.core.copy()
-    if any(live.values()):
-        note_sources(path for path, lines in live.items() if lines)
-        other = "data.%s-%s" % (s.record_name[5:-5], word(6))
-        s.data_name = s.core.write(live, s.data_name, other, ease)
-        s.last_flush = taken
-    return live
+    # A map that outlives a loss of power without its record would be nobody's.
+    note_sources(s.core.new_files(), durable=True)
+    if s.core.has_news():
+        s.core.keep()
+        s.last_flush = _CLOCKS[1]()
 
 
 def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: None):
     """Writes what there is to write. Never raises; what went wrong stands in the record.
 
-    `ease` is called once a fork may come. Returns False where another flush is under way after `patience` seconds.
+    `ease` is called once a fork may come, before a slow disk is waited for. Returns False where another flush is under
+    way after `patience` seconds.
     """
     s = _state
     if s.lock._is_owned() and not ended:    # a signal handler came in the middle of this thread's own flush
@@ -206,29 +197,28 @@ def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: 
         if s.pid != _getpid():      # a fork that Python knew nothing of: the old name is the parent's
             s.role = s.children.get(s.role, s.role)
             s.became(s.pid)
-            if s.core.is_live:
-                begin_map()
+            begin_map()
         if not s.lock.acquire(True, patience):
             return False
         if not is_recording(ended):
             return
         if s.user != os.geteuid():
             s.became_other_user()
-        if s.core.is_live and not s.core.has_own_map():
+        if not s.core.has_own_map():
             begin_map()             # it has forked and could not, or somebody has taken it away
-        failed, live = None, {}
+        ease()
+        failed = None
         begins = s.wanted != s.session and not ended
         try:
-            if s.core.has_news(s.data_name) or begins:
-                live = save_news(ease)
+            if s.core.has_news() or begins:
+                save_news()
         except Exception as e:
             failed, begins = "%s: %s" % (type(e).__name__, e), False
-        ease()
-        error = failed or s.core.trouble()      # what a map could not take it has not in memory either
-        changed = any(live.values()) or ack or ended or lives_on or error != s.error
+        error = failed or s.core.trouble()      # what a live map could not take it has not in memory either
+        changed = ack or ended or lives_on or error != s.error
         s.error = error
         if begins:
-            next_generation(live, ack)
+            next_generation(ack)
         if ack and not failed:
             s.ack = ack
         if ended:
@@ -252,20 +242,14 @@ def is_recording(ended):
         return True
     if ended or not s.wanted.recording:
         return False
-    if not s.core.is_live:
-        s.core.clear()              # it ran while nobody recorded
+    s.core.clear()                  # it ran while nobody recorded
     s.begin(s.wanted)
-    if s.core.is_live:
-        begin_map()
+    begin_map()
     return True
 
 
-def next_generation(live, ack):
-    """What ran so far stays under the old label; from here on this process counts from zero, or no more.
-
-    Only what has been written is taken out: a line that ran for the first time since the copy was made
-    stays in the sets, and is the new generation's.
-    """
+def next_generation(ack):
+    """What ran so far stays under the old label; from here on this process counts from zero, or no more."""
     s = _state
     s.ended = "reset"
     if not s.wanted.recording:
@@ -276,10 +260,6 @@ def next_generation(live, ack):
     except Exception:
         s.ended = None
         raise
-    if not s.core.is_live:
-        s.core.take_out(live)
-        s.begin(s.wanted)
-        return
     before = dict(vars(s))
     s.begin(s.wanted)
     try:
@@ -446,12 +426,9 @@ def after_in_child():
     if s.stop is None:
         os.environ["PULPCOV_ROLE"] = s.role
         try:
+            s.core.clear()          # what ran before the fork is the parent's to tell
             s.became(s.pid if s.pid != _getpid() else s.parent)
-            if s.core.is_live:
-                begin_map()         # where it cannot be had, its parent's holds what is told there
-            else:
-                s.core.clear()      # what ran before the fork is the parent's to write
-                write_record()
+            begin_map()             # where a live map cannot be had, its parent's holds what is told there
         except Exception:
             pass                    # the first flush tries again
         start_flusher()
@@ -545,7 +522,11 @@ def make_core(config, coverage_dir):
             if s.core is not None:
                 s.core.leave()
     from _pulpcov_coverage_core import Traced
-    s.core = Traced(config, coverage_dir, s.root)
+    s.core = Traced(config, coverage_dir)
+    try:
+        begin_map()
+    except Exception:               # a full disk, most likely: the first flush tries again
+        pass
 
 
 def start(config, coverage_dir, role, children, argv):
@@ -568,14 +549,13 @@ def start(config, coverage_dir, role, children, argv):
     note_loads(config["packages"])
     hook_forks()
     wrap_exits()
+    if program().startswith("uwsgi"):
+        from _pulpcov_uwsgi import hook_uwsgi
+        hook_uwsgi(lambda: after_fork(None), None if s.core.is_live else s.core.trace_this_thread)
     if not s.core.is_live:
-        from _pulpcov_coverage_core import hook_mod_wsgi, hook_sigterm, is_apache
-        if is_apache():
+        from _pulpcov_coverage_core import APACHE, hook_mod_wsgi, hook_sigterm
+        if program() in APACHE:
             hook_mod_wsgi(s.core)
         else:
             hook_sigterm(flush, s)
-    try:
-        write_record()
-    except Exception:
-        pass
     start_flusher()

@@ -1,6 +1,12 @@
 """What the recorder asks of the system, and how it writes files that others may be after."""
 import binascii
+import fcntl
 import os
+
+from _pulpcov_words import dumps
+
+FIRST_FD = 200              # a descriptor that no program takes for one of its own
+MAP_MAGIC, MAP_FACTS = b"pcovmap1", 1
 
 
 def word(size):
@@ -30,6 +36,14 @@ def pid_ns():
         return ""
 
 
+def program():
+    """The name of the program that this process executes, whatever it calls itself."""
+    try:
+        return os.path.basename(os.readlink("/proc/self/exe"))
+    except OSError:
+        return ""
+
+
 def read_small(path):
     """A small file of whoever made its folder, the agent, or of this process's own user, who may be one; never waits,
     whatever stands at that path."""
@@ -42,35 +56,32 @@ def read_small(path):
         os.close(fd)
 
 
-def owner(path):
-    """Whose a file is; None where there is none."""
+def identity_of(info):
+    """What tells a file from every other one that there is."""
+    return info.st_dev, info.st_ino
+
+
+def high(fd):
+    """The same file under a number that is out of the service's way, where there are so many."""
     try:
-        return os.lstat(path).st_uid
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FD)
     except OSError:
-        return None
+        return fd
+    os.close(fd)
+    return moved
 
 
-def put(tmp, folder, name, other):
-    """Gives a file its name, or the other one where a stranger sits on it: in a sticky folder nobody replaces what is
-    another's. Returns which."""
-    try:
-        os.rename(tmp, os.path.join(folder, name))
-        return name
-    except OSError:
-        os.rename(tmp, os.path.join(folder, other))
-        return other
+def map_record(kind, payload):
+    """A record of a map, as `agent/data-file/src/map.rs` describes it."""
+    size = (8 + len(payload) + 7) & ~7
+    head = size.to_bytes(4, "little") + kind.to_bytes(2, "little") + b"\0\0"
+    return (head + payload).ljust(size, b"\0")
 
 
-def close_and_put(tmp, folder, name, other):
-    """Gives a file that is written its name, once it outlives a power loss; returns the name, and whose it is."""
-    fd = os.open(tmp, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fchmod(fd, 0o644)
-        os.fsync(fd)
-        user = os.fstat(fd).st_uid
-    finally:
-        os.close(fd)
-    return put(tmp, folder, name, other), user
+def map_head(facts):
+    """What a map begins with."""
+    text = dumps(facts).encode("utf-8", "backslashreplace")
+    return MAP_MAGIC + map_record(MAP_FACTS, len(text).to_bytes(4, "little") + bytes(4) + text)
 
 
 def write_file(folder, name, data, durable):

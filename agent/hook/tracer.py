@@ -5,20 +5,29 @@ import sys
 import threading
 import weakref
 from functools import partial
+from importlib import import_module
 from itertools import repeat, starmap
 from operator import methodcaller
+
+
+class Late(type(sys)):
+    """A module that is loaded once somebody wants anything of it: coverage.py's data files are written by nobody here."""
+
+    def __getattr__(self, name):
+        return getattr(import_module(self.__name__), name)
 
 
 def make_coverage(config, coverage_dir):
     """A started Coverage from the private directory, which does not stay on sys.path."""
     sys.path.insert(0, coverage_dir)
+    sqlite3 = sys.modules.setdefault("sqlite3", Late("sqlite3"))
     try:
         import coverage
         import coverage.collector
-        import coverage.numbits     # noqa: F401  (all that a flush needs, before anything is patched)
-        import coverage.sqldata
     finally:
         sys.path.remove(coverage_dir)
+        if isinstance(sqlite3, Late):
+            del sys.modules["sqlite3"]
     words = {"data_file": None, "config_file": False, "source_pkgs": config["packages"],
              "omit": config["omit"], "branch": config["branch"], "messages": False}
     if has_module("greenlet"):      # one call stack a greenlet, else gevent gives false lines
@@ -122,14 +131,3 @@ def with_plain_stacks(base):
                 weakref.WeakKeyDictionary = real
 
     return CTracer
-
-
-def close_data(data):
-    """Closes every SQLite handle, in the words of each coverage.py since 6.2."""
-    if not hasattr(data, "close"):
-        data._reset()
-        return
-    try:
-        data.close(force=True)
-    except TypeError:
-        data.close()

@@ -6,7 +6,8 @@
 mod bundle;
 mod cli;
 mod failure;
-#[cfg(fuzzing)]
+// In tests, too, that it goes on to compile.
+#[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod host;
 mod install;

@@ -16,13 +16,13 @@ use crate::inventory::load::{Request, Via};
 use crate::inventory::model::list;
 use crate::report::from_runs;
 use crate::run::analysis_key::MadeBy;
-use crate::run::bundle;
+use crate::run::bundle_reader;
 
 /// The bytes of a bundle's archive, wherever they end or lie: what is checked is what is read.
 pub fn bundle(archive: &[u8], folder: &Path) {
     let Some(path) = packed(archive, folder) else { return };
-    let checked = bundle::check_bundle(&path).ok();
-    let read = bundle::read_bundle(&path, |_, _, _| Ok(())).ok();
+    let checked = bundle_reader::check_bundle(&path).ok();
+    let read = bundle_reader::read_bundle(&path, |_, _, _| Ok(())).ok();
     assert_eq!(checked, read, "what is checked is not what is read");
 }
 

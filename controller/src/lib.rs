@@ -6,7 +6,8 @@ mod command;
 mod demo;
 mod exit;
 mod fleet;
-#[cfg(fuzzing)]
+// In tests, too, that it goes on to compile.
+#[cfg(any(fuzzing, test))]
 pub mod fuzz;
 mod inventory;
 mod output;

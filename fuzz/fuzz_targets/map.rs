@@ -1,6 +1,8 @@
 //! A recorded process's map: whatever is read is data that can be written, and a beginning of it has no more.
 #![no_main]
 
+use std::collections::BTreeMap;
+
 use libfuzzer_sys::fuzz_target;
 use pulpcov_data_file::{data_file, map};
 
@@ -8,8 +10,9 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(found) = map::read(bytes) else { return };
     let half = map::read(&bytes[..bytes.len().max(16) / 2]).map_or(0, |half| half.files.len());
     assert!(half <= found.files.len(), "a beginning has more files");
-    let Ok(data) = found.to_data() else { return };
-    if let Ok(written) = data_file::to_bytes(&data) {
-        assert_eq!(data_file::read(&written).expect("our own"), data, "written is not what is read again");
+    for data in [found.to_data(), found.to_arcs(&BTreeMap::new())].into_iter().flatten() {
+        if let Ok(written) = data_file::to_bytes(&data) {
+            assert_eq!(data_file::read(&written).expect("our own"), data, "written is not what is read again");
+        }
     }
 });

@@ -27,7 +27,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 FUNCTIONS = 12000
 ALL = "all"
 LIVE = "live-map"       # as profiles name it
-INTERVAL = 2.0          # seconds between two flushes of pulpcov's recorder
+INTERVAL = 0.5          # seconds between two flushes of pulpcov's recorder
 LEEWAY = 1.5            # a flush on a busy machine is late, and takes its time
 PACKAGES = ["coverage==7.17.3", "gunicorn==23.0.0", "gevent==25.9.1", "eventlet==0.40.3", "setuptools"]
 LINES = 4               # lines of each generated function, from its `def` to the next

@@ -40,6 +40,9 @@ const MAX_TEXT: usize = 4096;
 /// Largest facts.
 const MAX_FACTS: usize = 64 * 1024;
 
+/// How far the facts of a map can go.
+pub const MAX_HEAD: u64 = (MAGIC.len() + 2 * HEAD + MAX_FACTS) as u64;
+
 /// Size of what each record begins with, and what records are aligned to.
 const HEAD: usize = 8;
 
@@ -51,12 +54,19 @@ pub struct Facts {
     /// Clock ticks between boot and its start.
     pub start_ticks: u64,
     pub boot_id: String,
+    /// Where it has that number, as `/proc/self/ns/pid` reads there.
+    pub pid_ns: String,
+    /// The install that its hook is from, and its host.
+    pub install: String,
+    pub hostname: String,
     pub generation: u64,
     pub label: String,
     pub run: String,
     pub role: String,
     /// `3.12.1`
     pub python: String,
+    /// `sys.prefix` of it.
+    pub prefix: String,
     /// By which means lines and branches came here.
     pub core: String,
     /// Whether branches were recorded, too.
@@ -325,7 +335,9 @@ impl Map {
             let (Some(path), Some(context)) = (self.path_of(*file), self.name_of(*context)) else {
                 continue;
             };
-            data.add(path, context, measured)?;
+            if !measured.is_empty() {
+                data.add(path, context, measured)?;
+            }
         }
         Ok(data)
     }
@@ -343,7 +355,8 @@ impl Map {
         let told =
             self.arcs.iter().map(|((file, context), arcs)| (*file, *context, arcs.iter().copied().collect()));
         for (file, context, arcs) in of_lines.chain(of_edges).chain(told) {
-            if let Some((path, context)) = self.path_of(file).zip(self.name_of(context)) {
+            let place = self.path_of(file).zip(self.name_of(context));
+            if let Some((path, context)) = place.filter(|_| !arcs.is_empty()) {
                 data.add(path, context, Measured::Arcs(arcs))?;
             }
         }

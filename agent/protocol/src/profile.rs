@@ -44,7 +44,7 @@ pub struct Profile {
 }
 
 fn default_interval() -> f64 {
-    5.0
+    0.5
 }
 
 /// What records the processes of a service.

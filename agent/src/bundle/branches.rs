@@ -12,13 +12,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::bundle::copies::Copies;
+use crate::bundle::known_branches::{Answered, Code, Known, Note, Way};
 use crate::bundle::source_list;
 use crate::failure::Failure;
-use crate::host::interpreter;
 use crate::host::python::Start;
+use crate::host::{fs, interpreter};
 use crate::receipt::Config;
-use crate::recorder::coverage_dir;
 use crate::recorder::ledger::Record;
+use crate::recorder::{coverage_dir, hook};
 
 /// What the edges of one map are.
 #[derive(Debug, Clone, Default)]
@@ -30,14 +31,7 @@ pub(crate) struct Arcs {
     pub(crate) why: Option<String>,
 }
 
-/// A code object: its first line, and the digests of its instructions and lines.
-type Code = (u32, u32, u32);
-
-/// Where a branch is, and where it went.
-type Way = (u32, u32);
-
-/// By path: the arc of each way of each code object; nothing for a code that is not there, and for a way on which another
-/// branch decides.
+/// What is known of each source, by path.
 type Found = BTreeMap<String, Known>;
 
 /// What an interpreter says of a file.
@@ -47,21 +41,18 @@ struct Answer {
     passed: Vec<Arc>,
 }
 
-/// What is known of a file.
-struct Known {
-    codes: BTreeMap<Code, Option<BTreeMap<Way, Option<Arc>>>>,
-    /// Arcs that are taken wherever their first line is.
-    passed: Vec<Arc>,
-}
+/// Ways of the code objects of a source.
+type Wanted = BTreeMap<Code, BTreeSet<Way>>;
 
 /// Whom to ask: the number of an interpreter, and its `-O`.
 type Asked = (usize, u8);
 
 /// The arcs of the edges of each map.
 pub(crate) fn resolve(lib_root: &str, config: &Config, maps: &[(&Record, &Map)]) -> Vec<Arcs> {
-    let mut wanted: BTreeMap<Asked, BTreeMap<String, BTreeMap<Code, BTreeSet<Way>>>> = BTreeMap::new();
+    let mut wanted: BTreeMap<Asked, BTreeMap<String, Wanted>> = BTreeMap::new();
     for (record, map) in maps {
-        let asked = interpreter_of(config, record, map).filter(|_| map.facts.branch);
+        // Of one that tells arcs nothing has to be asked.
+        let asked = interpreter_of(config, record, map).filter(|_| map.facts.branch && record.has_live_map);
         let Some(asked) = asked else { continue };
         let files = wanted.entry(asked).or_default();
         for path in map.files.iter().filter(|path| !path.is_empty()) {
@@ -75,10 +66,12 @@ pub(crate) fn resolve(lib_root: &str, config: &Config, maps: &[(&Record, &Map)])
         }
     }
     let mut found: BTreeMap<Asked, Result<Found, String>> = BTreeMap::new();
+    let mut note = if wanted.is_empty() { Note::default() } else { Note::read(lib_root) };
     for ((number, optimize), files) in wanted {
         if let Some(python) = config.interpreters.get(number) {
             // One that no longer runs keeps nobody's lines.
-            let answer = ask(lib_root, config, python, optimize, files).map_err(|failure| failure.msg);
+            let answer = answers(lib_root, config, (python, optimize), files, &mut note);
+            let answer = answer.map_err(|failure| failure.msg);
             found.insert((number, optimize), answer);
         }
     }
@@ -116,7 +109,7 @@ fn of_map(map: &Map, found: Option<&Found>) -> Arcs {
     let mut arcs = Arcs::default();
     for edge in &map.edges {
         let ways = place(map, edge).and_then(|(path, code)| found?.get(path)?.codes.get(&code)?.as_ref());
-        let arc = ways.and_then(|ways| ways.get(&(edge.offset, edge.destination)));
+        let arc = ways.and_then(|ways| ways.0.get(&(edge.offset, edge.destination)));
         match (arc, map.codes.get(edge.code as usize)) {
             (Some(Some(arc)), Some(code)) => {
                 arcs.by_file.entry(code.file).or_default().insert(*arc);
@@ -136,50 +129,99 @@ fn of_map(map: &Map, found: Option<&Found>) -> Arcs {
     arcs
 }
 
-fn ask(
+/// What is known of these sources, and what the interpreter says of the others.
+fn answers(
     lib_root: &str,
     config: &Config,
-    python: &Interpreter,
-    optimize: u8,
-    files: BTreeMap<String, BTreeMap<Code, BTreeSet<Way>>>,
+    (python, optimize): (&Interpreter, u8),
+    wanted: BTreeMap<String, Wanted>,
+    note: &mut Note,
 ) -> Result<Found, Failure> {
-    // One of an image sees no file of the host's.
-    let mut copies = match python.image {
-        Some(_) => None,
-        None => Some(Copies::new(lib_root, &config.data_root, interpreter::identity(python)?)?),
-    };
-    let trusted = source_list::trusted(config);
-    let mut request = Vec::new();
-    for (path, codes) in &files {
-        let source = match &mut copies {
-            None => PathBuf::from(path),
-            Some(copies) => match trusted.read(Path::new(path), MAX_SOURCE_BYTES) {
-                Ok(bytes) => copies.take(Path::new(path), &bytes)?,
-                // Its edges are left, and counted.
-                Err(_) => PathBuf::new(),
-            },
-        };
-        let codes: Vec<_> =
-            codes.iter().map(|((line, code, lines), ways)| json!([line, code, lines, ways])).collect();
-        request.push(json!({"source": source, "codes": codes}));
+    if python.image.is_some() {
+        // One of an image sees no file of the host's, and we none of its.
+        let sources = wanted.keys().map(|path| (path.clone(), PathBuf::from(path))).collect();
+        return ask(lib_root, (python, optimize), &wanted, &sources, None);
     }
+    let asked = asked(lib_root, python, optimize);
+    let trusted = source_list::trusted(config);
+    let mut copies = Copies::new(lib_root, &config.data_root, interpreter::identity(python)?)?;
+    let (mut known, mut open, mut sources, mut digests) =
+        (Found::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for (path, codes) in wanted {
+        // Of one that cannot be read the edges are left, and counted.
+        let Ok(bytes) = trusted.read(Path::new(&path), MAX_SOURCE_BYTES) else {
+            sources.insert(path.clone(), PathBuf::new());
+            open.insert(path, codes);
+            continue;
+        };
+        let sha256 = fs::sha256(&bytes);
+        if let Some(answer) = note.answer((&asked, &path, &sha256), &codes) {
+            known.insert(path.clone(), answer.clone());
+        } else {
+            sources.insert(path.clone(), copies.take(Path::new(&path), &bytes)?);
+            open.insert(path.clone(), codes);
+        }
+        digests.insert(path, sha256);
+    }
+    if open.is_empty() {
+        return Ok(known);
+    }
+    copies.close()?;
+    for (path, answer) in ask(lib_root, (python, optimize), &open, &sources, Some(&copies))? {
+        let before = digests.get(&path).and_then(|sha256| note.of(&asked, &path, sha256));
+        let answer = answer.and(before);
+        known.insert(path, answer);
+    }
+    let noted = known
+        .iter()
+        .filter_map(|(path, known)| Some((path.clone(), (digests.get(path)?.clone(), known.clone()))));
+    note.write(lib_root, &asked, noted.collect());
+    Ok(known)
+}
+
+/// What an answer depends on besides the source.
+fn asked(lib_root: &str, python: &Interpreter, optimize: u8) -> String {
+    let program = fs::sha256(hook::BRANCHES.as_bytes());
+    let coverage = coverage_dir::path(lib_root, python);
+    format!("{} {} -O{optimize} {} {program}", python.path, python.version, coverage.display())
+}
+
+fn ask(
+    lib_root: &str,
+    (python, optimize): (&Interpreter, u8),
+    wanted: &BTreeMap<String, Wanted>,
+    sources: &BTreeMap<String, PathBuf>,
+    copies: Option<&Copies>,
+) -> Result<Found, Failure> {
+    let request: Vec<_> = wanted
+        .iter()
+        .map(|(path, codes)| {
+            let codes: Vec<_> =
+                codes.iter().map(|((line, code, lines), ways)| json!([line, code, lines, ways])).collect();
+            json!({"source": sources.get(path), "codes": codes})
+        })
+        .collect();
     let script = script(lib_root);
     let mut start = Start::of(python).args(&["-I", "-B"]).path_arg(&script).sees(Path::new(lib_root));
-    if let Some(copies) = &copies {
-        copies.close()?;
+    if let Some(copies) = copies {
         start = start.sees(copies.folder());
     }
     let request = json!({"coverage_dir": coverage_dir::path(lib_root, python), "optimize": optimize,
         "most": MAX_SOURCE_BYTES, "files": request});
     let answer = start.answer(request.to_string().as_bytes())?;
     let answers: Vec<Answer> = source_list::answers(&answer)?;
-    Ok(files.into_iter().zip(answers).map(|((path, codes), answer)| (path, known(codes, answer))).collect())
+    Ok(wanted
+        .iter()
+        .zip(answers)
+        .map(|((path, codes), answer)| (path.clone(), known(codes, answer)))
+        .collect())
 }
 
-fn known(codes: BTreeMap<Code, BTreeSet<Way>>, answer: Answer) -> Known {
-    let ways = codes.into_iter().zip(answer.codes);
-    let codes =
-        ways.map(|((code, ways), arcs)| (code, arcs.map(|arcs| ways.into_iter().zip(arcs).collect())));
+fn known(codes: &Wanted, answer: Answer) -> Known {
+    let ways = codes.iter().zip(answer.codes);
+    let codes = ways.map(|((code, ways), arcs)| {
+        (*code, arcs.map(|arcs| Answered(ways.iter().copied().zip(arcs).collect())))
+    });
     Known { codes: codes.collect(), passed: answer.passed }
 }
 

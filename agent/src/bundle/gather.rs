@@ -98,6 +98,7 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
     });
     warnings.extend(unasked.clone());
     let mut written = maps::write_data(lib_root, &receipt.config)?;
+    warnings.append(&mut written.warnings);
     let mut listing = {
         let before = ledger::read(&receipt.config)?;
         let runs = before.runs();
@@ -113,7 +114,7 @@ pub(crate) fn gather(args: &Collect, unflushed: Option<Unflushed>) -> Result<Gat
     let mut ledger = ledger::read(&receipt.config)?;
     if let Some(flush) = &mut flush {
         // What these ran is in their maps, whether they answer or not.
-        for record in ledger.records.iter().filter(|record| record.has_map) {
+        for record in ledger.records.iter().filter(|record| record.has_live_map) {
             flush.silent.retain(|pid| record.pid_here != Some(*pid));
             flush.elsewhere.retain(|name| *name != record.process.record);
         }

@@ -35,6 +35,8 @@ pub(crate) struct Written {
     pub(crate) unsaved: BTreeSet<String>,
     /// What could not be written to the data folder, as on a full disk: data files by their names, and their owners.
     pub(crate) held: Vec<(String, Vec<u8>, u32)>,
+    /// What is wrong with maps that no record tells of.
+    pub(crate) warnings: Vec<String>,
     /// Fingerprints of what processes ran that had no time to tell of them, by record.
     ran: BTreeMap<String, Fingerprints>,
 }
@@ -65,7 +67,18 @@ impl Written {
 /// Writes the data file of each map of the service's users that has more than its data file.
 pub(crate) fn write_data(lib_root: &str, config: &Config) -> Result<Written, Failure> {
     ledger::check_folder(&config.data_root)?;
-    Ok(write(lib_root, config, &ledger::read(config)?.records))
+    // A record comes before its map.
+    let listed = live_map::listed(&config.data_root)?;
+    let mut ledger = ledger::read(config)?;
+    let (untold, warnings) = live_map::of_no_record(config, listed, &ledger);
+    let names: BTreeSet<String> = untold.iter().map(|record| record.process.record.clone()).collect();
+    ledger.records.extend(untold);
+    let mut written = write(lib_root, config, &ledger.records);
+    let failed = written.failed.iter().filter(|(record, _)| names.contains(*record));
+    written.warnings =
+        failed.map(|(record, reason)| format!("of the process of {record}: {reason}")).collect();
+    written.warnings.extend(warnings);
+    Ok(written)
 }
 
 /// The same of these records.
@@ -96,24 +109,22 @@ pub(crate) fn write(lib_root: &str, config: &Config, records: &[Record]) -> Writ
             written.ran.insert(name.clone(), loaded.more(map, sources));
         }
         let saved = match data_of(map, arcs) {
-            Ok(Some(bytes)) => save(root, record, &bytes, attributes).map_err(|reason| (reason, Some(bytes))),
-            Ok(None) => Ok(()),
+            Ok(Some(bytes)) => {
+                let saved = save(root, record, &bytes, attributes);
+                saved.map(|()| true).map_err(|reason| (reason, Some(bytes)))
+            }
+            Ok(None) => Ok(false),
             Err(reason) => Err((reason, None)),
         };
         let trouble = match saved {
-            Ok(()) => match trouble_of(map, arcs, record) {
-                None => {
-                    let ran = written.ran.get(name);
-                    live_map::retire_map(
-                        root,
-                        record,
-                        !map.files.is_empty(),
-                        ran.unwrap_or(&Fingerprints::new()),
-                    );
-                    None
+            Ok(has_data) => {
+                let trouble = trouble_of(map, arcs, record);
+                if trouble.is_none() {
+                    let ran = written.ran.get(name).cloned().unwrap_or_default();
+                    live_map::retire_map(root, record, has_data, &ran);
                 }
-                trouble => trouble,
-            },
+                trouble
+            }
             Err((reason, bytes)) => {
                 written.unsaved.insert(name.clone());
                 let data = live_map::data_of(name).zip(bytes);
@@ -178,7 +189,8 @@ fn read(root: &Path, record: &Record) -> Result<Option<(Map, Attributes)>, Strin
             Ok(None) => return Err(format!("its map {name} is no regular file")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 // Its record comes first: it may have been killed in between, or not be so far.
-                return if record.size == 0 { Ok(None) } else { Err(format!("its map {name} is not here")) };
+                let is_to_come = record.size == 0 || record.is_live() && !record.has_live_map;
+                return if is_to_come { Ok(None) } else { Err(format!("its map {name} is not here")) };
             }
             Err(error) => return Err(format!("its map {name}: {error}")),
         };
@@ -211,11 +223,11 @@ fn read(root: &Path, record: &Record) -> Result<Option<(Map, Attributes)>, Strin
 
 /// What ran: lines, or where branches were recorded arcs, among them one from each line to itself.
 fn data_of(map: &Map, arcs: &branches::Arcs) -> Result<Option<Vec<u8>>, String> {
-    if map.files.is_empty() {
-        return Ok(None);
-    }
     let data = if map.facts.branch { map.to_arcs(&arcs.by_file) } else { map.to_data() };
     let data = data.map_err(|error| format!("its map: {}", error_chain(&error)))?;
+    if data.files.is_empty() {
+        return Ok(None);
+    }
     data_file::to_bytes(&data).map(Some).map_err(|error| format!("its map: {}", error_chain(&error)))
 }
 
@@ -233,7 +245,7 @@ fn save(root: &Path, record: &Record, bytes: &[u8], attributes: &Attributes) -> 
     fs::write_back(&path, bytes, attributes)
         .map_err(|failure| format!("its map could not be made a data file: {}", failure.msg))?;
     // Another agent may have erased it all meanwhile, record and map: that has it.
-    if !root.join(LEDGER).join(&record.process.record).exists() {
+    if record.is_told() && !root.join(LEDGER).join(&record.process.record).exists() {
         let _ = std::fs::remove_file(&path);
     }
     Ok(())

@@ -79,9 +79,7 @@ fn prove(lib_root: &str, python: &Interpreter, config: &Config, root: &Path) -> 
     start().args(&["run"]).writes(root).env("PULPCOV_SELFTEST", root).env(hook::SWITCH, "1").answer(b"")?;
     let coverage = coverage_dir::path(lib_root, python);
     let is_live = config.has_live_map(python);
-    if is_live {
-        write_data(lib_root, python, config, root)?;
-    }
+    write_data(lib_root, python, config, root)?;
     let (branch, is_live) = (config.profile.branch.to_string(), is_live.to_string());
     let check = start().args(&["check"]).path_arg(root).path_arg(&coverage).args(&[&branch, &is_live]);
     let answer = check.answer(b"")?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pulpcov_protocol::bundle::is_file_name;
+use pulpcov_protocol::manifest::ProcessState;
 use pulpcov_protocol::op::{Erase, ErasedFile};
 use pulpcov_protocol::outcome::{Detail, EraseDetail, KeptFile, Outcome};
 
@@ -24,14 +25,21 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     let _lock = HostLock::take(&args.lib_root)?;
     let receipt = receipt::of_data(&args.lib_root)?;
     let root = &receipt.config.data_root;
+    // Of a process that ends from here on nobody knows whether its data file has all of it.
+    let gone_before: BTreeMap<String, String> = {
+        let before = ledger::read_all(root, receipt.config.own_install())?;
+        let gone = before.records.into_iter().filter(Record::is_gone);
+        gone.map(|record| (record.process.record, record.process.record_sha256)).collect()
+    };
     // What is kept elsewhere is what was fetched: a process that has ended since then may have added to it.
     let unwritten = maps::write_data(&args.lib_root, &receipt.config)?;
     // Whosever a process is that lives, it goes on writing.
     let ledger = ledger::read_all(root, receipt.config.own_install())?;
+    let is_gone = |record: &Record| record.is_gone() && gone_before.contains_key(&record.process.record);
     let unfinished: BTreeMap<&str, &Record> = ledger
         .records
         .iter()
-        .filter(|record| !record.is_gone())
+        .filter(|record| !is_gone(record))
         .filter_map(|record| Some((record.process.data.as_deref()?, record)))
         .collect();
     let mut detail = EraseDetail { erased: Vec::new(), kept: Vec::new() };
@@ -41,10 +49,12 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
             Err("not a file name".to_owned())
         } else if let Some(record) = unfinished.get(file.name.as_str()) {
             of_unfinished.insert(file.name.clone(), file.sha256.clone());
-            Err(if record.is_live() {
-                "its process is alive".to_owned()
-            } else {
-                format!("its process is elsewhere{}", ledger::on(&record.process))
+            Err(match record.process.state {
+                ProcessState::Live => "its process is alive".to_owned(),
+                ProcessState::Elsewhere => {
+                    format!("its process is elsewhere{}", ledger::on(&record.process))
+                }
+                ProcessState::Ended | ProcessState::Died => "its process has only just ended".to_owned(),
             })
         } else if let Some(reason) = unwritten.unsaved_data(&file.name) {
             Err(reason.to_owned())
@@ -61,7 +71,7 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     let is_saved = |record: &str| !unwritten.unsaved.contains(record);
     let records: Vec<ErasedFile> =
         args.records.iter().filter(|record| is_saved(&record.name)).cloned().collect();
-    erase_records(root, &ledger, &records);
+    erase_records(root, &ledger, &records, &gone_before);
     fs::sync_folder(root);
     collected::note(Path::new(&args.lib_root), root, of_unfinished);
     let warnings = uninstall::finish(&receipt, &args.lib_root)?;
@@ -74,18 +84,23 @@ pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
 }
 
 /// Records go once the process is gone and its data is too.
-fn erase_records(root: &Path, ledger: &Ledger, named: &[ErasedFile]) {
+fn erase_records(root: &Path, ledger: &Ledger, named: &[ErasedFile], gone_before: &BTreeMap<String, String>) {
     let named: BTreeSet<(&str, &str)> =
         named.iter().map(|file| (file.name.as_str(), file.sha256.as_str())).collect();
-    let of_one = ledger.records.iter().filter(|record| record.is_gone()).map(|record| {
+    // Its record may have been made to say that its map has ended, since it was fetched.
+    let of_one = ledger.records.iter().filter(|record| record.is_gone()).filter_map(|record| {
         let process = &record.process;
-        (&process.record, &process.record_sha256, &process.data)
+        let sha256 = gone_before.get(&process.record)?;
+        Some([
+            (&process.record, &process.record_sha256, &process.data),
+            (&process.record, sha256, &process.data),
+        ])
     });
     let of_many = ledger.many.iter().map(|many| {
         let compacted = &many.compacted;
         (&compacted.record, &compacted.record_sha256, &compacted.data)
     });
-    for (record, sha256, data) in of_one.chain(of_many) {
+    for (record, sha256, data) in of_one.flatten().chain(of_many) {
         let data_is_gone = data.as_ref().is_none_or(|data| !root.join(data).exists());
         if data_is_gone && named.contains(&(record.as_str(), sha256.as_str())) {
             live_map::remove(root, record);

@@ -527,9 +527,11 @@ fn prove(
 }
 
 /// What the recorder is made of.
-const RECORDED_WITH: [(&str, &str); 8] = [
+const RECORDED_WITH: [(&str, &str); 10] = [
     ("_pulpcov_words.py", hook::WORDS),
     ("_pulpcov_coverage_core.py", hook::COVERAGE_CORE),
+    ("_pulpcov_map_file.py", hook::MAP_FILE),
+    ("_pulpcov_uwsgi.py", hook::UWSGI),
     ("_pulpcov_live_map.py", hook::LIVE_MAP),
     ("_pulpcov_callbacks.py", hook::CALLBACKS),
     ("_pulpcov_system.py", hook::SYSTEM),

@@ -22,8 +22,12 @@ pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {
     let root = &receipt.config.data_root;
     let written = root.is_dir().then(|| maps::write_data(&args.lib_root, &receipt.config));
     let mut ledger = ledger::read_now(&receipt.config)?;
-    let unwritten = written.and_then(|written| {
-        written.map(|written| written.note(&mut ledger.records)).map_err(|failure| failure.msg).err()
+    let unwritten = written.map_or_else(Vec::new, |written| match written {
+        Ok(written) => {
+            written.note(&mut ledger.records);
+            written.warnings
+        }
+        Err(failure) => vec![failure.msg],
     });
     let (data_files, data_bytes) = data_dir::measure(root)?;
     let mut unrecorded = unrecorded(&receipt, &ledger)?;

@@ -10,7 +10,7 @@ use super::OpContext;
 use super::data_folder::DataFolder;
 use super::salvage;
 use super::start;
-use crate::bundle::maps;
+use crate::bundle::{known_branches, maps};
 use crate::failure::Failure;
 use crate::host::facts::{self, HostLock};
 use crate::host::{caller, fs, ready, services, systemd};
@@ -328,6 +328,7 @@ fn remove_the_rest(
         removed.push(path.display().to_string());
     }
     collected::forget(place);
+    known_branches::forget(place);
     let _ = std::fs::remove_dir(place.join(OUTBOX));
     forget(lib_root)?;
     for touched in receipt.folders.iter().rev().filter(|touched| !folder.is_others(&touched.path)) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::Path;
 
+use pulpcov_data_file::map;
 use pulpcov_protocol::bundle::is_file_name;
 use pulpcov_protocol::manifest::{CommonFacts, Compacted, Member, Process, ProcessState};
 use pulpcov_protocol::outcome::FlushDetail;
@@ -33,6 +34,9 @@ pub(crate) const STRANGERS_RECORDS: Share = Share { files: 1_000, bytes: 8 * 102
 const MAX_NAME: usize = 1024;
 const MAX_TEXT: usize = 4096;
 
+/// How the names of the recorders begin that write what runs before it runs.
+const LIVE_MAP: &str = "live-map";
+
 /// How the names of process records begin, and of those of many processes.
 pub(crate) const ONE: &str = "proc.";
 pub(crate) const MANY: &str = "many.";
@@ -41,7 +45,7 @@ pub(crate) const MANY: &str = "many.";
 pub(crate) const MAX_MANY: u64 = 16 * 1024 * 1024;
 
 /// A record as the recorder writes it.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 struct Raw {
     pid: u32,
     parent: u32,
@@ -86,7 +90,7 @@ struct Raw {
     /// By which means lines and branches were recorded; nothing of recorders that had one only.
     #[serde(default)]
     core: String,
-    /// The name of its live map, where it has one.
+    /// The name of its map, where it has one.
     #[serde(default)]
     map: Option<String>,
     /// What only the process itself knows until it goes on elsewhere, and the digest of what it knows now.
@@ -136,8 +140,10 @@ pub(crate) struct Record {
     pub(crate) sources: Option<Fingerprints>,
     /// Owner of the record.
     pub(crate) uid: u32,
-    /// Whether it writes a live map: nothing of it is lost, however it ends.
+    /// Whether it writes a map, of which its data file is made.
     pub(crate) has_map: bool,
+    /// Whether that has what it ran before it ran: nothing of it is lost, however it ends.
+    pub(crate) has_live_map: bool,
     continues: Option<Continued>,
     seal: Option<String>,
 }
@@ -149,6 +155,11 @@ struct Continued {
 }
 
 impl Record {
+    /// Whether this is a record that there is, and not only what a map tells.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.process.record_sha256.is_empty()
+    }
+
     pub(crate) fn is_live(&self) -> bool {
         self.process.state == ProcessState::Live
     }
@@ -292,7 +303,7 @@ impl Ledger {
     pub(crate) fn unflushed(&self, flush: Option<&FlushDetail>, unasked: Option<&str>) -> Unflushed {
         let why = |record: &Record| match flush {
             // Its map has what it ran, whether it answers or not.
-            _ if record.has_map => None,
+            _ if record.has_live_map => None,
             Some(flush) if record.is_elsewhere() => {
                 flush.elsewhere.contains(&record.process.record).then(|| {
                     format!(
@@ -450,8 +461,48 @@ fn read_many(folder: &Path, name: &str, view: &View) -> Result<CompactedProcesse
 
 pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Record, Failure> {
     let (bytes, uid) = fs::read_owned(&data_root.join(LEDGER).join(name), MAX_RECORD)?;
-    let mut raw: Raw =
+    let raw: Raw =
         serde_json::from_slice(&bytes).map_err(|error| Failure::new(format!("it is damaged: {error}")))?;
+    judge(data_root, (name, &bytes, uid), raw, view)
+}
+
+/// The record of a process that has a map and no record any more, as far as its map tells.
+pub(crate) fn of_map(
+    data_root: &Path,
+    (record, uid): (&str, u32),
+    facts: map::Facts,
+    view: &View,
+) -> Result<Record, Failure> {
+    let raw = Raw {
+        pid: facts.pid,
+        start_ticks: facts.start_ticks,
+        boot_id: facts.boot_id,
+        pid_ns: facts.pid_ns,
+        hostname: facts.hostname,
+        install: facts.install,
+        role: facts.role,
+        python: facts.python,
+        prefix: facts.prefix,
+        data: live_map::data_of(record),
+        generation: facts.generation,
+        label: facts.label,
+        run: facts.run,
+        core: facts.core,
+        map: live_map::map_of(record),
+        ..Raw::default()
+    };
+    let mut found = judge(data_root, (record, &[], uid), raw, view)?;
+    found.process.record_sha256.clear();
+    Ok(found)
+}
+
+/// What a record says, of this name, bytes and owner, against what the kernel says.
+fn judge(
+    data_root: &Path,
+    (name, bytes, uid): (&str, &[u8], u32),
+    mut raw: Raw,
+    view: &View,
+) -> Result<Record, Failure> {
     check_words(&mut raw)?;
     let place =
         Place { boot_id: &raw.boot_id, pid_ns: &raw.pid_ns, hostname: &raw.hostname, install: &raw.install };
@@ -463,10 +514,13 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
     }
     let mut data = own_data(name, raw.data.take())?;
     let has_map = raw.map.is_some();
+    let has_live_map = has_map && raw.core.starts_with(LIVE_MAP);
     if has_map && data.as_ref().is_some_and(|data| !data_root.join(data).exists()) {
-        // There is a data file once it ran anything. Where the map is gone, too, somebody has taken both.
+        // There is a data file once it ran anything. Where the map is gone, too, somebody has taken both; but one that
+        // has it all in memory, too, writes it again.
         let map = live_map::map_of(name).map(|map| data_root.join(LEDGER).join(map));
-        data = data.filter(|_| map.is_none_or(|map| !map.exists()) && raw.size > 0);
+        let will_write = !has_live_map && pid_here.is_some();
+        data = data.filter(|_| map.is_none_or(|map| !map.exists()) && raw.size > 0 && !will_write);
     }
     if let Some(owner) = squatter(data_root, uid, data.as_ref())? {
         data = None;
@@ -477,12 +531,12 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
         (None, Sight::Lives(_)) => ProcessState::Live,
         (None, Sight::Elsewhere) => ProcessState::Elsewhere,
         // What it ran is in its map, whatever ended it.
-        (None, Sight::Gone) if has_map => ProcessState::Ended,
+        (None, Sight::Gone) if has_live_map => ProcessState::Ended,
         (None, Sight::Gone) => ProcessState::Died,
     };
     let process = Process {
         record: name.to_owned(),
-        record_sha256: fs::sha256(&bytes),
+        record_sha256: fs::sha256(bytes),
         pid: raw.pid,
         parent: raw.parent,
         hostname: raw.hostname,
@@ -516,6 +570,7 @@ pub(crate) fn read_one(data_root: &Path, name: &str, view: &View) -> Result<Reco
         sources: raw.sources.as_deref().map(fingerprint::split),
         uid,
         has_map,
+        has_live_map,
         continues: raw
             .continues
             .zip(raw.proof)

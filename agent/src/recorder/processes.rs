@@ -230,12 +230,11 @@ pub(crate) fn add_a_rule(program: &str) -> String {
 }
 
 /// What uWSGI has to be told: without threads it holds Python's lock also while it waits for requests, and no thread
-/// of the recorder ever runs; and by itself it tells no Python that it has forked.
-pub(crate) const LET_UWSGI_PYTHON_RUN: &str =
-    "set enable-threads = true and py-call-osafterfork = true in uWSGI's configuration";
+/// of the recorder ever runs.
+pub(crate) const LET_UWSGI_PYTHON_RUN: &str = "set enable-threads = true in uWSGI's configuration";
 
-/// uWSGI forks its workers in C, and tells the Python in them only where it is asked to: the recorder of the parent
-/// was at work before, and there is none in the child.
+/// uWSGI forks its workers in C, and calls its own module's `post_fork_hook` in them: where that cannot be ours, the
+/// recorder of the parent was at work before, and there is none in the child.
 fn silent_fork(running: &Running, ledger: &Ledger) -> Option<Why> {
     let parent = facts::parent(running.pid)?;
     let has_record = ledger.records.iter().any(|r| r.is_live() && r.pid_here == Some(parent));

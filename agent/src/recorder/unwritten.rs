@@ -40,6 +40,6 @@ fn live(config: &Config, units: Option<&[String]>) -> Result<Vec<Record>, Failur
     };
     let mut records = ledger::read(config)?.records;
     // What a live map has is written, and what one that is full has not is not in memory either.
-    records.retain(|record| record.is_own_and_live() && !record.has_map && is_of(record));
+    records.retain(|record| record.is_own_and_live() && !record.has_live_map && is_of(record));
     Ok(records)
 }
