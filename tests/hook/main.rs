@@ -17,6 +17,7 @@ mod kills;
 mod layouts;
 mod live;
 mod loss;
+mod map_file;
 mod others;
 mod releases;
 mod state;
