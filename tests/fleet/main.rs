@@ -9,6 +9,7 @@ mod lab_end;
 mod main_job;
 mod measurement;
 mod night;
+mod pythons;
 mod second_fleet;
 mod sessions;
 mod transports;

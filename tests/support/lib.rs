@@ -11,6 +11,7 @@ pub mod programs;
 pub mod pulp;
 pub mod pulp_container;
 pub mod python;
+pub mod pythons;
 pub mod quadlet;
 pub mod rooms;
 pub mod shop;
