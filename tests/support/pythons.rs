@@ -28,9 +28,10 @@ const VENV: &str = "opt/shop/venv";
 pub fn has_release(release: &str) -> bool {
     let found = |mirror: String| {
         let scratch = tempfile::tempdir().ok()?;
-        let words = ["--print-debs", "--variant=minbase", release];
+        let url = format!("{}/dists/{release}/Release", mirror.trim_end_matches('/'));
+        let fetch = ["download-file", &url];
         let output =
-            Command::new("debootstrap").args(words).arg(scratch.path().join("r")).arg(mirror).output();
+            Command::new("/usr/lib/apt/apt-helper").args(fetch).arg(scratch.path().join("r")).output();
         Some(output.ok()?.status.success())
     };
     base::mirror().ok().and_then(found).unwrap_or(false)
