@@ -12,7 +12,9 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(half <= found.files.len(), "a beginning has more files");
     for data in [found.to_data(), found.to_arcs(&BTreeMap::new())].into_iter().flatten() {
         if let Ok(written) = data_file::to_bytes(&data) {
-            assert_eq!(data_file::read(&written).expect("our own"), data, "written is not what is read again");
+            // A file of which nothing ran has no context any more.
+            let again = data_file::to_bytes(&data_file::read(&written).expect("our own")).expect("our own");
+            assert_eq!(again, written, "written is not what is read again");
         }
     }
 });

@@ -335,9 +335,7 @@ impl Map {
             let (Some(path), Some(context)) = (self.path_of(*file), self.name_of(*context)) else {
                 continue;
             };
-            if !measured.is_empty() {
-                data.add(path, context, measured)?;
-            }
+            data.add(path, context, measured)?;
         }
         Ok(data)
     }
@@ -355,8 +353,8 @@ impl Map {
         let told =
             self.arcs.iter().map(|((file, context), arcs)| (*file, *context, arcs.iter().copied().collect()));
         for (file, context, arcs) in of_lines.chain(of_edges).chain(told) {
-            let place = self.path_of(file).zip(self.name_of(context));
-            if let Some((path, context)) = place.filter(|_| !arcs.is_empty()) {
+            // Of an empty file nothing ran, but that it was run is told.
+            if let Some((path, context)) = self.path_of(file).zip(self.name_of(context)) {
                 data.add(path, context, Measured::Arcs(arcs))?;
             }
         }
