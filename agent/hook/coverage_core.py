@@ -35,26 +35,40 @@ class Traced(object):
         """What is not written yet goes to a new map."""
         self.map, self.told = MapFile(path, facts), set()
 
+    def leave_map(self):
+        """Nothing more goes to the map that there was; returns what `return_to` takes."""
+        left = self.map, self.told
+        self.map, self.told, self.written, self.news, self.count = None, set(), {}, {}, 0
+        return left
+
+    def return_to(self, left):
+        """The next map cannot be had: the one before goes on."""
+        self.map, self.told = left
+
     def start_again(self):
         """What was written is told of; what ran for the first time since then stays, and is the next map's."""
-        written, self.written, self.news, self.count = self.written, {}, {}, 0
+        written = self.written
+        left = self.leave_map()
         for name, lines in written.items():
             self.collector.data[name].difference_update(lines)
+        return left
 
     def clear(self):
         """What ran so far is another's to tell."""
+        if self.map is not None:
+            self.map.close()        # in a child: that of the flusher, which was at it in the parent
+        self.leave_map()
         for lines in list(self.collector.data.values()):
             lines.clear()
-        self.written, self.news, self.count = {}, {}, 0
 
     def has_own_map(self):
-        """Whether there is one to write to; of one that somebody has removed everything is written again."""
-        if self.map is None or self.map.is_gone():
-            self.written, self.map = {}, None
+        """Whether there is one to write to. Of one that somebody has removed everything is written again."""
+        if self.map is not None and self.map.is_gone():
+            self.leave_map()
         return self.map is not None
 
     def pause(self):
-        """What runs until the next beginning is cleared then."""
+        """Nothing is written until the next beginning, which clears what runs meanwhile."""
 
     def size(self):
         """How much has run, as far as anybody has looked."""
@@ -70,25 +84,29 @@ class Traced(object):
 
     def new_files(self):
         """Has a look at what is not written; returns files that were not told of yet."""
-        self.news = dict((name, lines.difference(self.written.get(name, ())))
-                         for name, lines in list(self.collector.data.items())
-                         if len(lines) != len(self.written.get(name, ())))
+        self.news = {}
+        for name, lines in list(self.collector.data.items()):
+            before = self.written.get(name, ())
+            if len(lines) != len(before):
+                self.news[name] = before, lines.difference(before)
         new = [name for name in self.news if name not in self.told]
         self.told.update(new)
         return new
 
     def keep(self):
-        """Writes what was looked at, whole or not at all."""
-        told = Told()
-        self.shim.data, self.shim.covdata = dict(self.news), told
+        """Writes what was looked at, whole or not at all. A signal's handler may do the same meanwhile, and more."""
+        told, news = Told(), self.news
+        self.shim.data = dict((name, new) for name, (_, new) in news.items())
+        self.shim.covdata = told
         try:
             self.shim.flush_data()
         finally:
             self.shim.data, self.shim.covdata = {}, None
         self.map.append(told.kind, told.by_path)
-        for name, new in self.news.items():
-            # A list: eight bytes for each, of numbers that the set holds anyway.
-            self.written[name] = self.written.get(name, []) + list(new)
+        for name, (before, new) in news.items():
+            if self.written.get(name, ()) is before:
+                # A list: eight bytes for each, of numbers that the set holds anyway.
+                self.written[name] = list(before) + list(new)
 
     def tidy(self):
         """coverage.py keeps one tracer a thread for ever; those that nobody else holds can go.

@@ -196,8 +196,13 @@ class LiveMap(object):
         return (self.calls.state() >> 16) - self.base & 0x7FFFFFFF
 
     def start_again(self):
-        """Nothing of what was stored until now is the next map's."""
-        self.base = self.calls.state() >> 16
+        """Nothing of what was stored until now is the next map's. Returns what `return_to` takes."""
+        left, self.base = self.base, self.calls.state() >> 16
+        return left
+
+    def return_to(self, left):
+        """The next map cannot be had: the one before goes on."""
+        self.base = left
 
     def trouble(self):
         """Why nothing more is recorded, where that is so."""

@@ -30,13 +30,14 @@ def put_at(fd, offset, data):
 class MapFile(object):
     """The map of one process, made once there is anything to tell.
 
-    A signal's handler may raise anywhere in here, or append itself. So what is known of the file changes in one step,
-    and whatever was committed and not noted is passed over.
+    A signal's handler may raise anywhere in here. So what is known of the file changes in one step, and whatever was
+    committed and not noted is passed over. A handler may append itself, too, in the middle: then what was under way is
+    given up, for what is told there has it all.
     """
 
     def __init__(self, path, facts):
         self.path, self.facts = path, facts
-        self.identity = None
+        self.identity = self.fd = None
         self.known = 0, 0, {}   # where the next record begins, how many files were told of, and their numbers
 
     def is_gone(self):
@@ -48,7 +49,8 @@ class MapFile(object):
 
     def append(self, kind, told):
         """Adds lines or arcs, by path; durable once it returns."""
-        fd = self.opened()
+        self.give_up()
+        fd = self.fd = self.opened()
         try:
             end, count, known = self.passed(fd)
             known, records = dict(known), []
@@ -64,10 +66,35 @@ class MapFile(object):
             data = b"".join(records)
             put_at(fd, end + 4, data[4:])
             put_at(fd, end, data[:4])       # the size of the first commits all of them
-            self.known = end + len(data), count, known
-            _fdatasync(fd)
+            if self.fd == fd:
+                self.known = end + len(data), count, known
+                _fdatasync(fd)
+        except OSError:
+            if self.fd == fd:           # else it was given up
+                raise
         finally:
+            if self.fd == fd:
+                self.fd = None
             os.close(fd)
+
+    def give_up(self):
+        """Has an append that this one interrupts write to nowhere from here on."""
+        if self.has_open():
+            nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(nowhere, self.fd, False)
+            os.close(nowhere)
+
+    def close(self):
+        """Closes what an append has open that was under way in the parent."""
+        if self.has_open():
+            os.close(self.fd)
+        self.fd = None
+
+    def has_open(self):
+        try:
+            return self.fd is not None and identity_of(os.fstat(self.fd)) == self.identity
+        except OSError:
+            return False
 
     def opened(self):
         """Not kept open: a program may close every file that it does not know, and have its own under that number."""
@@ -80,8 +107,10 @@ class MapFile(object):
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(self.path, flags, 0o644)
-        except FileExistsError:         # of an attempt that was cut off; a stranger's cannot be removed
-            os.unlink(self.path)
+        except FileExistsError:
+            if os.lstat(self.path).st_size > len(map_head(self.facts)):
+                raise
+            os.unlink(self.path)        # of an attempt that was cut off
             fd = os.open(self.path, flags, 0o644)
         fd = high(fd)
         try:

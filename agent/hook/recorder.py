@@ -97,8 +97,7 @@ class State(object):
         self.secret = word(16)
         self.seal = sealed(self.secret)     # told at once; the secret only by whatever goes on from this record
         self.seen_files, self.sources = set(), set()
-        if self.core:
-            self.core.start_again()
+        self.left = self.core.start_again() if self.core else None
         self.last_flush = self.ack = self.ended = None
 
     def became_other_user(self):
@@ -265,6 +264,7 @@ def next_generation(ack):
     try:
         begin_map()
     except Exception:               # a full disk: the old map goes on, until the next flush tries again
+        s.core.return_to(s.left)
         vars(s).update(before, ended=None)
         raise
 

@@ -6,17 +6,17 @@ import threading
 
 class Watch(object):
     """Waits on `sys.meta_path` for uWSGI's own module, which it makes before it loads the first program, and forks
-    after that. Finds nothing, and goes once it is there."""
+    after that. Finds nothing, and stays: whoever calls it is going through that very list."""
 
     def __init__(self, after_fork):
         self.after_fork = after_fork
 
     def find_spec(self, _name, _path=None, _target=None):
         module = sys.modules.get("uwsgi")
-        if module is not None:
+        if module is not None and self.after_fork is not None:
+            after_fork, self.after_fork = self.after_fork, None
             try:
-                sys.meta_path.remove(self)
-                tell_of_forks(module, self.after_fork)
+                tell_of_forks(module, after_fork)
             except Exception:
                 pass
 
@@ -33,6 +33,12 @@ def tell_of_forks(module, after_fork):
     class Telling(type(module)):
         def __setattr__(self, name, value):
             super().__setattr__(name, wrap(value) if name == "post_fork_hook" else value)
+
+        def __delattr__(self, name):
+            if name == "post_fork_hook":
+                super().__setattr__(name, wrap(None))
+            else:
+                super().__delattr__(name)
 
     theirs = getattr(module, "post_fork_hook", None)
     module.__class__ = Telling

@@ -70,8 +70,28 @@ def killed():
             was_raised = raised(first, made, LINES, told(LINES, 1)) and raised(
                 second, made, LINES, {'/a/longer/name.py': [7], '/a.py': [11, 12, 13, 14], '/b.py': [11, 12, 13]})
 
+def nested():
+    'A handler appends in the middle, and has more to tell by then.'
+    number, hits = 0, [1]
+    while hits:
+        number, hits, left = number + 1, [], [number + 1]
+        made = MapFile('%s/nested.%d' % (sys.argv[1], number), {'pid': 7})
+        made.append(LINES, told(LINES, 0))
+        def trace(frame, event, arg):
+            if frame.f_code.co_filename.endswith('_pulpcov_map_file.py') and event == 'line':
+                left[0] -= 1
+                if left[0] == 0:
+                    hits.append(1)
+                    made.append(LINES, {'/a/longer/name.py': [7], '/a.py': [11, 12, 13, 14], '/b.py': [11, 12, 13]})
+            return trace
+        sys.settrace(trace)
+        made.append(LINES, told(LINES, 1))
+        sys.settrace(None)
+        made.append(LINES, {'/c.py': [21]})
+
 whole()
 killed()
+nested()
 ";
 
 #[test]
@@ -108,6 +128,20 @@ fn a_map_that_is_cut_off_anywhere_loses_and_doubles_nothing() {
             };
             assert_eq!(data.files[path].contexts[""], wanted, "{name}: {path}");
         }
+    }
+    let nested = maps("nested.");
+    assert!(nested.len() > 30, "{} maps", nested.len());
+    for (name, data) in nested {
+        let told = |path: &str| data.files.get(path).map(|file| file.contexts[""].clone());
+        let lines = |lines: &[u32]| Some(Measured::Lines(lines.iter().copied().collect()));
+        // Of the last nobody came in the middle.
+        let was_told = told("/a/longer/name.py").is_some();
+        let of_a = lines(if was_told { &[1, 2, 3, 11, 12, 13, 14] } else { &[1, 2, 3, 11, 12, 13] });
+        assert_eq!(
+            (told("/a.py"), told("/b.py"), told("/c.py")),
+            (of_a, lines(&[11, 12, 13]), lines(&[21])),
+            "{name}"
+        );
     }
     let killed = maps("killed.");
     assert!(killed.len() > 1000, "{} maps", killed.len());

@@ -354,3 +354,70 @@ fn a_data_file_that_keeps_changing_is_left_alone() {
     assert_eq!(outcome["pulpcov"]["data_files"], 2, "{outcome}");
     assert!(outcome["warnings"].to_string().contains("changes while it is read"), "{outcome}");
 }
+
+const BORN_ON_A_FULL_DISK: &str = "\
+import os, resource, signal
+
+def only_child():
+    return 1
+
+def run(how):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    pid = os.fork()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    if pid == 0:
+        only_child()
+        os._exit(0)
+    os.waitpid(pid, 0)
+";
+
+/// Nothing could be written when it was forked; it tells what it ran later, and under its own name.
+#[test]
+#[ignore = "needs a package index: coverage.py for every Python"]
+fn a_child_that_is_born_on_a_full_disk_tells_for_itself() {
+    let place = place();
+    fs::write(place.work.path().join("app/thing/main.py"), BORN_ON_A_FULL_DISK).expect("written");
+    let mut words = place.install_words(false);
+    words["profile"]["recorder"] = json!("coverage");
+    assert_eq!(agent("install", &words)["failed"], false);
+    assert!(place.run("plain").status.success());
+    let lines = place.lines();
+    let of = |role: &str| lines.iter().find(|(of, _)| of == role).map(|(_, lines)| lines.clone());
+    assert!(of("child").is_some_and(|lines| lines.contains(&4) && !lines.contains(&7)), "{lines:?}");
+    assert!(of("server").is_some_and(|lines| lines.contains(&7) && !lines.contains(&4)), "{lines:?}");
+}
+
+const WATCH: &str = "\
+import sys, types
+sys.path.insert(0, sys.argv[1])
+import uwsgi
+del sys.modules['uwsgi']
+told, asked = [], []
+
+class Finder(object):
+    @staticmethod
+    def find_spec(name, *_):
+        asked.append(name)
+
+uwsgi.hook_uwsgi(lambda: told.append('ours'), None)
+sys.meta_path.insert(1, Finder)
+sys.modules['uwsgi'] = module = types.ModuleType('uwsgi')
+import colorsys
+assert asked == ['colorsys'], asked
+module.post_fork_hook()
+module.post_fork_hook = lambda: told.append('theirs')
+module.post_fork_hook()
+del module.post_fork_hook
+module.post_fork_hook()
+assert told == ['ours', 'ours', 'theirs', 'ours'], told
+";
+
+/// uWSGI's module is taken note of once it is there, and whoever else finds modules is asked as before.
+#[test]
+fn uwsgi_tells_of_forks_and_costs_no_import() {
+    let hook = programs::workspace().join("agent/hook");
+    let output =
+        Command::new(any_python()).args(["-B", "-c", WATCH]).arg(hook).output().expect("python runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

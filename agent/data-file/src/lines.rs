@@ -49,6 +49,16 @@ impl LineSet {
         Self::from_numbits(self.0.iter().zip(theirs).map(|(mine, theirs)| mine & !theirs).collect())
     }
 
+    pub fn insert(&mut self, line: u32) {
+        let byte = line as usize / 8;
+        if self.0.len() <= byte {
+            self.0.resize(byte + 1, 0);
+        }
+        if let Some(byte) = self.0.get_mut(byte) {
+            *byte |= 1 << (line % 8);
+        }
+    }
+
     pub fn union_with(&mut self, other: &[u8]) {
         let used = other.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
         if self.0.len() < used {
@@ -73,17 +83,11 @@ impl<'a> FromIterator<&'a LineSet> for LineSet {
 
 impl FromIterator<u32> for LineSet {
     fn from_iter<I: IntoIterator<Item = u32>>(lines: I) -> Self {
-        let mut numbits = Vec::new();
+        let mut set = Self::default();
         for line in lines {
-            let byte = line as usize / 8;
-            if numbits.len() <= byte {
-                numbits.resize(byte + 1, 0);
-            }
-            if let Some(byte) = numbits.get_mut(byte) {
-                *byte |= 1 << (line % 8);
-            }
+            set.insert(line);
         }
-        Self(numbits)
+        set
     }
 }
 

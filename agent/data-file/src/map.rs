@@ -34,6 +34,9 @@ use crate::lines::{Arc, ArcSet, LineSet};
 /// What a map begins with; the last letter is the version of the form.
 pub const MAGIC: [u8; 8] = *b"pcovmap1";
 
+/// The damage that no second look mends.
+pub const TOO_MANY: &str = "it has too many lines";
+
 /// Longest path, and longest name of a context.
 const MAX_TEXT: usize = 4096;
 
@@ -260,13 +263,17 @@ impl Map {
                 self.known(file)?;
                 let lines: Vec<u32> = numbers(count, rest)?.collect();
                 // A set has a bit for each line up to the last.
-                if lines.iter().any(|&line| line >= MAX_LINES) {
+                let last = lines.iter().max().map_or(0, |&last| last as usize);
+                if last >= MAX_LINES as usize {
                     return Err("its lines are none");
                 }
-                // However few there are, a set has a bit for each up to the last.
-                self.count_lines(lines.iter().max().map_or(0, |&last| last as usize / 64) + lines.len())?;
-                let lines: LineSet = lines.into_iter().collect();
-                self.lines.entry((file, head.context)).or_default().union_with(lines.as_numbits());
+                // However few there are, a set has a bit for each up to the last; it grows once.
+                let have = self.lines.get(&(file, head.context)).map_or(0, |set| set.as_numbits().len());
+                self.count_lines((last / 8).saturating_sub(have) / 8 + lines.len())?;
+                let set = self.lines.entry((file, head.context)).or_default();
+                for line in lines {
+                    set.insert(line);
+                }
             }
             6 => {
                 let (file, count, rest) = pair(payload)?;
@@ -316,7 +323,7 @@ impl Map {
     /// What one process may have run; more is somebody's who wants us to run out of memory.
     fn count_lines(&mut self, lines: usize) -> Result<(), &'static str> {
         self.weight += lines;
-        if self.weight <= MAX_WEIGHT { Ok(()) } else { Err("it has too many lines") }
+        if self.weight <= MAX_WEIGHT { Ok(()) } else { Err(TOO_MANY) }
     }
 
     fn known(&self, file: u32) -> Result<(), &'static str> {
@@ -449,6 +456,18 @@ mod tests {
         let data = map.to_data().expect("lines");
         let contexts: Vec<&String> = data.files["/opt/shop/shop/web.py"].contexts.keys().collect();
         assert_eq!(contexts, ["", "tests/test_web.py::test_price"]);
+    }
+
+    /// Each record is small, and of one long file: what it costs to read is not what the file is long.
+    #[test]
+    fn a_long_session_is_not_too_much() {
+        let mut written = Writer::new();
+        written.file(0, "/x.py", &[]);
+        for line in 900_000..950_000 {
+            written.record(5, 0, &words(&[0, 1, line]));
+        }
+        let map = read(&written.0).expect("a map");
+        assert_eq!((map.damage, map.lines[&(0, 0)].count()), (None, 50_000));
     }
 
     #[test]

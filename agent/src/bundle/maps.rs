@@ -1,4 +1,4 @@
-//! Data files of live maps: what processes have written while they ran, as coverage.py has it.
+//! Data files of maps: what processes have written while they ran, as coverage.py has it.
 //!
 //! A map lies beside its process's record. The data file is made of it anew whenever somebody is about to look at data, and
 //! is the process's own, in name and owner. The map goes once its process is gone and its data file has all of it.
@@ -258,7 +258,7 @@ fn trouble_of(map: &Map, arcs: &branches::Arcs, record: &Record) -> Option<Strin
         return Some(format!("its recording ended before it did: {error}"));
     }
     if let Some(damage) = &map.damage
-        && !record.is_live()
+        && (!record.is_live() || damage.reason == map::TOO_MANY)
     {
         return Some(format!("its map is damaged at byte {}: {}", damage.offset, damage.reason));
     }

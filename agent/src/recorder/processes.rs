@@ -233,13 +233,17 @@ pub(crate) fn add_a_rule(program: &str) -> String {
 /// of the recorder ever runs.
 pub(crate) const LET_UWSGI_PYTHON_RUN: &str = "set enable-threads = true in uWSGI's configuration";
 
+/// The same where it has to tell Python of its forks, too.
+const LET_UWSGI_TELL_PYTHON: &str =
+    "set py-call-osafterfork = true and enable-threads = true in uWSGI's configuration";
+
 /// uWSGI forks its workers in C, and calls its own module's `post_fork_hook` in them: where that cannot be ours, the
 /// recorder of the parent was at work before, and there is none in the child.
 fn silent_fork(running: &Running, ledger: &Ledger) -> Option<Why> {
     let parent = facts::parent(running.pid)?;
     let has_record = ledger.records.iter().any(|r| r.is_live() && r.pid_here == Some(parent));
     (running.is_uwsgi() && has_record)
-        .then(|| Why::with("uWSGI forked it without telling Python".to_owned(), LET_UWSGI_PYTHON_RUN))
+        .then(|| Why::with("uWSGI forked it without telling Python".to_owned(), LET_UWSGI_TELL_PYTHON))
 }
 
 /// What helps a Python that reads no `.pth`.
