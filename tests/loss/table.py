@@ -344,10 +344,11 @@ class Bench:
 def live_python():
     """A Python of this machine that has a live map."""
     for version in ("3.14", "3.13", "3.12"):
-        found = shutil.which("python" + version) or glob.glob(
-            os.path.expanduser("~/.pyenv/versions/%s.*/bin/python" % version))
-        if found:
-            return found if isinstance(found, str) else found[0]
+        found = glob.glob(os.path.expanduser("~/.pyenv/versions/%s.*/bin/python" % version))
+        found += filter(None, [shutil.which("python" + version)])
+        for python in found:        # a shim of pyenv's is there for versions that are not switched on
+            if subprocess.run([python, "-c", "import venv"], stderr=subprocess.DEVNULL).returncode == 0:
+                return python
     return None
 
 
