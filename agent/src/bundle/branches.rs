@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::host::python::Start;
 use crate::host::{fs, interpreter};
 use crate::receipt::Config;
-use crate::recorder::ledger::Record;
+use crate::recorder::record::Record;
 use crate::recorder::{coverage_dir, hook};
 
 /// What the edges of one map are.

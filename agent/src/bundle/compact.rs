@@ -21,10 +21,9 @@ use crate::host::{facts, fs};
 use crate::receipt::Config;
 use crate::recorder::data_dir::{self, LEDGER};
 use crate::recorder::fingerprint::{self, Fingerprints, Present};
-use crate::recorder::ledger::{
-    self, CompactedProcesses, Ledger, MANY, MAX_MANY, RawCompactedProcesses, Record,
-};
+use crate::recorder::ledger::{self, CompactedProcesses, Ledger, MANY, MAX_MANY, RawCompactedProcesses};
 use crate::recorder::live_map;
+use crate::recorder::record::Record;
 
 /// A record is left alone until it is that old: an `exec` that failed takes its last word back.
 const REST: Duration = Duration::from_secs(10);

@@ -20,8 +20,9 @@ use crate::host::owners::Trusted;
 use crate::receipt::Config;
 use crate::recorder::data_dir::{self, LEDGER};
 use crate::recorder::fingerprint::{self, Fingerprints};
-use crate::recorder::ledger::{self, Record};
+use crate::recorder::ledger;
 use crate::recorder::live_map;
+use crate::recorder::record::Record;
 
 /// A map of a process that lives may be read in the middle of a store: so often it is read again.
 const LOOKS: u32 = 3;

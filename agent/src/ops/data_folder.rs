@@ -11,8 +11,9 @@ use crate::host::removal;
 use crate::install::sharing;
 use crate::receipt::{Config, TouchedFolder};
 use crate::recorder::data_dir::{self, LEDGER};
-use crate::recorder::ledger::{self, Record};
+use crate::recorder::ledger;
 use crate::recorder::live_map;
+use crate::recorder::record::Record;
 use crate::recorder::users::Users;
 
 /// Files that are held at once.

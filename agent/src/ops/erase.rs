@@ -14,7 +14,8 @@ use crate::failure::Failure;
 use crate::host::facts::HostLock;
 use crate::host::fs;
 use crate::receipt;
-use crate::recorder::ledger::{Ledger, Record};
+use crate::recorder::ledger::Ledger;
+use crate::recorder::record::Record;
 use crate::recorder::{collected, data_dir, ledger, live_map};
 
 pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {

@@ -11,7 +11,8 @@ use crate::failure::Failure;
 use crate::host::quadlet;
 use crate::receipt;
 use crate::receipt::Receipt;
-use crate::recorder::ledger::{Ledger, Record};
+use crate::recorder::ledger::Ledger;
+use crate::recorder::record::Record;
 use crate::recorder::{data_dir, ledger, phase, processes};
 
 pub(super) fn run(args: &Status) -> Result<Outcome, Failure> {

@@ -14,7 +14,8 @@ use crate::host::namespace::View;
 use crate::host::{budget, caller, facts, fs};
 use crate::receipt::Config;
 use crate::recorder::data_dir::LEDGER;
-use crate::recorder::ledger::{self, ONE, Record, STRANGERS_RECORDS};
+use crate::recorder::ledger::{self, STRANGERS_RECORDS};
+use crate::recorder::record::{self, ONE, Record};
 use crate::recorder::users::Users;
 
 /// Words of others that stay in a request. A recorder reads 200 bytes of it: who comes later than that asks again.
@@ -99,7 +100,7 @@ fn words(data_root: &Path) -> Vec<String> {
 
 /// What a process says of itself now: in the same record, or in the one of its next generation.
 fn present_record(data_root: &Path, record: Record, view: &View, look_around: bool) -> Record {
-    let now = ledger::read_one(data_root, &record.process.record, view).unwrap_or(record);
+    let now = record::read_one(data_root, &record.process.record, view).unwrap_or(record);
     if !now.is_gone() && !look_around {
         return now;
     }
@@ -115,7 +116,7 @@ fn present_record(data_root: &Path, record: Record, view: &View, look_around: bo
         budget::select(names.unwrap_or_default(), &is_service, STRANGERS_RECORDS, STRANGERS_RECORDS);
     names
         .into_iter()
-        .filter_map(|candidate| ledger::read_one(data_root, &candidate.name, view).ok())
+        .filter_map(|candidate| record::read_one(data_root, &candidate.name, view).ok())
         .find(|other| {
             !other.is_gone()
                 && other.process.record != now.process.record

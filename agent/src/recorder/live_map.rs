@@ -16,7 +16,8 @@ use crate::host::namespace::View;
 use crate::receipt::Config;
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::fingerprint::{self, Fingerprints};
-use crate::recorder::ledger::{self, Ledger, MAX_RECORD, ONE, Record, STRANGERS_RECORDS};
+use crate::recorder::ledger::{Ledger, STRANGERS_RECORDS};
+use crate::recorder::record::{self, MAX_RECORD, ONE, Record};
 use crate::recorder::users::Users;
 
 /// Most maps that are looked at.
@@ -73,7 +74,7 @@ pub(crate) fn of_no_record(
         let path = config.data_root.join(LEDGER).join(&name);
         let Some(head) = head_of(&path) else { continue };
         let read = map::read(&head).map_err(|error| Failure::new(error_chain(&error)));
-        match read.and_then(|map| ledger::of_map(&config.data_root, (&record, uid), map.facts, &view)) {
+        match read.and_then(|map| record::of_map(&config.data_root, (&record, uid), map.facts, &view)) {
             Ok(found) => records.push(found),
             Err(failure) => warnings.add(failure.msg, name),
         }

@@ -11,6 +11,7 @@ pub(crate) mod live_map;
 pub(crate) mod phase;
 pub(crate) mod processes;
 pub(crate) mod proof;
+pub(crate) mod record;
 pub(crate) mod supervised;
 pub(crate) mod unwritten;
 pub(crate) mod users;

@@ -5,7 +5,7 @@ use pulpcov_protocol::text::counted;
 use crate::failure::Failure;
 use crate::host::caller;
 use crate::receipt::Config;
-use crate::recorder::ledger::Record;
+use crate::recorder::record::Record;
 use crate::recorder::{data_dir, flush, ledger, proof};
 
 /// Has the recorded processes of these units, or all, write what they hold, and fails where they cannot. A check only
