@@ -112,17 +112,17 @@ pub(crate) fn write(lib_root: &str, config: &Config, records: &[Record]) -> Writ
         let saved = match data_of(map, arcs) {
             Ok(Some(bytes)) => {
                 let saved = save(root, record, &bytes, attributes);
-                saved.map(|()| true).map_err(|reason| (reason, Some(bytes)))
+                saved.map(Some).map_err(|reason| (reason, Some(bytes)))
             }
-            Ok(None) => Ok(false),
+            Ok(None) => Ok(None),
             Err(reason) => Err((reason, None)),
         };
         let trouble = match saved {
-            Ok(has_data) => {
+            Ok(data) => {
                 let trouble = trouble_of(map, arcs, record);
                 if trouble.is_none() {
                     let ran = written.ran.get(name).cloned().unwrap_or_default();
-                    live_map::retire_map(root, record, has_data, &ran);
+                    live_map::retire_map(root, record, data.as_deref(), &ran);
                 }
                 trouble
             }
@@ -232,16 +232,13 @@ fn data_of(map: &Map, arcs: &branches::Arcs) -> Result<Option<Vec<u8>>, String> 
     data_file::to_bytes(&data).map(Some).map_err(|error| format!("its map: {}", error_chain(&error)))
 }
 
-/// Writes the data file where it is not there as it should be.
-fn save(root: &Path, record: &Record, bytes: &[u8], attributes: &Attributes) -> Result<(), String> {
-    let name = live_map::data_of(&record.process.record).ok_or("its record has no name of one")?;
+/// Writes the data file where it is not there as it should be; returns its name.
+fn save(root: &Path, record: &Record, bytes: &[u8], attributes: &Attributes) -> Result<String, String> {
+    let name = live_map::data_at(root, &record.process.record, attributes.uid)
+        .ok_or("somebody has put files in all places of its data")?;
     let path = root.join(&name);
-    let there = Attributes::of(&path).map_err(|failure| failure.msg)?;
-    if there.is_some_and(|there| there.uid != attributes.uid) {
-        return Ok(()); // The ledger tells of it.
-    }
     if data_dir::digest(&path).is_ok_and(|now| now == fs::sha256(bytes)) {
-        return Ok(());
+        return Ok(name);
     }
     fs::write_back(&path, bytes, attributes)
         .map_err(|failure| format!("its map could not be made a data file: {}", failure.msg))?;
@@ -249,7 +246,7 @@ fn save(root: &Path, record: &Record, bytes: &[u8], attributes: &Attributes) -> 
     if record.is_told() && !root.join(LEDGER).join(&record.process.record).exists() {
         let _ = std::fs::remove_file(&path);
     }
-    Ok(())
+    Ok(name)
 }
 
 /// What of a process is not in its data.

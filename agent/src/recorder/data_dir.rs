@@ -247,9 +247,21 @@ pub(crate) fn obstacle(root: &Path) -> Option<String> {
     None
 }
 
-/// What is wrong with the mode of the data directory, where not everybody can write and keep what he wrote.
+/// What is wrong with the modes of the data directory and of the ledger's folder in it, where not everybody can write and
+/// keep what he wrote.
 pub(crate) fn wrong_mode(root: &Path) -> Option<String> {
     let mode = fs::Attributes::of(root).ok()??.mode;
+    let what = match mode & 0o1777 {
+        mode if mode & 0o001 == 0 => "not everybody can get in: what others run is not written",
+        mode if mode & 0o1002 == 0o002 => "everybody can remove what others wrote",
+        _ => return wrong_mode_of(&root.join(LEDGER)),
+    };
+    Some(words_of_mode(root, mode, what))
+}
+
+/// The same of a folder that everybody writes to.
+fn wrong_mode_of(folder: &Path) -> Option<String> {
+    let mode = fs::Attributes::of(folder).ok()??.mode;
     let what = match mode & 0o1777 {
         0o1777 => return None,
         mode if mode & 0o1002 == 0o1002 => "not everybody can see what is there",
@@ -257,21 +269,29 @@ pub(crate) fn wrong_mode(root: &Path) -> Option<String> {
         _ if mode & 0o020 != 0 => "only its owner and its group can write: what others run is not written",
         _ => "only its owner can write: what others run is not written",
     };
-    Some(format!("{} has mode {mode:o}, so that {what}; install makes it 1777", root.display()))
+    Some(words_of_mode(folder, mode, what))
 }
 
-/// Why a process cannot write there, by the mode of the data directory.
+fn words_of_mode(folder: &Path, mode: u32, what: &str) -> String {
+    format!("{} has mode {mode:o}, so that {what}; install makes it 1777", folder.display())
+}
+
+/// Why a process cannot write there, by the modes of the data directory, into which it has to get, and of the ledger's
+/// folder, in which its record and its map are.
 pub(crate) fn obstacle_of(root: &Path, pid: u32) -> Option<String> {
-    let found = fs::Attributes::of(root).ok()??;
     let user = facts::User::of(pid)?;
-    let bit = if user.uid == found.uid {
-        0o200
-    } else if user.groups.contains(&found.gid) {
-        0o020
-    } else {
-        0o002
+    let may = |folder: &Path, bit: u32| {
+        let Ok(Some(found)) = fs::Attributes::of(folder) else { return true };
+        let shift = if user.uid == found.uid {
+            6
+        } else if user.groups.contains(&found.gid) {
+            3
+        } else {
+            0
+        };
+        user.uid == 0 || found.mode & (bit << shift) != 0
     };
-    if user.uid == 0 || found.mode & bit != 0 { None } else { wrong_mode(root) }
+    if may(root, 0o1) && may(&root.join(LEDGER), 0o2) { None } else { wrong_mode(root) }
 }
 
 /// Looks at every data file: its name, and the file.
@@ -314,7 +334,7 @@ mod tests {
             (0o755, Some("only its owner can write")),
         ] {
             std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(mode)).expect("set");
-            let said = wrong_mode(folder.path());
+            let said = wrong_mode_of(folder.path());
             match wanted {
                 None => assert_eq!(said, None),
                 Some(words) => {

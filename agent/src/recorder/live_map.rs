@@ -14,7 +14,7 @@ use crate::host::budget::{self, Remarks, Share};
 use crate::host::fs;
 use crate::host::namespace::View;
 use crate::receipt::Config;
-use crate::recorder::data_dir::LEDGER;
+use crate::recorder::data_dir::{self, LEDGER};
 use crate::recorder::fingerprint::{self, Fingerprints};
 use crate::recorder::ledger::{Ledger, STRANGERS_RECORDS};
 use crate::recorder::record::{self, MAX_RECORD, ONE, Record};
@@ -29,6 +29,17 @@ pub(crate) fn data_of(record: &str) -> Option<String> {
     Some(format!("data.{suffix}"))
 }
 
+/// The same where others may sit on that name: the first of its names that nobody else has.
+pub(crate) fn data_at(data_root: &Path, record: &str, uid: u32) -> Option<String> {
+    let first = data_of(record)?;
+    let more = (1..MOST_NAMES).map(|number| format!("{first}-{number:x}"));
+    let is_anothers = |name: &String| {
+        let found = fs::Attributes::of(&data_root.join(name));
+        found.ok().flatten().is_some_and(|found| found.uid != uid)
+    };
+    std::iter::once(first.clone()).chain(more).find(|name| !is_anothers(name))
+}
+
 /// The record of a map.
 fn record_of(map: &str) -> Option<String> {
     Some(format!("{ONE}{}.json", map.strip_prefix(MAP)?))
@@ -40,8 +51,22 @@ pub(crate) fn map_of(record: &str) -> Option<String> {
     Some(format!("{MAP}{suffix}"))
 }
 
+/// Most names that are tried for a data file.
+const MOST_NAMES: u32 = 4096;
+
 /// How the names of maps begin.
 const MAP: &str = "map.";
+
+/// How many data files wait for a collect, at most: those that there are, and those that will be made of maps.
+pub(crate) fn waiting(data_root: &Path) -> Result<u64, Failure> {
+    let (mut count, _) = data_dir::measure(data_root)?;
+    let names = std::fs::read_dir(data_root.join(LEDGER)).into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        let data = record_of(&name).and_then(|record| data_of(&record));
+        count += u64::from(data.is_some_and(|data| !data_root.join(data).exists()));
+    }
+    Ok(count)
+}
 
 /// Names of the records of all maps that there are, of the service's users, and their owners.
 pub(crate) fn listed(data_root: &Path) -> Result<BTreeMap<String, u32>, Failure> {
@@ -102,20 +127,20 @@ pub(crate) fn remove(data_root: &Path, record: &str) {
 
 /// Ends the map of a process that is gone, whose data file has all of it: its record says so, and has the fingerprints that
 /// the process had no time for. Where that cannot be written, the map stays, and is read again each time.
-pub(crate) fn retire_map(data_root: &Path, record: &Record, has_data: bool, ran: &Fingerprints) {
+pub(crate) fn retire_map(data_root: &Path, record: &Record, data: Option<&str>, ran: &Fingerprints) {
     let process = &record.process;
     if record.pid_here.is_some() || !record.is_gone() || process.foreign {
         return;
     }
     let folder = data_root.join(LEDGER);
-    let is_noted = !record.is_told() || note_end(&folder, record, has_data, ran).is_some();
+    let is_noted = !record.is_told() || note_end(&folder, record, data, ran).is_some();
     if let Some(map) = map_of(&process.record).filter(|_| is_noted) {
         let _ = std::fs::remove_file(folder.join(map));
     }
 }
 
 /// Has the record of a process say how it ended, and that it has no map any more.
-fn note_end(folder: &Path, record: &Record, has_data: bool, ran: &Fingerprints) -> Option<()> {
+fn note_end(folder: &Path, record: &Record, data: Option<&str>, ran: &Fingerprints) -> Option<()> {
     let path = folder.join(&record.process.record);
     let attributes = fs::Attributes::of(&path).ok()?.filter(|found| found.uid == record.uid)?;
     let mut raw: serde_json::Map<String, serde_json::Value> =
@@ -124,9 +149,7 @@ fn note_end(folder: &Path, record: &Record, has_data: bool, ran: &Fingerprints) 
     sources.extend(ran.iter().cloned());
     raw.insert("sources".to_owned(), fingerprint::join(&sources).into());
     raw.insert("map".to_owned(), serde_json::Value::Null);
-    if !has_data {
-        raw.insert("data".to_owned(), serde_json::Value::Null);
-    }
+    raw.insert("data".to_owned(), data.into());
     if record.has_live_map && raw.get("ended").is_none_or(serde_json::Value::is_null) {
         raw.insert("ended".to_owned(), "gone".into());
     }

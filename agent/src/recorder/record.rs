@@ -226,6 +226,9 @@ fn judge(
     }
     let mut data = own_data(name, raw.data.take())?;
     let has_map = raw.map.is_some();
+    if has_map && data.is_some() {
+        data = live_map::data_at(data_root, name, uid).or(data);
+    }
     let has_live_map = has_map && raw.core.starts_with(LIVE_MAP);
     if has_map && data.as_ref().is_some_and(|data| !data_root.join(data).exists()) {
         // There is a data file once it ran anything. Where the map is gone, too, somebody has taken both; but one that

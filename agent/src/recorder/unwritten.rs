@@ -22,9 +22,13 @@ pub(crate) fn check(config: &Config, units: Option<&[String]>, is_check: bool) -
     }
     // What each says of itself counts, whatever the disk looks like.
     let mut stuck = live(config, units)?;
-    stuck.retain(|record| why.is_some() || record.process.error.is_some());
+    let obstacle = |record: &Record| {
+        let error = record.process.error.clone();
+        error.or_else(|| data_dir::obstacle_of(&config.data_root, record.pid_here?))
+    };
+    stuck.retain(|record| why.is_some() || obstacle(record).is_some());
     let Some(first) = stuck.first() else { return Ok(()) };
-    let why = why.or_else(|| first.process.error.clone()).unwrap_or_default();
+    let why = why.or_else(|| obstacle(first)).unwrap_or_default();
     Err(Failure::new(format!(
         "{why}: {} could not write what {} ran, which an end would lose",
         counted(stuck.len() as u64, "process"),
