@@ -9,7 +9,7 @@ from _thread import RLock
 from binascii import crc32
 from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 
-from _pulpcov_system import identity_of
+from _pulpcov_system import identity_of, is_same
 
 FIRST, MOST, PAGE = 16 * 1024, 128 * 1024, 4096
 HEAD, FILLER, FILE, CODE, EDGE = 8, 0, 2, 3, 4
@@ -47,13 +47,10 @@ class Map(object):
 
     def descriptor(self):
         """The file's: a program may close every one that it does not know, and then has ours for its own."""
-        try:
-            if identity_of(os.fstat(self.fd)) == self.identity:
-                return self.fd
-        except OSError:
-            pass
+        if is_same(self.fd, self.identity):
+            return self.fd
         fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        if identity_of(os.fstat(fd)) != self.identity:
+        if not is_same(fd, self.identity):
             os.close(fd)
             raise OSError(ESTALE, "")
         self.fd = fd

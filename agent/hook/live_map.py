@@ -8,7 +8,7 @@ import os
 import sys
 from binascii import crc32
 
-from _pulpcov_system import high, identity_of, map_head, map_record
+from _pulpcov_system import high, identity_of, is_same, map_head, map_record
 
 NAME = "pulpcov"
 TOOLS = (4, 3)              # of sys.monitoring; the numbers that have a name there are others'
@@ -159,13 +159,9 @@ class LiveMap(object):
         sys.monitoring.restart_events()
 
     def close(self):
-        """Closes the descriptor of the map before, if it is still that: the service may have closed it, and have
-        another file there."""
-        try:
-            if self.opened and identity_of(os.fstat(self.opened[0])) == self.opened[1]:
-                os.close(self.opened[0])
-        except OSError:
-            pass
+        """Closes the descriptor of the map before."""
+        if self.opened and is_same(*self.opened):
+            os.close(self.opened[0])
 
     def has_own_map(self):
         """Whether this process has a map where it can be found; else it has forked, or somebody has removed it."""

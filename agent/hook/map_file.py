@@ -6,7 +6,7 @@ import os
 import sys
 from array import array
 
-from _pulpcov_system import high, identity_of, map_head, map_record, remove
+from _pulpcov_system import high, identity_of, is_same, map_head, map_record, remove
 
 FILE, LINES, ARCS = 2, 5, 6
 MAX_LINE = 1024 * 1024      # a line beyond it is nobody's
@@ -91,16 +91,13 @@ class MapFile(object):
         self.fd = None
 
     def has_open(self):
-        try:
-            return self.fd is not None and identity_of(os.fstat(self.fd)) == self.identity
-        except OSError:
-            return False
+        return self.fd is not None and is_same(self.fd, self.identity)
 
     def opened(self):
         """Not kept open: a program may close every file that it does not know, and have its own under that number."""
         if self.identity is not None:
             fd = high(os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC))
-            if identity_of(os.fstat(fd)) == self.identity:
+            if is_same(fd, self.identity):
                 return fd
             os.close(fd)
             raise OSError("its map was replaced")

@@ -89,7 +89,7 @@ class State(object):
         return self.core and self.core.period or self.config["interval"]
 
     def begin(self, session):
-        """A generation of this process: a data file and a record of its own."""
+        """A generation of this process: a map and a record of its own. Returns what the core has left behind."""
         self.session = self.wanted = session
         suffix = "%s.%d.%s" % (self.host, self.pid, word(6))
         self.record_name, self.map_name = "proc." + suffix + ".json", "map." + suffix
@@ -97,8 +97,9 @@ class State(object):
         self.secret = word(16)
         self.seal = sealed(self.secret)     # told at once; the secret only by whatever goes on from this record
         self.seen_files, self.sources = set(), set()
-        self.left = self.core.start_again() if self.core else None
+        left = self.core.start_again() if self.core else None
         self.last_flush = self.ack = self.ended = None
+        return left
 
     def became_other_user(self):
         """In a sticky folder nobody replaces what another user wrote: new files, for what runs from now on."""
@@ -260,11 +261,11 @@ def next_generation(ack):
         s.ended = None
         raise
     before = dict(vars(s))
-    s.begin(s.wanted)
+    left = s.begin(s.wanted)
     try:
         begin_map()
     except Exception:               # a full disk: the old map goes on, until the next flush tries again
-        s.core.return_to(s.left)
+        s.core.return_to(left)
         vars(s).update(before, ended=None)
         raise
 
@@ -549,12 +550,13 @@ def start(config, coverage_dir, role, children, argv):
     note_loads(config["packages"])
     hook_forks()
     wrap_exits()
-    if program().startswith("uwsgi"):
+    name = program()
+    if name.startswith("uwsgi"):
         from _pulpcov_uwsgi import hook_uwsgi
         hook_uwsgi(lambda: after_fork(None), None if s.core.is_live else s.core.trace_this_thread)
     if not s.core.is_live:
         from _pulpcov_coverage_core import APACHE, hook_mod_wsgi, hook_sigterm
-        if program() in APACHE:
+        if name in APACHE:
             hook_mod_wsgi(s.core)
         else:
             hook_sigterm(flush, s)

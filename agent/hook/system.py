@@ -61,6 +61,14 @@ def identity_of(info):
     return info.st_dev, info.st_ino
 
 
+def is_same(fd, identity):
+    """Whether a descriptor is still of that file: the service may have closed it, and have another one there."""
+    try:
+        return identity_of(os.fstat(fd)) == identity
+    except OSError:
+        return False
+
+
 def high(fd):
     """The same file under a number that is out of the service's way, where there are so many."""
     try:

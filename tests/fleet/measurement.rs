@@ -312,6 +312,9 @@ fn a_process_that_cannot_write_is_not_counted_as_recorded() {
         "{said}"
     );
     assert!(lab.fleet(0, "status", &[]).contains("cannot write"), "{said}");
+    let doctor = lab.fleet_command("doctor", &[]).output().expect("pulpcov runs");
+    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(doctor.contains("/srv/pulp_coverage/.pulpcov has mode 755"), "{doctor}");
     let (code, said) = lab.fleet_says("collect", &["-o", "run"]);
     assert!(code == Some(0) && said.contains("did not answer the flush request"), "{said}");
     // Nor is it ended with what it holds.

@@ -18,8 +18,8 @@ use crate::failure::Failure;
 use crate::host::python::Start;
 use crate::host::{fs, interpreter};
 use crate::receipt::Config;
+use crate::recorder::coverage_dir;
 use crate::recorder::record::Record;
-use crate::recorder::{coverage_dir, hook};
 
 /// What the edges of one map are.
 #[derive(Debug, Clone, Default)]
@@ -179,11 +179,10 @@ fn answers(
     Ok(known)
 }
 
-/// What an answer depends on besides the source.
+/// Who is asked: what an answer depends on besides the source.
 fn asked(lib_root: &str, python: &Interpreter, optimize: u8) -> String {
-    let program = fs::sha256(hook::BRANCHES.as_bytes());
     let coverage = coverage_dir::path(lib_root, python);
-    format!("{} {} -O{optimize} {} {program}", python.path, python.version, coverage.display())
+    format!("{} {} -O{optimize} {}", python.path, python.version, coverage.display())
 }
 
 fn ask(

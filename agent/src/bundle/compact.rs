@@ -22,7 +22,7 @@ use crate::receipt::Config;
 use crate::recorder::data_dir::{self, LEDGER};
 use crate::recorder::fingerprint::{self, Fingerprints, Present};
 use crate::recorder::ledger::{self, CompactedProcesses, Ledger, MANY, MAX_MANY, RawCompactedProcesses};
-use crate::recorder::live_map;
+use crate::recorder::process_map;
 use crate::recorder::record::Record;
 
 /// A record is left alone until it is that old: an `exec` that failed takes its last word back.
@@ -276,6 +276,6 @@ fn remove<'a>(
         let _ = std::fs::remove_file(root.join(name));
     }
     for name in records {
-        live_map::remove(root, name);
+        process_map::remove(root, name);
     }
 }

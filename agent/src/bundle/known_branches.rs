@@ -8,6 +8,7 @@ use pulpcov_data_file::lines::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::host::fs;
+use crate::recorder::hook;
 
 /// Largest note. A larger one is not read: then everything is asked again.
 const MAX_NOTE: u64 = 64 * 1024 * 1024;
@@ -81,19 +82,26 @@ impl Known {
     }
 }
 
-/// By who was asked, and by path: the digest of the source, and what is known of it.
+/// What was said by the answering program of one agent.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Note(BTreeMap<String, BTreeMap<String, (String, Known)>>);
+pub(super) struct Note {
+    /// Digest of the program: what another one has said is nobody's any more.
+    program: String,
+    /// By who was asked, and by path: the digest of the source, and what is known of it.
+    known: BTreeMap<String, BTreeMap<String, (String, Known)>>,
+}
 
 impl Note {
     pub(super) fn read(lib_root: &str) -> Self {
+        let program = fs::sha256(hook::BRANCHES.as_bytes());
         let bytes = fs::read_limited(&place(Path::new(lib_root)), MAX_NOTE).unwrap_or_default();
-        serde_json::from_slice(&bytes).unwrap_or_default()
+        let found = serde_json::from_slice(&bytes).ok().filter(|note: &Self| note.program == program);
+        found.unwrap_or_else(|| Self { program, known: BTreeMap::new() })
     }
 
     /// What is known of a source of this digest, whether or not it is all that is wanted.
     pub(super) fn of(&self, asked: &str, path: &str, sha256: &str) -> Option<&Known> {
-        self.0.get(asked)?.get(path).filter(|(digest, _)| digest == sha256).map(|(_, known)| known)
+        self.known.get(asked)?.get(path).filter(|(digest, _)| digest == sha256).map(|(_, known)| known)
     }
 
     /// All that is wanted of a source, if it is known.
@@ -108,7 +116,7 @@ impl Note {
     /// Notes what was said to one who was asked, of all sources that are wanted now: of others nothing is kept. Where it
     /// cannot be written, they are asked again.
     pub(super) fn write(&mut self, lib_root: &str, asked: &str, now: BTreeMap<String, (String, Known)>) {
-        self.0.insert(asked.to_owned(), now);
+        self.known.insert(asked.to_owned(), now);
         if let Ok(text) = serde_json::to_vec(self)
             && text.len() as u64 <= MAX_NOTE
         {
@@ -138,7 +146,7 @@ mod tests {
     fn only_what_is_known_of_that_very_source_is_answered() {
         let lib = tempfile::tempdir().expect("a folder");
         let lib = lib.path().to_string_lossy();
-        let mut note = Note::default();
+        let mut note = Note::read(&lib);
         let said = known(3, &[((2, 8), Some((3, 4))), ((2, 6), None)]);
         note.write(&lib, "3.12", BTreeMap::from([("/a.py".to_owned(), ("d1".to_owned(), said.clone()))]));
         let note = Note::read(&lib);
@@ -149,6 +157,10 @@ mod tests {
         assert_eq!(answer("3.12", "/a.py", "d1", &[(2, 9)]), None, "a way that nobody had taken");
         assert_eq!(answer("3.12", "/a.py", "d2", &[(2, 8)]), None, "another source");
         assert_eq!(answer("3.13", "/a.py", "d1", &[(2, 8)]), None, "another Python");
+        let other = Note { program: "another".to_owned(), ..note };
+        std::fs::write(place(Path::new(&*lib)), serde_json::to_vec(&other).expect("JSON")).expect("written");
+        assert!(Note::read(&lib).known.is_empty(), "said by another program");
+        let note = other;
         let both = known(3, &[((2, 9), Some((3, 5)))]).and(note.of("3.12", "/a.py", "d1"));
         assert_eq!(both.codes[&(3, 1, 2)].as_ref().expect("its ways").0.len(), 3);
     }

@@ -21,8 +21,8 @@ use crate::receipt::Config;
 use crate::recorder::data_dir::{self, LEDGER};
 use crate::recorder::fingerprint::{self, Fingerprints};
 use crate::recorder::ledger;
-use crate::recorder::live_map;
-use crate::recorder::record::Record;
+use crate::recorder::process_map;
+use crate::recorder::record::{self, Record};
 
 /// A map of a process that lives may be read in the middle of a store: so often it is read again.
 const LOOKS: u32 = 3;
@@ -45,7 +45,7 @@ pub(crate) struct Written {
 impl Written {
     /// Why the data file of that name is not what its map has.
     pub(crate) fn unsaved_data(&self, name: &str) -> Option<&str> {
-        let is_of = |record: &String| live_map::data_of(record).as_deref() == Some(name);
+        let is_of = |record: &String| record::is_own_data(record, name);
         let failed = self.failed.iter().filter(|(record, _)| self.unsaved.contains(*record));
         failed.into_iter().find(|(record, _)| is_of(record)).map(|(_, reason)| reason.as_str())
     }
@@ -59,7 +59,7 @@ impl Written {
             let Some(reason) = self.failed.get(&process.record) else { continue };
             process.error.get_or_insert_with(|| reason.clone());
             if process.data.is_none() {
-                process.data = live_map::data_of(&process.record); // which is not there
+                process.data = process_map::data_of(&process.record); // which is not there
             }
         }
     }
@@ -69,16 +69,16 @@ impl Written {
 pub(crate) fn write_data(lib_root: &str, config: &Config) -> Result<Written, Failure> {
     ledger::check_folder(&config.data_root)?;
     // A record comes before its map.
-    let listed = live_map::listed(&config.data_root)?;
+    let listed = process_map::listed(&config.data_root)?;
     let mut ledger = ledger::read(config)?;
-    let (untold, warnings) = live_map::of_no_record(config, listed, &ledger);
-    let names: BTreeSet<String> = untold.iter().map(|record| record.process.record.clone()).collect();
+    let (untold, warnings) = process_map::of_no_record(config, listed, &ledger);
     ledger.records.extend(untold);
     let mut written = write(lib_root, config, &ledger.records);
-    let failed = written.failed.iter().filter(|(record, _)| names.contains(*record));
-    written.warnings =
-        failed.map(|(record, reason)| format!("of the process of {record}: {reason}")).collect();
-    written.warnings.extend(warnings);
+    let of_untold = |record: &Record| {
+        let reason = written.failed.get(&record.process.record).filter(|_| !record.is_told())?;
+        Some(format!("of the process of {}: {reason}", record.process.record))
+    };
+    written.warnings = ledger.records.iter().filter_map(of_untold).chain(warnings).collect();
     Ok(written)
 }
 
@@ -122,13 +122,13 @@ pub(crate) fn write(lib_root: &str, config: &Config, records: &[Record]) -> Writ
                 let trouble = trouble_of(map, arcs, record);
                 if trouble.is_none() {
                     let ran = written.ran.get(name).cloned().unwrap_or_default();
-                    live_map::retire_map(root, record, data.as_deref(), &ran);
+                    process_map::retire_map(root, record, data.as_deref(), &ran);
                 }
                 trouble
             }
             Err((reason, bytes)) => {
                 written.unsaved.insert(name.clone());
-                let data = live_map::data_of(name).zip(bytes);
+                let data = process_map::data_at(root, name, attributes.uid).zip(bytes);
                 written.held.extend(data.map(|(data, bytes)| (data, bytes, attributes.uid)));
                 Some(reason)
             }
@@ -180,7 +180,7 @@ fn identity_of(path: &str) -> Option<SourceIdentity> {
 
 /// The map of a record, and whose it is; nothing where there is none yet.
 fn read(root: &Path, record: &Record) -> Result<Option<(Map, Attributes)>, String> {
-    let name = live_map::map_of(&record.process.record).ok_or("its record has no name of one")?;
+    let name = process_map::map_of(&record.process.record).ok_or("its record has no name of one")?;
     let path = root.join(LEDGER).join(&name);
     let mut looks = 0;
     loop {
@@ -234,7 +234,7 @@ fn data_of(map: &Map, arcs: &branches::Arcs) -> Result<Option<Vec<u8>>, String> 
 
 /// Writes the data file where it is not there as it should be; returns its name.
 fn save(root: &Path, record: &Record, bytes: &[u8], attributes: &Attributes) -> Result<String, String> {
-    let name = live_map::data_at(root, &record.process.record, attributes.uid)
+    let name = process_map::data_at(root, &record.process.record, attributes.uid)
         .ok_or("somebody has put files in all places of its data")?;
     let path = root.join(&name);
     if data_dir::digest(&path).is_ok_and(|now| now == fs::sha256(bytes)) {

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::host::facts::{CollectLock, HostLock};
 use crate::receipt::{self, Receipt};
 use crate::recorder::data_dir::LEDGER;
-use crate::recorder::live_map;
+use crate::recorder::process_map;
 use crate::recorder::users::Users;
 
 /// Files of one kind that a bundle carries as they are.
@@ -22,7 +22,7 @@ pub(super) fn list(args: &Collect, session: &mut OpContext<'_>) -> Result<Outcom
     let receipt = receipt::of_data(&args.lib_root)?;
     receipt.check_fleet(args.fleet.as_ref())?;
     if args.check {
-        let files = live_map::waiting(&receipt.config.data_root)?;
+        let files = process_map::waiting(&receipt.config.data_root)?;
         let msg = format!("would flush, and fetch {}", super::counted(files, "data file"));
         return Ok(Outcome::ok(files > 0, msg, Detail::None));
     }

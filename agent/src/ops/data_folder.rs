@@ -12,7 +12,7 @@ use crate::install::sharing;
 use crate::receipt::{Config, TouchedFolder};
 use crate::recorder::data_dir::{self, LEDGER};
 use crate::recorder::ledger;
-use crate::recorder::live_map;
+use crate::recorder::process_map;
 use crate::recorder::record::Record;
 use crate::recorder::users::Users;
 
@@ -185,7 +185,7 @@ impl<'a> DataFolder<'a> {
         let many = ledger.many.iter().map(|many| &many.compacted).filter(|many| !many.foreign);
         for (record, data) in one.chain(many.map(|many| (&many.record, &many.data))) {
             if data.as_ref().is_none_or(|data| !self.root.join(data).exists()) {
-                live_map::remove(self.root, record);
+                process_map::remove(self.root, record);
             }
         }
         Ok(())

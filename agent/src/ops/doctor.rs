@@ -97,10 +97,12 @@ fn data_directory(root: &Path, report: &mut Findings) {
                 report
                     .add(Grade::Bad, name, "is no folder, or a link to one")
                     .hint("set pulpcov_data_root to the folder itself");
-            } else if found.mode == 0o1777 {
-                report.add(Grade::Ok, name, "mode 1777");
-            } else {
+            } else if found.mode != 0o1777 {
                 report.add(Grade::Warning, name, format!("mode {:o}; install makes it 1777", found.mode));
+            } else if let Some(wrong) = data_dir::wrong_mode(root) {
+                report.add(Grade::Warning, name, wrong);
+            } else {
+                report.add(Grade::Ok, name, "mode 1777");
             }
         }
     }

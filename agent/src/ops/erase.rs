@@ -16,7 +16,7 @@ use crate::host::fs;
 use crate::receipt;
 use crate::recorder::ledger::Ledger;
 use crate::recorder::record::Record;
-use crate::recorder::{collected, data_dir, ledger, live_map};
+use crate::recorder::{collected, data_dir, ledger, process_map};
 
 pub(super) fn run(args: &Erase) -> Result<Outcome, Failure> {
     if args.check {
@@ -91,20 +91,18 @@ fn erase_records(root: &Path, ledger: &Ledger, named: &[ErasedFile], gone_before
     // Its record may have been made to say that its map has ended, since it was fetched.
     let of_one = ledger.records.iter().filter(|record| record.is_gone()).filter_map(|record| {
         let process = &record.process;
-        let sha256 = gone_before.get(&process.record)?;
-        Some([
-            (&process.record, &process.record_sha256, &process.data),
-            (&process.record, sha256, &process.data),
-        ])
+        let before = gone_before.get(&process.record)?;
+        Some((&process.record, [before, &process.record_sha256], &process.data))
     });
     let of_many = ledger.many.iter().map(|many| {
         let compacted = &many.compacted;
-        (&compacted.record, &compacted.record_sha256, &compacted.data)
+        (&compacted.record, [&compacted.record_sha256; 2], &compacted.data)
     });
-    for (record, sha256, data) in of_one.flatten().chain(of_many) {
+    for (record, digests, data) in of_one.chain(of_many) {
         let data_is_gone = data.as_ref().is_none_or(|data| !root.join(data).exists());
-        if data_is_gone && named.contains(&(record.as_str(), sha256.as_str())) {
-            live_map::remove(root, record);
+        let is_named = digests.into_iter().any(|sha256| named.contains(&(record.as_str(), sha256.as_str())));
+        if data_is_gone && is_named {
+            process_map::remove(root, record);
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::receipt;
 use crate::receipt::{Config, Receipt};
 use crate::recorder::coverage_dir::Wheels;
 use crate::recorder::data_dir::LEDGER;
-use crate::recorder::{coverage_dir, data_dir, hook, ledger, live_map, phase, supervised, users};
+use crate::recorder::{coverage_dir, data_dir, hook, ledger, phase, process_map, supervised, users};
 
 pub(super) fn run(args: &Install, session: &mut OpContext<'_>) -> Result<Outcome, Failure> {
     check_words(args)?;
@@ -231,7 +231,7 @@ fn left_in_old_image(old: &Config, new: &Config) -> Option<String> {
     let images =
         |config: &Config| config.interpreters.iter().map(|one| one.image.clone()).collect::<BTreeSet<_>>();
     let is_other = (old.is_contained() || new.is_contained()) && images(old) != images(new);
-    let files = live_map::waiting(&old.data_root).unwrap_or(0);
+    let files = process_map::waiting(&old.data_root).unwrap_or(0);
     (is_other && files > 0).then(|| {
         format!(
             "{} of another image, or of the host itself, wait to be collected: what that has otherwise is without a source now",

@@ -13,7 +13,7 @@ use crate::install::undo::{forget, sweep};
 use crate::install::units::{self, concern_systemd, stop_timer};
 use crate::receipt::Replaced;
 use crate::recorder::hook::{GATE_FILE, PTH, PTH_TEXT};
-use crate::recorder::{coverage_dir, data_dir, live_map};
+use crate::recorder::{coverage_dir, data_dir, process_map};
 
 /// Largest file that is looked into.
 const MAX_LOOK: u64 = 256 * 1024;
@@ -76,7 +76,7 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
     let _ = std::fs::remove_file(lib_root.join(units::AGENT));
     let _ = std::fs::remove_dir(lib_root);
     let detail = detail(&removed, data_root.as_deref());
-    let data = data_root.map_or(0, |root| live_map::waiting(&root).unwrap_or(0));
+    let data = data_root.map_or(0, |root| process_map::waiting(&root).unwrap_or(0));
     if data > 0 {
         let is = if data == 1 { "is" } else { "are" };
         warnings.push(format!("{} {is} left", super::counted(data, "data file")));
@@ -87,7 +87,7 @@ pub(super) fn run(args: &Uninstall, why: &Failure) -> Result<Outcome, Failure> {
 fn detail(removed: &[String], data_root: Option<&Path>) -> Detail {
     Detail::Uninstall(UninstallDetail {
         removed: removed.to_vec(),
-        data_left: data_root.map_or(0, |root| live_map::waiting(root).unwrap_or(0)),
+        data_left: data_root.map_or(0, |root| process_map::waiting(root).unwrap_or(0)),
         data_root: data_root.map(|root| root.to_string_lossy().into_owned()).unwrap_or_default(),
         awaits_restart: None,
     })

@@ -13,7 +13,7 @@ use crate::host::namespace::{Place, Sight, View};
 use crate::host::{facts, fs};
 use crate::recorder::data_dir::LEDGER;
 use crate::recorder::fingerprint::Fingerprints;
-use crate::recorder::{data_dir, fingerprint, live_map};
+use crate::recorder::{data_dir, fingerprint, process_map};
 
 /// Largest record: 64 words of a command line, and a fingerprint for each measured file.
 pub(crate) const MAX_RECORD: u64 = 1024 * 1024;
@@ -195,12 +195,12 @@ pub(crate) fn of_map(
         role: facts.role,
         python: facts.python,
         prefix: facts.prefix,
-        data: live_map::data_of(record),
+        data: process_map::data_of(record),
         generation: facts.generation,
         label: facts.label,
         run: facts.run,
         core: facts.core,
-        map: live_map::map_of(record),
+        map: process_map::map_of(record),
         ..Raw::default()
     };
     let mut found = judge(data_root, (record, &[], uid), raw, view)?;
@@ -227,13 +227,13 @@ fn judge(
     let mut data = own_data(name, raw.data.take())?;
     let has_map = raw.map.is_some();
     if has_map && data.is_some() {
-        data = live_map::data_at(data_root, name, uid).or(data);
+        data = process_map::data_at(data_root, name, uid).or(data);
     }
     let has_live_map = has_map && raw.core.starts_with(LIVE_MAP);
     if has_map && data.as_ref().is_some_and(|data| !data_root.join(data).exists()) {
         // There is a data file once it ran anything. Where the map is gone, too, somebody has taken both; but one that
         // has it all in memory, too, writes it again.
-        let map = live_map::map_of(name).map(|map| data_root.join(LEDGER).join(map));
+        let map = process_map::map_of(name).map(|map| data_root.join(LEDGER).join(map));
         let will_write = !has_live_map && pid_here.is_some();
         data = data.filter(|_| map.is_none_or(|map| !map.exists()) && raw.size > 0 && !will_write);
     }
@@ -313,17 +313,23 @@ fn check_words(raw: &mut Raw) -> Result<(), Failure> {
 
 /// The data file that a record names: its own by its name, which may go on with a dash and letters.
 fn own_data(record: &str, data: Option<String>) -> Result<Option<String>, Failure> {
-    let Some(data) = data else { return Ok(None) };
+    match data {
+        Some(data) if !is_own_data(record, &data) => {
+            Err(Failure::new("it names a data file that is not its own"))
+        }
+        data => Ok(data),
+    }
+}
+
+/// Whether a data file is of the process of a record.
+pub(crate) fn is_own_data(record: &str, data: &str) -> bool {
     let suffix = record.strip_prefix(ONE).and_then(|rest| rest.strip_suffix(".json"));
     let more = data.strip_prefix("data.").zip(suffix).and_then(|(name, suffix)| name.strip_prefix(suffix));
     let is_own = more.is_some_and(|more| {
         let letters = more.strip_prefix('-').unwrap_or_default();
         more.is_empty() || (!letters.is_empty() && letters.chars().all(|letter| letter.is_ascii_hexdigit()))
     });
-    if !is_file_name(&data) || !is_own {
-        return Err(Failure::new("it names a data file that is not its own"));
-    }
-    Ok(Some(data))
+    is_own && is_file_name(data)
 }
 
 /// Who has put a file in the place of a process's data. One that is gone was collected, or is missing: others can tell

@@ -299,12 +299,12 @@ fn exercise(hosts: &[DemoHost]) -> Result<Vec<Service>> {
     Ok(services)
 }
 
-/// Waits until each host has data, which comes with the first timed flush: `status` is to show what it looks like.
+/// Waits until each host has maps, which come with the first timed flush: `status` is to show what it looks like.
 fn wait_for_data(hosts: &[DemoHost]) {
     let begin = Instant::now();
     let has_data = |host: &DemoHost| {
-        let files = fs::read_dir(host.folder.join("data")).into_iter().flatten().flatten();
-        files.filter(|file| file.file_name().to_string_lossy().starts_with("data.")).count() > 1
+        let files = fs::read_dir(host.folder.join("data/.pulpcov")).into_iter().flatten().flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with("map.")).count() > 1
     };
     while begin.elapsed() < FIRST_FLUSH && !hosts.iter().all(has_data) {
         std::thread::sleep(Duration::from_millis(20));

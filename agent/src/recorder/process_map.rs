@@ -23,6 +23,12 @@ use crate::recorder::users::Users;
 /// Most maps that are looked at.
 const ALL_MAPS: Share = Share { files: 200_000, bytes: 64 * MAX_DATA_BYTES };
 
+/// Most names that are tried for a data file.
+const MOST_NAMES: u32 = 4096;
+
+/// How the names of maps begin.
+const MAP: &str = "map.";
+
 /// The data file of a process with a map, by the name of its record.
 pub(crate) fn data_of(record: &str) -> Option<String> {
     let suffix = record.strip_prefix(ONE)?.strip_suffix(".json")?;
@@ -50,12 +56,6 @@ pub(crate) fn map_of(record: &str) -> Option<String> {
     let suffix = record.strip_prefix(ONE)?.strip_suffix(".json")?;
     Some(format!("{MAP}{suffix}"))
 }
-
-/// Most names that are tried for a data file.
-const MOST_NAMES: u32 = 4096;
-
-/// How the names of maps begin.
-const MAP: &str = "map.";
 
 /// How many data files wait for a collect, at most: those that there are, and those that will be made of maps.
 pub(crate) fn waiting(data_root: &Path) -> Result<u64, Failure> {
