@@ -62,6 +62,8 @@ class State(object):
         self.ledger = os.path.join(self.root, LEDGER)
         self.trigger = os.path.join(self.ledger, "flush")
         self.newborn = False        # forked, and not yet itself
+        # It has no thread yet: uWSGI forks in C, and a child would wait for ever for what a thread holds at that moment.
+        self.still = program().startswith("uwsgi")
         self.host = (config["host"] or os.uname()[1]).replace("/", "_")
         self.argv = argv[:MAX_ARGV]
         self.core = None
@@ -132,7 +134,7 @@ def write_record(durable=False):
         "interval": s.config["interval"], "map": s.map_name if s.core else None,
         "data": s.data_name if s.core else None, "size": s.core.size() if s.core else 0,
         "last_flush": s.last_flush,
-        "ack": s.ack, "ended": s.ended, "error": s.error,
+        "ack": s.ack, "ended": s.ended, "error": s.error, "still": s.still,
         "packages": package_files(s.config["packages"]), "folders": package_folders(s.config["packages"]),
         "sources": "".join(sorted(s.sources)),
         "generation": s.session.generation, "label": s.session.label, "run": s.session.run,
@@ -202,6 +204,8 @@ def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: 
             return False
         if not is_recording(ended):
             return
+        if s.still and s.read_session() != s.session:
+            s.core.clear()          # its children have told of it, long ago
         if s.user != os.geteuid():
             s.became_other_user()
         if not s.core.has_own_map():
@@ -338,6 +342,8 @@ def flush_if_due(gate):
 
 def start_flusher():
     s = _state
+    if s.still:
+        return
     stop, gate, done = _allocate(), _allocate(), _allocate()
     stop.acquire()
     done.acquire()
@@ -404,6 +410,16 @@ def after_fork(token):
         s.newborn = False
 
 
+def after_fork_in_c():
+    """uWSGI has forked this process, or goes on in it where it forks none."""
+    s = _state
+    if s.still and s.pid == _getpid():
+        s.still = False
+        start_flusher()
+    else:
+        after_fork(None)
+
+
 def after_in_parent(token):
     s = _state
     try:
@@ -421,13 +437,17 @@ def after_in_parent(token):
 def after_in_child():
     """A forked child is a process of its own: own name, own record, and only its own lines."""
     s = _state
+    # A parent that is still tells of nothing before it ends.
+    tells_of_parent = s.still and s.role not in s.children and s.read_session() == s.session
     if not s.newborn:
         s.newborn, s.stop = True, None
         s.role = s.children.get(s.role, s.role)
+    s.still = False
     if s.stop is None:
         os.environ["PULPCOV_ROLE"] = s.role
         try:
-            s.core.clear()          # what ran before the fork is the parent's to tell
+            if not tells_of_parent:
+                s.core.clear()      # what ran before the fork is the parent's to tell
             s.became(s.pid if s.pid != _getpid() else s.parent)
             begin_map()             # where a live map cannot be had, its parent's holds what is told there
         except Exception:
@@ -553,7 +573,7 @@ def start(config, coverage_dir, role, children, argv):
     name = program()
     if name.startswith("uwsgi"):
         from _pulpcov_uwsgi import hook_uwsgi
-        hook_uwsgi(lambda: after_fork(None), None if s.core.is_live else s.core.trace_this_thread)
+        hook_uwsgi(after_fork_in_c, None if s.core.is_live else s.core.trace_this_thread)
     if not s.core.is_live:
         from _pulpcov_coverage_core import APACHE, hook_mod_wsgi, hook_sigterm
         if name in APACHE:

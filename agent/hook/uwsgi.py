@@ -1,48 +1,62 @@
-"""uWSGI forks its workers in C, and starts their threads there: of both it tells Python by functions that anybody may
-have put in their place."""
+"""uWSGI forks its workers in C, starts their threads there, and ends them there: of each it tells Python by functions that
+anybody may have put in their place."""
 import sys
 import threading
+from functools import partial
+from operator import methodcaller
 
 
 class Watch(object):
     """Waits on `sys.meta_path` for uWSGI's own module, which it makes before it loads the first program, and forks
     after that. Finds nothing, and stays: whoever calls it is going through that very list."""
 
-    def __init__(self, after_fork):
-        self.after_fork = after_fork
+    def __init__(self, wrappers):
+        self.wrappers = wrappers
 
     def find_spec(self, _name, _path=None, _target=None):
         module = sys.modules.get("uwsgi")
-        if module is not None and self.after_fork is not None:
-            after_fork, self.after_fork = self.after_fork, None
+        if module is not None and self.wrappers is not None:
+            wrappers, self.wrappers = self.wrappers, None
             try:
-                tell_of_forks(module, after_fork)
+                stand_before(module, wrappers)
             except Exception:
                 pass
 
 
-def tell_of_forks(module, after_fork):
-    """Has uWSGI call us in each worker that it has forked, besides whom the service wants to be called."""
+def stand_before(module, wrappers):
+    """Has uWSGI call what a wrapper makes of each of these names, whatever the service puts there, now or later."""
+    class Telling(type(module)):
+        def __setattr__(self, name, value):
+            super().__setattr__(name, wrappers[name](value) if name in wrappers else value)
+
+        def __delattr__(self, name):
+            if name in wrappers:
+                super().__setattr__(name, wrappers[name](None))
+            else:
+                super().__delattr__(name)
+
+    theirs = dict((name, getattr(module, name, None)) for name in wrappers)
+    module.__class__ = Telling
+    for name, function in theirs.items():
+        setattr(module, name, function)
+
+
+def tell_of_forks(after_fork):
+    """In each worker that uWSGI has forked we are called, besides whom the service wants to be called."""
     def wrap(theirs):
         def post_fork_hook():
             after_fork()
             if theirs is not None:
                 theirs()
         return post_fork_hook
+    return wrap
 
-    class Telling(type(module)):
-        def __setattr__(self, name, value):
-            super().__setattr__(name, wrap(value) if name == "post_fork_hook" else value)
 
-        def __delattr__(self, name):
-            if name == "post_fork_hook":
-                super().__setattr__(name, wrap(None))
-            else:
-                super().__delattr__(name)
-
-    theirs = getattr(module, "post_fork_hook", None)
-    module.__class__ = Telling
-    module.post_fork_hook = theirs
+def end_tracing(theirs):
+    """What a worker runs while it ends is not traced: `exit` has taken greenlet's memory away by then, which the tracer
+    asks at each call. So this is a function of C's."""
+    steps = (partial(sys.settrace, None), theirs)
+    return partial(list, map(methodcaller("__call__"), filter(None, steps)))
 
 
 def tell_of_threads(begin):
@@ -61,6 +75,10 @@ def tell_of_threads(begin):
 
 
 def hook_uwsgi(after_fork, begin_thread):
-    sys.meta_path.insert(0, Watch(after_fork))
+    """`begin_thread` starts the tracer in a thread; None where there is no tracer."""
+    wrappers = {"post_fork_hook": tell_of_forks(after_fork)}
     if begin_thread is not None:
         tell_of_threads(begin_thread)
+        if "greenlet" in sys.modules:
+            wrappers["atexit"] = end_tracing
+    sys.meta_path.insert(0, Watch(wrappers))

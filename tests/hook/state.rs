@@ -411,9 +411,22 @@ module.post_fork_hook()
 del module.post_fork_hook
 module.post_fork_hook()
 assert told == ['ours', 'ours', 'theirs', 'ours'], told
+
+sys.modules['greenlet'] = types.ModuleType('greenlet')
+sys.modules['uwsgi'] = module = types.ModuleType('uwsgi')
+module.atexit = lambda: told.append(sys.gettrace())
+uwsgi.hook_uwsgi(None, list)
+import colorsys as _
+del sys.modules['colorsys']
+import colorsys
+calls = []
+sys.settrace(lambda frame, event, arg: calls.append(frame.f_code.co_name))
+module.atexit()
+assert told[-1] is None and sys.gettrace() is None and not calls, calls
 ";
 
-/// uWSGI's module is taken note of once it is there, and whoever else finds modules is asked as before.
+/// uWSGI's module is taken note of once it is there, and whoever else finds modules is asked as before. Where there are
+/// greenlets no call of a worker's end is traced.
 #[test]
 fn uwsgi_tells_of_forks_and_costs_no_import() {
     let hook = programs::workspace().join("agent/hook");

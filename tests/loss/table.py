@@ -29,7 +29,7 @@ ALL = "all"
 LIVE = "live-map"       # as profiles name it
 INTERVAL = 0.5          # seconds between two flushes of pulpcov's recorder
 LEEWAY = 1.5            # a flush on a busy machine is late, and takes its time
-PACKAGES = ["coverage==7.17.3", "gunicorn==23.0.0", "gevent==25.9.1", "eventlet==0.40.3", "setuptools"]
+PACKAGES = ["coverage==7.17.3", "gunicorn==23.0.0", "gevent==25.9.1", "eventlet==0.40.3", "uwsgi==2.0.31", "setuptools"]
 LINES = 4               # lines of each generated function, from its `def` to the next
 
 
@@ -62,29 +62,36 @@ class Run:
         self.ended = None       # when the processes were killed
         self.port = None
 
-    def start(self, *words, prefix=()):
+    def start(self, *words):
         log = open(os.path.join(self.work, "log"), "wb")
-        words = list(prefix) + [self.bench.python] + list(words)
         return subprocess.Popen(words, env=self.env, cwd=self.bench.app, stdout=log, stderr=log,
                                 start_new_session=True)
 
     def server(self, scenario, prefix=()):
-        return self.start(os.path.join(self.bench.app, "loss-server"), scenario, prefix=prefix)
+        return self.start(*prefix, self.bench.python, os.path.join(self.bench.app, "loss-server"), scenario)
 
     def gunicorn(self, *words):
+        self.pidfile = os.path.join(self.work, "pid")
+        words = ("--workers", "2", "--pid", self.pidfile) + words + ("lossweb:app",)
+        return self.web([self.bench.python, self.bench.program("gunicorn")], "--bind", *words)
+
+    def uwsgi(self):
+        return self.web([self.bench.program("uwsgi"), "--virtualenv", self.bench.venv, "--master", "--processes", "2",
+                         "--die-on-term", "--module", "lossweb:app"], "--http-socket")
+
+    def web(self, program, address, *words):
+        """A server that answers."""
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
-        self.pidfile = os.path.join(self.work, "pid")
-        process = self.start(os.path.join(self.bench.venv, "bin", "gunicorn"), "--bind", "127.0.0.1:%d" % self.port,
-                             "--workers", "2", "--pid", self.pidfile, *words, "lossweb:app")
+        process = self.start(*program, address, "127.0.0.1:%d" % self.port, *words)
         for _ in range(200):
             try:
                 self.get(0)
                 return process
             except OSError:
                 time.sleep(0.1)
-        raise SystemExit("gunicorn does not answer: " + self.words())
+        raise SystemExit("no server answers: " + self.words())
 
     def get(self, n):
         urllib.request.urlopen("http://127.0.0.1:%d/%d" % (self.port, n), timeout=10).read()
@@ -150,9 +157,9 @@ def power_off(run):
     process.wait(30)
 
 
-def gunicorn_ended_by(number):
+def web_ended_by(number, server):
     def row(run):
-        process = run.gunicorn()
+        process = server(run)
         for n in range(1, 60):
             run.get(n)
         end(process, number)
@@ -203,18 +210,21 @@ def to_its_end(scenario):
 
 under_gevent = to_its_end("gevent_threads")
 under_gevent.config = "concurrency = gevent\n"
+under_greenlet = to_its_end("greenlets")
+under_greenlet.config = "concurrency = greenlet\n"
 
 ROWS = [
     # name, driver, may a tracer lose (the last interval; where it never records: ALL), flush interval
     ("SIGTERM, no handler of its own", ended_by(signal.SIGTERM, "pace"), False, INTERVAL),
-    ("SIGTERM, gunicorn with two workers", gunicorn_ended_by(signal.SIGTERM), False, INTERVAL),
+    ("SIGTERM, gunicorn with two workers", web_ended_by(signal.SIGTERM, Run.gunicorn), False, INTERVAL),
     ("SIGTERM, a handler that calls the one before it", sigterm_chained, False, INTERVAL),
     ("SIGTERM, a handler that was taken back", ended_by(signal.SIGTERM, "taken_back"), False, INTERVAL),
     ("SIGINT", ended_by(signal.SIGINT, "pace"), False, INTERVAL),
-    ("SIGINT, gunicorn", gunicorn_ended_by(signal.SIGINT), False, INTERVAL),
+    ("SIGINT, gunicorn", web_ended_by(signal.SIGINT, Run.gunicorn), False, INTERVAL),
     ("SIGKILL", killed("pace"), True, INTERVAL),
     ("SIGKILL of a process that forks five times a second", killed("tasks"), True, INTERVAL),
     ("all processes of a host at once, as when it is powered off", power_off, True, INTERVAL),
+    ("SIGTERM, uWSGI with two workers, which it forks in C", web_ended_by(signal.SIGTERM, Run.uwsgi), False, INTERVAL),
     ("worker recycling (`--max-requests 5`)", recycling, False, INTERVAL),
     ("task children (`os._exit`)", to_its_end("fork"), False, INTERVAL),
     ("cancelled tasks (SIGUSR1, `sys.exit`)", to_its_end("cancelled"), False, INTERVAL),
@@ -226,6 +236,7 @@ ROWS = [
     ("threads that live through flushes", to_its_end("threads"), False, INTERVAL),
     ("forks while flushes come every 50 ms", to_its_end("forks_under_flush"), False, 0.05),
     ("gevent, requests that start threads (coverage.py: `concurrency = gevent`)", under_gevent, False, 0.05),
+    ("greenlets that switch by themselves (coverage.py: `concurrency = greenlet`)", under_greenlet, False, 0.05),
     ("asyncio: tasks, executor, callbacks, a subprocess", to_its_end("loops"), False, INTERVAL),
     ("threads made in C, as by Apache", to_its_end("c_threads"), ALL, INTERVAL),
     ("subinterpreters", to_its_end("subinterpreters"), ALL, INTERVAL),
@@ -254,7 +265,7 @@ class Bench:
         self.work = tempfile.mkdtemp(prefix="pulpcov-loss.")
         os.chmod(self.work, 0o755)      # also for a service that becomes another user
         self.venv = os.path.join(self.work, "venv")
-        self.python = os.path.join(self.venv, "bin", "python")
+        self.python = self.program("python")
         self.app = os.path.join(self.work, "app")
         self.lib, self.data = os.path.join(self.work, "lib"), os.path.join(self.work, "data")
         shutil.copytree(os.path.join(HERE, "app"), self.app)
@@ -263,6 +274,9 @@ class Bench:
         subprocess.run([python, "-m", "venv", self.venv], check=True)
         pip = [self.python, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
         subprocess.run(pip + PACKAGES, check=True)
+
+    def program(self, name):
+        return os.path.join(self.venv, "bin", name)
 
     def ask(self, verb, **words):
         words = dict(words, lib_root=self.lib)
@@ -279,6 +293,7 @@ class Bench:
             "branch": self.recorder == LIVE, "processes": [
                 {"role": "server", "program": ["loss-server"], "children": "child"},
                 {"role": "web", "program": ["gunicorn"], "argument": "lossweb"},
+                {"role": "web", "program": ["uwsgi"]},
             ]})
 
     def uninstall(self):

@@ -55,6 +55,9 @@ struct Raw {
     ack: Option<String>,
     ended: Option<String>,
     error: Option<String>,
+    /// Whether it has no thread that could answer, for it forks in C.
+    #[serde(default)]
+    still: bool,
     #[serde(default)]
     packages: BTreeMap<String, String>,
     #[serde(default)]
@@ -92,6 +95,8 @@ pub(crate) struct Record {
     pub(crate) pid_ns: String,
     /// The flush requests that it saw last.
     pub(crate) ack: Option<String>,
+    /// Whether it answers none: what it ran its map has, or its children tell of.
+    pub(crate) is_still: bool,
     /// Lines or arcs that the process had seen at its last flush.
     pub(crate) size: u64,
     pub(crate) boot_id: String,
@@ -245,8 +250,8 @@ fn judge(
         (Some(_), _) => ProcessState::Ended,
         (None, Sight::Lives(_)) => ProcessState::Live,
         (None, Sight::Elsewhere) => ProcessState::Elsewhere,
-        // What it ran is in its map, whatever ended it.
-        (None, Sight::Gone) if has_live_map => ProcessState::Ended,
+        // What it ran is in its map, or in its children's, whatever ended it.
+        (None, Sight::Gone) if has_live_map || raw.still => ProcessState::Ended,
         (None, Sight::Gone) => ProcessState::Died,
     };
     let process = Process {
@@ -277,6 +282,7 @@ fn judge(
         pid_here,
         pid_ns: raw.pid_ns,
         ack: raw.ack,
+        is_still: raw.still,
         size: raw.size,
         boot_id: raw.boot_id,
         prefix: raw.prefix,
