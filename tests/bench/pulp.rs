@@ -1,11 +1,11 @@
-//! What recording costs a real Pulp: CPU of all processes of the API and of the content app for the same
-//! requests without a recorder, with plain coverage.py, and with pulpcov, in turn.
-//! `cargo bench -p pulpcov-tests --bench pulp`
+//! What recording costs a real Pulp: CPU of all processes of the API and of the content app for the same requests, without
+//! a recorder, with plain coverage.py, and with pulpcov, in turn.
+//! `cargo bench -p pulpcov-tests --bench pulp`; with `-- --live` under a Python that has a live map.
 
 use std::io::Write;
 
 use pulpcov_tests::lab::Lab;
-use pulpcov_tests::{plain, pulp, python};
+use pulpcov_tests::{plain, pulp, python, pythons};
 
 const ROUNDS: usize = 5;
 const WARM_UP: u32 = 60;
@@ -22,18 +22,43 @@ const LOADS: [(&str, &str, &str); 2] = [
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Recorder {
     Nothing,
-    Plain,
-    Pulpcov,
+    Plain(plain::Settings),
+    Pulpcov { recorder: &'static str, branch: bool },
 }
 
-const RECORDERS: [Recorder; 3] = [Recorder::Nothing, Recorder::Plain, Recorder::Pulpcov];
+/// What is compared, the way without a recorder first.
+fn recorders(is_live: bool) -> Vec<(&'static str, Recorder)> {
+    let ours = |recorder, branch| Recorder::Pulpcov { recorder, branch };
+    if !is_live {
+        let usual = Recorder::Plain(plain::USUAL);
+        return vec![
+            ("nothing", Recorder::Nothing),
+            ("coverage.py", usual),
+            ("pulpcov", ours("auto", false)),
+        ];
+    }
+    let plain = |core, branch| Recorder::Plain(plain::Settings { python: pythons::BUILT, core, branch });
+    vec![
+        ("nothing", Recorder::Nothing),
+        ("live map, lines", ours("live-map", false)),
+        ("live map, branches", ours("live-map", true)),
+        ("coverage.py ctrace, lines", plain("ctrace", false)),
+        ("coverage.py ctrace, branches", plain("ctrace", true)),
+        ("coverage.py sysmon, lines", plain("sysmon", false)),
+    ]
+}
 
 fn switch_on(lab: &Lab, recorder: Recorder) {
     match recorder {
         Recorder::Nothing => pulp::restart(lab),
-        Recorder::Plain => plain::install(lab),
-        Recorder::Pulpcov => {
+        Recorder::Plain(settings) => plain::install(lab, settings),
+        Recorder::Pulpcov { recorder, branch } => {
             let wheels = python::wheelhouse().to_string_lossy().into_owned();
+            // The worker of the RPM layout has no live map, and no load either.
+            lab.write_inventory(&format!(
+                "all:\n  vars: {{pulpcov_profile: pulp3, pulpcov_recorder: {recorder}, pulpcov_branch: {branch}}}\n  \
+                 children:\n    front:\n      hosts: {{h1: {{}}}}\n"
+            ));
             lab.fleet(0, "install", &["--wheelhouse", &wheels, "--restart"]);
         }
     }
@@ -42,8 +67,8 @@ fn switch_on(lab: &Lab, recorder: Recorder) {
 fn switch_off(lab: &Lab, recorder: Recorder) {
     match recorder {
         Recorder::Nothing => {}
-        Recorder::Plain => plain::uninstall(lab),
-        Recorder::Pulpcov => {
+        Recorder::Plain(settings) => plain::uninstall(lab, settings),
+        Recorder::Pulpcov { .. } => {
             lab.fleet(0, "uninstall", &["--erase-data"]);
         }
     }
@@ -80,41 +105,40 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 fn main() {
+    let is_live = std::env::args().any(|word| word == "--live");
     let mut out = std::io::stdout();
-    let mut lab = pulp::start();
-    pulp::inventory(&lab);
+    let mut lab = if is_live {
+        pulp::start_live().expect("a Python with a live map on this machine")
+    } else {
+        pulp::start()
+    };
+    let recorders = recorders(is_live);
     publish(&lab);
-    // Round by round: seconds of CPU by load and recorder.
-    let mut rounds: Vec<[[f64; 3]; 2]> = Vec::new();
+    // Round by round: ms of CPU a request, by recorder and load.
+    let mut rounds: Vec<Vec<[f64; 2]>> = Vec::new();
     for round in 0..ROUNDS {
-        let mut figures = [[0.0; 3]; 2];
-        for (r, recorder) in RECORDERS.into_iter().enumerate() {
+        let mut figures = Vec::new();
+        for &(name, recorder) in &recorders {
             switch_on(&lab, recorder);
             pulp::wait_until_online(&mut lab);
-            for (l, (_, unit, url)) in LOADS.iter().enumerate() {
+            let ms = LOADS.map(|(_, unit, url)| {
                 request(&lab, url, WARM_UP);
                 let before = cpu(&lab, unit);
                 request(&lab, url, REQUESTS);
-                figures[l][r] = cpu(&lab, unit) - before;
-            }
+                (cpu(&lab, unit) - before) * 1000.0 / f64::from(REQUESTS)
+            });
             switch_off(&lab, recorder);
+            let _ = writeln!(out, "round {}, {name}: {ms:.2?} ms a request", round + 1);
+            figures.push(ms);
         }
-        let _ = writeln!(out, "round {}: {figures:?}", round + 1);
         rounds.push(figures);
     }
-    let _ = writeln!(
-        out,
-        "CPU of all processes of the unit, ms a request; median of {ROUNDS} rounds of {REQUESTS}"
-    );
-    for (l, (name, ..)) in LOADS.iter().enumerate() {
-        let ms = |r: usize| median(rounds.iter().map(|round| round[l][r] * 1000.0 / f64::from(REQUESTS)));
-        let saved = median(rounds.iter().map(|round| 100.0 * (1.0 - round[l][2] / round[l][1])));
-        let _ = writeln!(
-            out,
-            "{name:14}  nothing {:6.2}  coverage.py {:6.2}  pulpcov {:6.2}  pulpcov costs {saved:.0} % less than coverage.py",
-            ms(0),
-            ms(1),
-            ms(2)
-        );
+    let _ = writeln!(out, "\nCPU of all processes of the unit; medians of {ROUNDS} rounds of {REQUESTS}\n");
+    for (l, (load, ..)) in LOADS.iter().enumerate() {
+        let ms = |r: usize| median(rounds.iter().map(|round| round[r][l]));
+        let _ = writeln!(out, "| {load} | ms a request | against nothing |\n|---|---|---|");
+        for (r, (name, _)) in recorders.iter().enumerate() {
+            let _ = writeln!(out, "| {name} | {:.2} | {:+.0} % |", ms(r), (ms(r) / ms(0) - 1.0) * 100.0);
+        }
     }
 }

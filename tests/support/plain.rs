@@ -10,25 +10,45 @@ use crate::{pulp, python};
 /// Lines that ran, by module path.
 pub type Lines = BTreeMap<String, BTreeSet<u64>>;
 
-const RC: &str = "[run]\nparallel = true\nsource_pkgs = pulpcore, pulp_file, pulp_certguard\n\
-    data_file = /shared/plain/.coverage\npatch = subprocess, fork, _exit\nsigterm = true\n";
+/// How coverage.py records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// `3.11`: the Python of Pulp's virtual environment.
+    pub python: &'static str,
+    pub core: &'static str,
+    pub branch: bool,
+}
 
-/// Site folders of the two layouts.
-const SITES: [(usize, &str); 3] = [
-    (pulp::FRONT, "/usr/local/lib/pulp/lib/python3.11/site-packages"),
-    (pulp::WORKER_VENV, "/usr/local/lib/pulp/lib/python3.11/site-packages"),
-    (pulp::WORKER_RPM, "/usr/local/lib/python3.11/dist-packages"),
-];
+/// As people use it.
+pub const USUAL: Settings = Settings { python: "3.11", core: "ctrace", branch: false };
+
+impl Settings {
+    fn text(self) -> String {
+        format!(
+            "[run]\nparallel = true\nsource_pkgs = pulpcore, pulp_file, pulp_certguard\ncore = {}\nbranch = {}\n\
+             data_file = /shared/plain/.coverage\npatch = subprocess, fork, _exit\nsigterm = true\n",
+            self.core, self.branch
+        )
+    }
+
+    /// Site folders of the two layouts.
+    fn sites(self) -> [(usize, String); 3] {
+        let venv = format!("/usr/local/lib/pulp/lib/python{}/site-packages", self.python);
+        let system = "/usr/local/lib/python3.11/dist-packages".to_owned();
+        [(pulp::FRONT, venv.clone()), (pulp::WORKER_VENV, venv), (pulp::WORKER_RPM, system)]
+    }
+}
 
 /// Puts plain coverage.py into every service and restarts it.
-pub fn install(lab: &Lab) {
+pub fn install(lab: &Lab, settings: Settings) {
     lab.shell(pulp::FRONT, "install -d -o pulp -g pulp /shared/plain");
-    for (host, site) in SITES {
+    let text = settings.text();
+    for (host, site) in settings.sites() {
         lab.shell(
             host,
             &format!(
                 "printf '/opt/plain-coverage\\nimport coverage; coverage.process_startup()\\n' > {site}/plain.pth; \
-                 printf '{RC}' > /etc/plain.rc; \
+                 printf '{text}' > /etc/plain.rc; \
                  for unit in pulpcore-api pulpcore-content pulpcore-worker@; do \
                    mkdir -p /etc/systemd/system/$unit.service.d; \
                    printf '[Service]\\nEnvironment=COVERAGE_PROCESS_START=/etc/plain.rc\\n' > /etc/systemd/system/$unit.service.d/plain.conf; \
@@ -41,7 +61,7 @@ pub fn install(lab: &Lab) {
 
 /// What it records of so many rounds, and of the start and the stop.
 pub fn recorded_by_coverage_py(lab: &mut Lab, rounds: u32) -> Lines {
-    install(lab);
+    install(lab, USUAL);
     pulp::wait_until_online(lab);
     pulp::exercise(lab, rounds);
     for (host, units) in pulp::SERVICES {
@@ -64,8 +84,8 @@ pub fn lines_of(pattern: &Path) -> Lines {
 }
 
 /// Takes it out again; the services keep it until they are restarted.
-pub fn uninstall(lab: &Lab) {
-    for (host, site) in SITES {
+pub fn uninstall(lab: &Lab, settings: Settings) {
+    for (host, site) in settings.sites() {
         lab.shell(
             host,
             &format!("rm {site}/plain.pth /etc/plain.rc /etc/systemd/system/pulpcore-*.d/plain.conf; systemctl daemon-reload"),

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::lab::{Lab, Options};
-use crate::{base, image, programs};
+use crate::{base, image, programs, python, pythons};
 
 /// The host of the API and of the content app.
 pub const FRONT: usize = 1;
@@ -28,6 +28,27 @@ pub fn layer() -> Result<PathBuf> {
     recipe.extend(contents(&files())?);
     let image = image::ensure_built("pulp", &recipe, |building| build(&base, building))?;
     Ok(image.join("u"))
+}
+
+/// The layers of a Pulp that runs under a Python with a live map, but for the worker of the RPM layout; nothing where this
+/// machine has no such Python.
+pub fn live_layers() -> Result<Option<Vec<PathBuf>>> {
+    let Some(python) = python::of_version(pythons::BUILT) else { return Ok(None) };
+    let below = layer()?;
+    let recipe = [&below, &python].map(|path| path.as_os_str().as_encoded_bytes().to_vec());
+    let script = fs_err::read_to_string(files().join("build-layer.sh"))?;
+    let requirement = |name: &str| {
+        let version = script.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        version.map(|version| format!("{name}=={version}")).with_context(|| format!("no version of {name}"))
+    };
+    let (pulpcore, coverage) = (requirement("pulpcore")?, requirement("coverage")?);
+    let recipe = [&recipe[..], &[include_bytes!("pythons.rs").to_vec()]].concat();
+    let above = image::ensure_built("live-pulp", &recipe, |layer| {
+        pythons::put_venv(&python, layer, Path::new("usr/local/lib/pulp"), &[&pulpcore])?;
+        // Beside what the peer has for the other Python: the same version, with a tracer for this one.
+        pythons::pip(&python, &layer.join("opt/plain-coverage"), &[&coverage])
+    })?;
+    Ok(Some(vec![above, below]))
 }
 
 /// Every file below a folder, in the order of the names: what the layer is made of.
@@ -59,7 +80,16 @@ fn build(base: &Path, building: &Path) -> Result<()> {
 
 /// Four hosts, with the database and all services running.
 pub fn start() -> Lab {
-    let mut lab = hosts(4);
+    start_on(hosts(4))
+}
+
+/// The same under a Python with a live map; nothing where this machine has none.
+pub fn start_live() -> Option<Lab> {
+    let layers = live_layers().unwrap_or_else(|error| panic!("no Pulp for the hosts: {error:#}"))?;
+    Some(start_on(Lab::start_with(4, &Options { layers, shared: true, ..Options::default() })))
+}
+
+fn start_on(mut lab: Lab) -> Lab {
     lab.shell(DATABASE, "systemctl start postgresql");
     lab.shell(DATABASE, "install -d -o pulp -g pulp /shared/media /shared/fixture");
     place_units(&lab);

@@ -61,32 +61,9 @@ pub fn built() -> Result<Option<PathBuf>> {
     Ok(Some(PathBuf::from(format!("{}:{}", layer.display(), base.display()))))
 }
 
-/// At the path that it has on this machine: it finds its library there.
+/// The shop, under a Python of its own.
 fn put_python(python: &Path, layer: &Path) -> Result<()> {
-    let prefix = output(Command::new(python).args(["-c", "import sys; print(sys.base_prefix)"]))?;
-    let prefix = PathBuf::from(prefix.trim());
-    let inside = |path: &Path| layer.join(path.strip_prefix("/").unwrap_or(path));
-    let parent = inside(prefix.parent().context("a Python in no folder")?);
-    fs::create_dir_all(&parent)?;
-    image::run(Command::new("cp").arg("-a").arg(&prefix).arg(&parent))?;
-    for folder in parent.ancestors().take_while(|folder| *folder != layer) {
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-    }
-    let venv = layer.join(VENV);
-    let site = venv.join(format!("lib/python{BUILT}/site-packages"));
-    fs::create_dir_all(&site)?;
-    fs::create_dir_all(venv.join("bin"))?;
-    symlink(prefix.join(format!("bin/python{BUILT}")), venv.join("bin/python"))?;
-    let home = prefix.join("bin");
-    fs::write(
-        venv.join("pyvenv.cfg"),
-        format!("home = {}\ninclude-system-site-packages = false\n", home.display()),
-    )?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"];
-    image::run(Command::new(python).args(pip).arg(&site).args(REQUIREMENTS))?;
-    let program = venv.join("bin/gunicorn");
-    fs::write(&program, format!("#!/{VENV}/bin/python\nfrom gunicorn.app.wsgiapp import run\nrun()\n"))?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    put_venv(python, layer, Path::new(VENV), &REQUIREMENTS)?;
     shop::put_into(layer)?;
     let unit = layer.join("etc/systemd/system/shop-web.service");
     fs::write(
@@ -99,6 +76,47 @@ fn put_python(python: &Path, layer: &Path) -> Result<()> {
         fs::read_to_string(&worker)?.replace("/usr/bin/python3", &format!("/{VENV}/bin/python")),
     )?;
     Ok(())
+}
+
+/// Puts that Python into a layer, at the path that it has on this machine, where it finds its library, and a virtual
+/// environment of it with these packages, and their programs.
+pub(crate) fn put_venv(python: &Path, layer: &Path, venv: &Path, requirements: &[&str]) -> Result<()> {
+    let prefix = output(Command::new(python).args(["-c", "import sys; print(sys.base_prefix)"]))?;
+    let prefix = PathBuf::from(prefix.trim());
+    let inside = |path: &Path| layer.join(path.strip_prefix("/").unwrap_or(path));
+    let parent = inside(prefix.parent().context("a Python in no folder")?);
+    fs::create_dir_all(&parent)?;
+    image::run(Command::new("cp").arg("-a").arg(&prefix).arg(&parent))?;
+    for folder in parent.ancestors().take_while(|folder| *folder != layer) {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    }
+    let place = layer.join(venv);
+    let (programs, site) = (place.join("bin"), place.join(format!("lib/python{BUILT}/site-packages")));
+    fs::create_dir_all(&programs)?;
+    fs::create_dir_all(&site)?;
+    symlink(prefix.join(format!("bin/python{BUILT}")), programs.join("python"))?;
+    let home = prefix.join("bin");
+    fs::write(
+        place.join("pyvenv.cfg"),
+        format!("home = {}\ninclude-system-site-packages = false\n", home.display()),
+    )?;
+    pip(python, &site, requirements)?;
+    for program in fs::read_dir(site.join("bin"))? {
+        let program = program?;
+        let Ok(text) = fs::read_to_string(program.path()) else { continue };
+        let (_, rest) = text.split_once('\n').unwrap_or_default();
+        let here = programs.join(program.file_name());
+        fs::write(&here, format!("#!/{}/bin/python\n{rest}", venv.display()))?;
+        fs::set_permissions(&here, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Installs packages into a folder.
+pub(crate) fn pip(python: &Path, folder: &Path, requirements: &[&str]) -> Result<()> {
+    let words =
+        ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"];
+    image::run(Command::new(python).args(words).arg(folder).args(requirements))
 }
 
 fn output(command: &mut Command) -> Result<String> {
