@@ -437,8 +437,8 @@ def after_in_parent(token):
 def after_in_child():
     """A forked child is a process of its own: own name, own record, and only its own lines."""
     s = _state
-    # A parent that is still tells of nothing before it ends.
-    tells_of_parent = s.still and s.role not in s.children and s.read_session() == s.session
+    # A parent that is still tells of nothing, nor is it told of its end.
+    tells_of_parent = s.still and s.read_session() == s.session
     if not s.newborn:
         s.newborn, s.stop = True, None
         s.role = s.children.get(s.role, s.role)

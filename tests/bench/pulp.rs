@@ -53,7 +53,7 @@ fn switch_on(lab: &Lab, recorder: Recorder) {
         Recorder::Nothing => pulp::restart(lab),
         Recorder::Plain(settings) => plain::install(lab, settings),
         Recorder::Pulpcov { recorder, branch } => {
-            let wheels = python::wheelhouse().to_string_lossy().into_owned();
+            let wheels = python::synced_wheelhouse().to_string_lossy().into_owned();
             // The worker of the RPM layout has no live map, and no load either.
             lab.write_inventory(&format!(
                 "all:\n  vars: {{pulpcov_profile: pulp3, pulpcov_recorder: {recorder}, pulpcov_branch: {branch}}}\n  \

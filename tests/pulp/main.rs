@@ -2,6 +2,7 @@
 //! way, which has to stop it.
 
 mod container;
+mod live;
 mod others;
 
 use std::collections::BTreeSet;
