@@ -204,8 +204,6 @@ def flush(ack=None, ended=None, lives_on=False, patience=PATIENCE, ease=lambda: 
             return False
         if not is_recording(ended):
             return
-        if s.still and s.read_session() != s.session:
-            s.core.clear()          # its children have told of it, long ago
         if s.user != os.geteuid():
             s.became_other_user()
         if not s.core.has_own_map():
@@ -571,7 +569,7 @@ def start(config, coverage_dir, role, children, argv):
     hook_forks()
     wrap_exits()
     name = program()
-    if name.startswith("uwsgi"):
+    if s.still:
         from _pulpcov_uwsgi import hook_uwsgi
         hook_uwsgi(after_fork_in_c, None if s.core.is_live else s.core.trace_this_thread)
     if not s.core.is_live:

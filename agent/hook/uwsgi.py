@@ -55,8 +55,12 @@ def tell_of_forks(after_fork):
 def end_tracing(theirs):
     """What a worker runs while it ends is not traced: `exit` has taken greenlet's memory away by then, which the tracer
     asks at each call. So this is a function of C's."""
-    steps = (partial(sys.settrace, None), theirs)
-    return partial(list, map(methodcaller("__call__"), filter(None, steps)))
+    steps = [partial(sys.settrace, None)] + [theirs] * (theirs is not None)
+
+    class Steps(object):
+        __iter__ = staticmethod(partial(map, methodcaller("__call__"), steps))
+
+    return partial(list, Steps())   # which iterates anew each time: the service may call it, too
 
 
 def tell_of_threads(begin):

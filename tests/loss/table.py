@@ -211,7 +211,7 @@ def to_its_end(scenario):
 under_gevent = to_its_end("gevent_threads")
 under_gevent.config = "concurrency = gevent\n"
 under_greenlet = to_its_end("greenlets")
-under_greenlet.config = "concurrency = greenlet\n"
+under_greenlet.config = "concurrency = thread, greenlet\n"
 
 ROWS = [
     # name, driver, may a tracer lose (the last interval; where it never records: ALL), flush interval
@@ -236,7 +236,7 @@ ROWS = [
     ("threads that live through flushes", to_its_end("threads"), False, INTERVAL),
     ("forks while flushes come every 50 ms", to_its_end("forks_under_flush"), False, 0.05),
     ("gevent, requests that start threads (coverage.py: `concurrency = gevent`)", under_gevent, False, 0.05),
-    ("greenlets that switch by themselves (coverage.py: `concurrency = greenlet`)", under_greenlet, False, 0.05),
+    ("greenlets that switch by themselves in two threads (coverage.py: `concurrency = thread, greenlet`)", under_greenlet, False, 0.05),
     ("asyncio: tasks, executor, callbacks, a subprocess", to_its_end("loops"), False, INTERVAL),
     ("threads made in C, as by Apache", to_its_end("c_threads"), ALL, INTERVAL),
     ("subinterpreters", to_its_end("subinterpreters"), ALL, INTERVAL),
@@ -293,7 +293,7 @@ class Bench:
             "branch": self.recorder == LIVE, "processes": [
                 {"role": "server", "program": ["loss-server"], "children": "child"},
                 {"role": "web", "program": ["gunicorn"], "argument": "lossweb"},
-                {"role": "web", "program": ["uwsgi"]},
+                {"role": "web", "program": ["uwsgi"], "children": "web-worker"},
             ]})
 
     def uninstall(self):

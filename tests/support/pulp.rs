@@ -85,8 +85,8 @@ pub fn start() -> Lab {
 
 /// The same under a Python with a live map; nothing where this machine has none.
 pub fn start_live() -> Option<Lab> {
-    let layers = live_layers().unwrap_or_else(|error| panic!("no Pulp for the hosts: {error:#}"))?;
-    Some(start_on(Lab::start_with(4, &Options { layers, shared: true, ..Options::default() })))
+    let layers = live_layers().transpose()?;
+    Some(start_on(hosts_over(4, layers)))
 }
 
 fn start_on(mut lab: Lab) -> Lab {
@@ -102,8 +102,12 @@ fn start_on(mut lab: Lab) -> Lab {
 
 /// Hosts with Pulp's layer, and nothing of it running.
 pub fn hosts(n: usize) -> Lab {
-    let layer = layer().unwrap_or_else(|error| panic!("no Pulp for the hosts: {error:#}"));
-    Lab::start_with(n, &Options { layers: vec![layer], shared: true, ..Options::default() })
+    hosts_over(n, layer().map(|layer| vec![layer]))
+}
+
+fn hosts_over(n: usize, layers: Result<Vec<PathBuf>>) -> Lab {
+    let layers = layers.unwrap_or_else(|error| panic!("no Pulp for the hosts: {error:#}"));
+    Lab::start_with(n, &Options { layers, shared: true, ..Options::default() })
 }
 
 /// What runs where.

@@ -45,11 +45,8 @@ pub(crate) fn flush(config: &Config, timeout: Duration) -> Result<FlushDetail, F
     ask(data_root, &request)?;
     let begin = Instant::now();
     // Only those that are there now are asked, and only their records are read again.
-    let mut waiting: Vec<Record> = ledger::read(config)?
-        .records
-        .into_iter()
-        .filter(|record| !record.is_gone() && !record.is_still)
-        .collect();
+    let mut waiting: Vec<Record> =
+        ledger::read(config)?.records.into_iter().filter(Record::may_answer).collect();
     let mut detail = FlushDetail::default();
     for round in 1u32.. {
         caller::still_listens()?;
@@ -64,7 +61,7 @@ pub(crate) fn flush(config: &Config, timeout: Duration) -> Result<FlushDetail, F
             if now.ack.as_ref().is_some_and(|ack| ack.split_ascii_whitespace().any(|word| word == request)) {
                 detail.acked.push(now.pid_here.unwrap_or(now.process.pid));
                 detail.bad.extend(now.unreadable_data(data_root));
-            } else if !now.is_gone() && !now.is_still {
+            } else if now.may_answer() {
                 silent.push(now);
             }
         }

@@ -96,7 +96,7 @@ pub(crate) struct Record {
     /// The flush requests that it saw last.
     pub(crate) ack: Option<String>,
     /// Whether it answers none: what it ran its map has, or its children tell of.
-    pub(crate) is_still: bool,
+    is_still: bool,
     /// Lines or arcs that the process had seen at its last flush.
     pub(crate) size: u64,
     pub(crate) boot_id: String,
@@ -147,6 +147,11 @@ impl Record {
     /// Whether nothing of it comes any more: what it left can go once it is kept elsewhere.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self.process.state, ProcessState::Ended | ProcessState::Died)
+    }
+
+    /// Whether a request to flush may be answered.
+    pub(crate) fn may_answer(&self) -> bool {
+        !self.is_gone() && !self.is_still
     }
 
     /// What it has in common with others; whether branches were recorded its data file tells.
